@@ -1,0 +1,1 @@
+"""Nouns: frozen dataclasses and the error tree. Standard library only."""

@@ -1,0 +1,143 @@
+"""What an engine is: data that planner, command line, documentation and tests all read."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from uml.core.errors import UmlError
+from uml.core.model import Format, Role
+from uml.core.plan import LoadPlan
+
+Split = Literal["whole", "layers", "devices"]
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSpec:
+    """One kind of inference library.
+
+    formats, roles: what it runs; quantizations: of those formats, empty for any.
+    devices: kinds of `core.machine.Device` it runs on.
+    split: how one model may be spread.
+    served: it brings its own HTTP server; else `uml.worker` serves it through a `Host`.
+    options: names of `LoadOptions` that it honours.
+    dialect: our name of a request parameter -> the engine's, or None where it has no such thing.
+        A parameter that is not in the dialect goes by its own name.
+    """
+
+    name: str
+    title: str
+    formats: frozenset[Format]
+    roles: frozenset[Role]
+    devices: frozenset[str]
+    split: Split
+    served: bool
+    options: frozenset[str]
+    dialect: Mapping[str, str | None] = field(default_factory=dict)
+    quantizations: frozenset[str] = frozenset()
+    install_command: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Availability:
+    """Whether an engine can be started here.
+
+    version: of the library, with its build where it tells.
+    way: how it is run: `embedded`, `external`, `hosted`.
+    reason: why not, or where it comes from.
+    """
+
+    available: bool
+    version: str = ""
+    way: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where a worker listens: a Unix socket in a folder of ours (0700), or loopback with a port.
+
+    key: sent as `Authorization: Bearer KEY` with every request; one a worker.
+    """
+
+    key: str
+    socket: Path | None = None
+    host: str = "127.0.0.1"
+    port: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """How to start a worker: no shell, secrets on standard input and never in argv.
+
+    stdin: written at the start; the pipe stays open, and its end tells the child that we are gone.
+    health: path that answers 503 while loading and 200 when ready.
+    """
+
+    argv: tuple[str, ...]
+    environment: Mapping[str, str] = field(default_factory=dict)
+    stdin: bytes = b""
+    health: str = "/health"
+
+
+class Engine(Protocol):
+    """The parent's side of an engine: cheap to import, never touches the library itself."""
+
+    spec: EngineSpec
+
+    def available(self) -> Availability:
+        """Whether it can be started, told without importing the library."""
+        ...
+
+    def launch(self, plan: LoadPlan, endpoint: Endpoint) -> Launch:
+        """The command for a worker that serves this plan at this endpoint. Raises BadOption."""
+        ...
+
+    def cause(self, plan: LoadPlan, log: str, exit_code: int | None) -> UmlError | None:
+        """A typed cause from the end of a dead worker's log; None where it does not tell.
+
+        exit_code: negative for a signal, None while the process lives.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """A piece of an answer from a hosted engine.
+
+    finish: `stop`, `length` on the last piece, else None.
+    """
+
+    text: str
+    tokens: int = 1
+    finish: str | None = None
+
+
+class Host(Protocol):
+    """The child's side of a hosted engine; heavy imports happen inside its methods."""
+
+    def load(self, plan: LoadPlan) -> None:
+        """Load the model; raises an UmlError."""
+        ...
+
+    def generate(self, request: Mapping[str, Any]) -> AsyncIterator[Delta]:
+        """The answer to an engine request, piece by piece. Closing the iterator cancels."""
+        ...
+
+    def tokenize(self, text: str) -> list[int]:
+        """Token ids of a text."""
+        ...
+
+    def detokenize(self, tokens: list[int]) -> str:
+        """The text of token ids."""
+        ...
+
+    def embed(self, texts: list[str]) -> list[list[float]]:
+        """One vector a text."""
+        ...
+
+    def close(self) -> None:
+        """Give everything back."""
+        ...

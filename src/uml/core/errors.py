@@ -1,0 +1,340 @@
+"""Every error a user can meet.
+
+    UmlError
+    ├── BadRequest              400 invalid_request       the request is not what the endpoint takes
+    │   ├── UnknownField        400 unknown_field
+    │   ├── BadOption           400 bad_option            a load option out of its range
+    │   ├── UnsupportedParameter 400 unsupported_parameter only with `strict`
+    │   └── ContextLengthExceeded 400 context_length_exceeded
+    ├── NotAllowed              401/403 not_allowed        key, Host or Origin
+    ├── NotFound                404 not_found
+    │   └── ModelNotFound       404 model_not_found
+    ├── BodyTooLarge            413 body_too_large
+    ├── BadFile                 422 bad_file              what is on disk cannot be used
+    │   ├── CorruptFile         422 corrupt_file
+    │   ├── MissingShard        422 missing_shard
+    │   └── UnsupportedFormat   422 unsupported_format
+    ├── Cancelled               499 cancelled
+    ├── LoadFailed              500 load_failed           the engine started and did not get ready
+    │   ├── UnsupportedArchitecture 422 unsupported_architecture
+    │   ├── IllegalInstruction  500 illegal_instruction
+    │   ├── OutOfMemory         507 out_of_memory
+    │   └── LoadTimeout         504 load_timeout
+    ├── EngineNotInstalled      409 engine_not_installed
+    ├── WorkerDied              502 worker_died           a loaded model's process ended in mid-request
+    ├── Overloaded              503 overloaded
+    ├── DoesNotFit              507 does_not_fit
+    └── SetupError              500                       the program cannot start here
+        ├── PortTaken           500 port_taken
+        ├── FolderNotWritable   500 folder_not_writable
+        ├── AlreadyRunning      500 already_running
+        └── NoServer            503 no_server             a command needs a server and none runs
+
+An error carries its parts and its own sentence; the gateway has one handler, the command line
+one renderer, and nobody formats it a second time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+
+def gib(count: int) -> str:
+    """A number of bytes as people read it: `512 MiB`, `4.66 GiB`."""
+    if count < 1 << 20:
+        return f"{count / (1 << 10):.0f} KiB"
+    if count < 1 << 30:
+        return f"{count / (1 << 20):.0f} MiB"
+    return f"{count / (1 << 30):.2f} GiB"
+
+
+class UmlError(Exception):
+    """The root: `str()` is one sentence, `details` its parts as JSON values."""
+
+    code: ClassVar[str] = "internal_error"
+    status: ClassVar[int] = 500
+
+    def __init__(self, message: str, *, param: str | None = None, **details: Any) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        self.details = details
+
+    def as_dict(self) -> dict[str, Any]:
+        """The JSON object of every reply outside 2xx, in OpenAI's shape with `code`."""
+        kind = "invalid_request_error" if 400 <= self.status < 500 else "server_error"
+        body: dict[str, Any] = {"message": self.message, "type": kind, "param": self.param, "code": self.code}
+        if self.details:
+            body["details"] = self.details
+        return {"error": body}
+
+
+class BadRequest(UmlError):
+    """The request is not what the endpoint takes; `param` is the path of the field."""
+
+    code, status = "invalid_request", 400
+
+
+class UnknownField(BadRequest):
+    """A field of ours that we do not know."""
+
+    code = "unknown_field"
+
+    def __init__(self, field: str, close: Sequence[str] = ()) -> None:
+        hint = f"; did you mean {' or '.join(close)}?" if close else ""
+        super().__init__(f"unknown field {field}{hint}", param=field, close=list(close))
+
+
+class BadOption(BadRequest):
+    """A load option with a value that the engine must never see."""
+
+    code = "bad_option"
+
+    def __init__(self, option: str, value: object, expected: str) -> None:
+        super().__init__(
+            f"option {option} is {value!r}; expected {expected}",
+            param=f"options.{option}",
+            value=value if isinstance(value, str | int | float | bool | None) else repr(value),
+            expected=expected,
+        )
+
+
+class UnsupportedParameter(BadRequest):
+    """A parameter that the engine in use cannot honour, in a request with `strict`."""
+
+    code = "unsupported_parameter"
+
+    def __init__(self, param: str, reason: str) -> None:
+        super().__init__(f"{param}: {reason}", param=param)
+
+
+class ContextLengthExceeded(BadRequest):
+    """A prompt longer than the context; nothing was cut."""
+
+    code = "context_length_exceeded"
+
+    def __init__(self, prompt_tokens: int, context_length: int) -> None:
+        super().__init__(
+            f"the prompt has {prompt_tokens} tokens and the context holds {context_length}; "
+            "shorten the prompt or load the model with a larger ctx",
+            param="messages",
+            prompt_tokens=prompt_tokens,
+            context_length=context_length,
+        )
+
+
+class NotAllowed(UmlError):
+    """A key, Host or Origin that this server does not accept."""
+
+    code, status = "not_allowed", 403
+
+
+class BadKey(NotAllowed):
+    """No key, or one that this server does not know."""
+
+    code, status = "invalid_api_key", 401
+
+
+class NotFound(UmlError):
+    """No such route or thing."""
+
+    code, status = "not_found", 404
+
+
+class ModelNotFound(NotFound):
+    """No model has this id or alias; another one is never served in its place."""
+
+    code = "model_not_found"
+
+    def __init__(self, name: str, close: Sequence[str] = ()) -> None:
+        hint = f"; close names: {', '.join(close)}" if close else ""
+        super().__init__(
+            f"no model is called {name!r}{hint}; `uml ls` lists them, `uml scan FOLDER` adds more",
+            param="model",
+            close=list(close),
+        )
+
+
+class BodyTooLarge(UmlError):
+    """A request body over the limit."""
+
+    code, status = "body_too_large", 413
+
+    def __init__(self, limit_bytes: int) -> None:
+        super().__init__(f"the body is over the limit of {gib(limit_bytes)}", limit_bytes=limit_bytes)
+
+
+class BadFile(UmlError):
+    """Something on disk cannot be used. No engine is started for it."""
+
+    code, status = "bad_file", 422
+
+    def __init__(self, path: Path, message: str, **details: Any) -> None:
+        super().__init__(f"{path}: {message}", path=str(path), **details)
+        self.path = path
+
+
+class CorruptFile(BadFile):
+    """What was read is not what the format says."""
+
+    code = "corrupt_file"
+
+    def __init__(self, path: Path, read: str, expected: str = "", offset: int | None = None) -> None:
+        where = f" at byte {offset}" if offset is not None else ""
+        wish = f", expected {expected}" if expected else ""
+        super().__init__(path, f"{read}{where}{wish}", read=read, expected=expected, offset=offset)
+
+
+class MissingShard(BadFile):
+    """A part of a split model is not there."""
+
+    code = "missing_shard"
+
+    def __init__(self, path: Path, missing: Sequence[str]) -> None:
+        names = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
+        super().__init__(path, f"part of the model is missing: {names}", missing=list(missing))
+
+
+class UnsupportedFormat(BadFile):
+    """A format that was recognised, and that no engine of ours runs."""
+
+    code = "unsupported_format"
+
+
+class Cancelled(UmlError):
+    """Somebody asked for this to stop."""
+
+    code, status = "cancelled", 499
+
+
+class LoadFailed(UmlError):
+    """An engine was started for a model and did not get ready."""
+
+    code, status = "load_failed", 500
+
+    def __init__(self, model: str, reason: str, **details: Any) -> None:
+        super().__init__(f"{model} did not load: {reason}", model=model, **details)
+
+
+class UnsupportedArchitecture(LoadFailed):
+    """The engine does not know this architecture."""
+
+    code, status = "unsupported_architecture", 422
+
+
+class IllegalInstruction(LoadFailed):
+    """The engine was built for another processor (SIGILL)."""
+
+    code = "illegal_instruction"
+
+
+class OutOfMemory(LoadFailed):
+    """The engine, or the kernel, ran out of memory."""
+
+    code, status = "out_of_memory", 507
+
+    def __init__(self, model: str, device: str, needed: int | None = None, free: int | None = None) -> None:
+        sizes = f" (needs {gib(needed)}" + (f", {gib(free)} are free)" if free is not None else ")") if needed else ""
+        super().__init__(
+            model,
+            f"{device} ran out of memory{sizes}; try a smaller ctx, a q8_0 cache or a smaller quantization",
+            device=device,
+            needed=needed,
+            free=free,
+        )
+
+
+class LoadTimeout(LoadFailed):
+    """No sign of progress for longer than the limit."""
+
+    code, status = "load_timeout", 504
+
+
+class EngineNotInstalled(UmlError):
+    """The engine for this model is known and not here; the sentence holds the command."""
+
+    code, status = "engine_not_installed", 409
+
+    def __init__(self, engine: str, needed_for: str, command: str) -> None:
+        super().__init__(
+            f"{needed_for} needs the engine {engine}, which is not installed: {command}",
+            engine=engine,
+            command=command,
+        )
+
+
+class WorkerDied(UmlError):
+    """The process of a loaded model ended while a request was with it."""
+
+    code, status = "worker_died", 502
+
+    def __init__(self, model: str, cause: str, **details: Any) -> None:
+        super().__init__(
+            f"the engine of {model} ended: {cause}; the next request starts it anew", model=model, **details
+        )
+
+
+class Overloaded(UmlError):
+    """The queue is full."""
+
+    code, status = "overloaded", 503
+
+
+class DoesNotFit(UmlError):
+    """No device can hold this model with these options."""
+
+    code, status = "does_not_fit", 507
+
+    def __init__(self, model: str, needed: int, free: int, advice: str = "try a smaller ctx") -> None:
+        super().__init__(
+            f"{model} needs {gib(needed)}, {gib(free)} are free; {advice}",
+            model=model,
+            needed=needed,
+            free=free,
+            advice=advice,
+        )
+
+
+class SetupError(UmlError):
+    """The program cannot start here as it was asked to."""
+
+    code = "setup_error"
+
+
+class PortTaken(SetupError):
+    """Something else listens on the port."""
+
+    code = "port_taken"
+
+    def __init__(self, host: str, port: int, owner: str = "another program") -> None:
+        super().__init__(f"port {port} on {host} is taken by {owner}; choose another: uml serve --port {port + 1}")
+
+
+class FolderNotWritable(SetupError):
+    """The data folder cannot be written."""
+
+    code = "folder_not_writable"
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"cannot write to {path}: {reason}; set UML_DATA to a folder of yours", path=str(path))
+
+
+class AlreadyRunning(SetupError):
+    """A server of the same data folder is up."""
+
+    code = "already_running"
+
+    def __init__(self, url: str, pid: int) -> None:
+        super().__init__(f"a server already runs at {url} (process {pid}); stop it with: uml stop", url=url, pid=pid)
+
+
+class NoServer(SetupError):
+    """A command that needs a server found none."""
+
+    code, status = "no_server", 503
+
+    def __init__(self, url: str | None = None) -> None:
+        where = f" at {url}" if url else ""
+        super().__init__(f"no server answers{where}; start one with: uml serve")

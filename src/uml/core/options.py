@@ -1,0 +1,336 @@
+"""How a model is to be loaded: one typed schema for every engine.
+
+An engine lists which of these it honours (`EngineSpec.options`). Values are checked here, before
+any engine sees them: some values kill an engine's process.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from functools import cache
+from typing import Any, Final, Literal
+
+from uml.core.errors import BadOption, UnknownField
+
+CacheType = Literal["auto", "f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl"]
+CACHE_TYPES: Final = ("auto", "f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl")
+MAX_CONTEXT: Final = 1 << 24
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """What one load option takes.
+
+    kind: JSON type of the value; `texts` and `numbers` are arrays.
+    low, high: inclusive bounds of a number, or of the length of an array.
+    aliases: the names by which other systems call it, accepted and never shown.
+    memory: whether it changes how much memory the model takes.
+    """
+
+    name: str
+    kind: Literal["integer", "number", "boolean", "text", "texts", "numbers"]
+    default: Any
+    help: str
+    low: float | None = None
+    high: float | None = None
+    choices: tuple[str, ...] = ()
+    aliases: tuple[str, ...] = ()
+    memory: bool = False
+
+    @property
+    def expected(self) -> str:
+        """The range in words, for errors and documentation."""
+        if self.choices:
+            return "one of " + ", ".join(self.choices)
+        words = {
+            "integer": "a whole number",
+            "number": "a number",
+            "boolean": "true or false",
+            "text": "a text",
+            "texts": "a list of texts",
+            "numbers": "a list of numbers",
+        }[self.kind]
+        if self.low is None or self.high is None:
+            return words
+        low, high = _plain(self.low), _plain(self.high)
+        if self.kind in ("texts", "numbers"):
+            return f"{words}, {low} to {high} of them"
+        return f"{words} from {low} to {high}"
+
+    def check(self, value: object) -> Any:
+        """The value as its Python type, or BadOption. Lists become tuples."""
+        checked = _KINDS[self.kind](value)
+        if checked is None or (self.choices and checked not in self.choices):
+            raise BadOption(self.name, value, self.expected)
+        measure = len(checked) if isinstance(checked, tuple) else checked
+        if self.low is not None and self.high is not None and not self.low <= measure <= self.high:
+            raise BadOption(self.name, value, self.expected)
+        return checked
+
+
+def _plain(bound: float) -> str:
+    return str(int(bound)) if bound == int(bound) else f"{bound:g}"
+
+
+def _integer(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _number(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return float(value)
+
+
+def _boolean(value: object) -> bool | None:
+    return value if isinstance(value, bool) else None
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) and "\0" not in value else None
+
+
+def _texts(value: object) -> tuple[str, ...] | None:
+    if not isinstance(value, list | tuple) or any(_text(item) is None for item in value):
+        return None
+    return tuple(value)
+
+
+def _numbers(value: object) -> tuple[float, ...] | None:
+    if not isinstance(value, list | tuple) or any(_number(item) is None for item in value):
+        return None
+    return tuple(float(item) for item in value)
+
+
+_KINDS: Final[Mapping[str, Any]] = {
+    "integer": _integer,
+    "number": _number,
+    "boolean": _boolean,
+    "text": _text,
+    "texts": _texts,
+    "numbers": _numbers,
+}
+
+
+def _option(default: Any, help: str, **rest: Any) -> Any:
+    return field(default=default, metadata={"help": help, **rest})
+
+
+def _flag(default: bool, help: str, **rest: Any) -> Any:
+    return _option(default, help, kind="boolean", **rest)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadOptions:
+    """Every load option with its default. `parse` makes one from JSON, `changed` gives it back."""
+
+    ctx: int = _option(
+        0,
+        "Tokens one conversation may hold; 0: as many as the model was trained for and memory allows",
+        low=0,
+        high=MAX_CONTEXT,
+        memory=True,
+        aliases=("n_ctx", "num_ctx", "ctx_size", "context_length", "max_seq_len"),
+    )
+    parallel: int = _option(
+        0,
+        "Requests answered at the same time; each has its own context. 0: 4, or fewer where memory is short",
+        low=0,
+        high=256,
+        memory=True,
+        aliases=("n_parallel", "np"),
+    )
+    batch: int = _option(
+        2048,
+        "Tokens of prompt handed over at once",
+        low=1,
+        high=1 << 16,
+        memory=True,
+        aliases=("n_batch", "batch_size"),
+    )
+    ubatch: int = _option(
+        512, "Tokens of prompt computed at once", low=1, high=1 << 16, memory=True, aliases=("n_ubatch", "ubatch_size")
+    )
+    threads: int = _option(
+        0, "Processor threads while generating; 0: one a core", low=0, high=512, aliases=("n_threads",)
+    )
+    threads_batch: int = _option(
+        0, "Processor threads while reading a prompt; 0: as `threads`", low=0, high=512, aliases=("n_threads_batch",)
+    )
+    numa: str = _option(
+        "disabled",
+        "How memory is laid over processor sockets",
+        choices=("disabled", "distribute", "isolate", "numactl", "mirror"),
+    )
+
+    engine: str = _option(
+        "auto", "Which engine runs it; auto: the best one that is installed", aliases=("loader", "backend")
+    )
+    device: str = _option("auto", "Where to run: auto, cpu, or device ids with commas (`cuda:0,cuda:1`)", memory=True)
+    gpu_layers: int = _option(
+        -1,
+        "Layers on GPUs; -1: as many as fit",
+        low=-1,
+        high=10_000,
+        memory=True,
+        aliases=("n_gpu_layers", "ngl", "num_gpu"),
+    )
+    split_mode: str = _option("layer", "How a model is spread over GPUs", choices=("none", "layer", "row", "tensor"))
+    tensor_split: tuple[float, ...] = _option((), "Share of each GPU, as ratios", kind="numbers", low=0, high=128)
+    main_gpu: int = _option(0, "The GPU for what is not split", low=0, high=127)
+    cpu_moe_layers: int = _option(
+        0, "Layers whose experts stay in memory beside the GPU", low=0, high=10_000, memory=True, aliases=("n_cpu_moe",)
+    )
+    override_tensor: tuple[str, ...] = _option((), "PATTERN=DEVICE for single tensors", kind="texts", low=0, high=256)
+    override_kv: tuple[str, ...] = _option((), "KEY=TYPE:VALUE over the file's metadata", kind="texts", low=0, high=256)
+
+    cache_type_k: str = _option(
+        "auto", "Type of the keys in the cache", choices=CACHE_TYPES, memory=True, aliases=("ctk",)
+    )
+    cache_type_v: str = _option(
+        "auto",
+        "Type of the values in the cache; a quantized one needs flash attention",
+        choices=CACHE_TYPES,
+        memory=True,
+        aliases=("ctv",),
+    )
+    flash_attention: str = _option(
+        "auto", "Fused attention", choices=("auto", "on", "off"), memory=True, aliases=("flash_attn", "fa")
+    )
+    kv_offload: bool = _flag(True, "Keep the cache beside the layers on the GPU", memory=True)
+    kv_unified: bool = _flag(
+        False, "One cache for all requests together: `ctx` is shared, and may run out", memory=True
+    )
+    swa_full: bool = _flag(False, "Keep the whole context for sliding-window layers too", memory=True)
+    context_shift: bool = _flag(
+        False, "Drop the oldest tokens when generation reaches the end of the context", aliases=("ctx_shift",)
+    )
+    cache_prompt: bool = _flag(True, "Reuse what the last request left in the cache")
+    cache_reuse: int = _option(0, "Smallest chunk to reuse from the cache by shifting; 0: off", low=0, high=MAX_CONTEXT)
+    cache_ram_mib: int = _option(
+        0, "Memory for caches of conversations that lost their slot, in MiB", low=0, high=1 << 20, memory=True
+    )
+    context_checkpoints: int = _option(
+        8, "States kept a slot to go back to, for models that cannot rewind", low=0, high=256, memory=True
+    )
+
+    mmap: bool = _flag(True, "Map the file into memory instead of reading it", aliases=("use_mmap",))
+    mlock: bool = _flag(False, "Keep the model from being swapped out", aliases=("use_mlock",))
+    direct_io: bool = _flag(False, "Read past the page cache")
+    repack: bool = _flag(
+        True, "Let the engine re-order weights for this processor, at the price of a copy", memory=True
+    )
+    check_tensors: bool = _flag(False, "Look for invalid values in the weights while loading")
+    warmup: bool = _flag(True, "One empty run after loading, so that the first answer comes sooner")
+
+    rope_scaling: str = _option(
+        "auto", "How positions are stretched", choices=("auto", "none", "linear", "yarn", "longrope")
+    )
+    rope_freq_base: float = _option(0.0, "Base frequency; 0: the model's", low=0, high=1e9)
+    rope_freq_scale: float = _option(0.0, "Frequency scale (1/factor); 0: the model's", low=0, high=1e3)
+    yarn_orig_ctx: int = _option(0, "Context before stretching; 0: the model's", low=0, high=MAX_CONTEXT)
+    yarn_ext_factor: float = _option(-1.0, "YaRN extrapolation; -1: the model's", low=-1, high=1e3)
+    yarn_attn_factor: float = _option(-1.0, "YaRN attention magnitude; -1: the model's", low=-1, high=1e3)
+    yarn_beta_fast: float = _option(-1.0, "YaRN low correction; -1: the model's", low=-1, high=1e3)
+    yarn_beta_slow: float = _option(-1.0, "YaRN high correction; -1: the model's", low=-1, high=1e3)
+
+    embeddings: bool = _flag(False, "Answer /v1/embeddings too", memory=True)
+    pooling: str = _option(
+        "auto",
+        "How token vectors become one; auto: the model's, else mean",
+        choices=("auto", "none", "mean", "cls", "last", "rank"),
+    )
+    mmproj: str = _option("", "Path of the projector for images and sound", memory=True)
+    mmproj_offload: bool = _flag(True, "Keep the projector on the GPU", memory=True)
+    image_min_tokens: int = _option(0, "Fewest tokens an image becomes; 0: the model's", low=0, high=1 << 16)
+    image_max_tokens: int = _option(0, "Most tokens an image becomes; 0: the model's", low=0, high=1 << 16)
+
+    lora: tuple[str, ...] = _option((), "LoRA adapters: PATH or PATH=SCALE", kind="texts", low=0, high=64, memory=True)
+    control_vector: tuple[str, ...] = _option((), "Control vectors: PATH or PATH=SCALE", kind="texts", low=0, high=64)
+    draft_model: str = _option("", "Path of a small model that guesses ahead", memory=True, aliases=("model_draft",))
+    draft_max: int = _option(3, "Most tokens guessed ahead", low=1, high=64)
+    draft_min: int = _option(0, "Fewest tokens guessed ahead", low=0, high=64)
+    draft_p_min: float = _option(0.0, "Guess on only while this sure", low=0, high=1)
+    draft_gpu_layers: int = _option(
+        -1,
+        "Layers of the draft model on GPUs; -1: all",
+        low=-1,
+        high=10_000,
+        memory=True,
+        aliases=("gpu_layers_draft",),
+    )
+    spec_type: str = _option(
+        "auto",
+        "Guessing without a draft model",
+        choices=(
+            "auto",
+            "none",
+            "draft",
+            "mtp",
+            "eagle3",
+            "ngram-simple",
+            "ngram-map-k",
+            "ngram-map-k4v",
+            "ngram-mod",
+            "ngram-cache",
+        ),
+    )
+    spec_ngram_size_n: int = _option(12, "Tokens to look up", low=1, high=1024)
+    spec_ngram_size_m: int = _option(48, "Tokens to take over", low=1, high=1024)
+    spec_ngram_min_hits: int = _option(1, "Times a guess must have been seen", low=1, high=1024)
+
+    chat_template: str = _option("", "A Jinja template over the model's own")
+    chat_template_file: str = _option("", "A file with a Jinja template over the model's own")
+    reasoning_format: str = _option(
+        "auto", "Where thoughts go", choices=("auto", "none", "deepseek", "deepseek-legacy")
+    )
+    reasoning_budget: int = _option(-1, "Most tokens of thought; -1: no limit", low=-1, high=MAX_CONTEXT)
+
+    slot_similarity: float = _option(0.1, "How alike a prompt must be to take over a slot's cache", low=0, high=1)
+    extra_flags: tuple[str, ...] = _option(
+        (), "Further arguments, handed to the engine as they are", kind="texts", low=0, high=256
+    )
+
+    @classmethod
+    def parse(cls, values: Mapping[str, object]) -> LoadOptions:
+        """Checked options from JSON values, under their own names or another system's.
+
+        Raises UnknownField (with close names) and BadOption (with the range).
+        """
+        known = options_by_name()
+        checked: dict[str, Any] = {}
+        for name, value in values.items():
+            option = known.get(name.replace("-", "_"))
+            if option is None:
+                close = difflib.get_close_matches(name, [option.name for option in OPTIONS], 2)
+                raise UnknownField(f"options.{name}", close)
+            if option.name in checked:
+                raise BadOption(option.name, value, "one value; it is given twice, under two names")
+            checked[option.name] = option.check(value)
+        return cls(**checked)
+
+    def changed(self) -> dict[str, Any]:
+        """The options that differ from their default, as JSON values."""
+        return {
+            option.name: list(value) if isinstance(value, tuple) else value
+            for option in OPTIONS
+            if (value := getattr(self, option.name)) != option.default
+        }
+
+
+_KIND_OF = {bool: "boolean", int: "integer", float: "number", str: "text"}
+
+OPTIONS: Final[tuple[Option, ...]] = tuple(
+    Option(name=f.name, default=f.default, **{"kind": _KIND_OF.get(type(f.default), "texts"), **f.metadata})
+    for f in fields(LoadOptions)
+)
+"""Every option, in the order in which they are shown."""
+
+
+@cache
+def options_by_name() -> Mapping[str, Option]:
+    """Options by their own name and by every alias."""
+    return {name: option for option in OPTIONS for name in (option.name, *option.aliases)}

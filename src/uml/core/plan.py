@@ -1,0 +1,120 @@
+"""What it takes to load a model, decided before anything starts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from uml.core.model import Model
+from uml.core.options import LoadOptions
+
+
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """Bytes a model needs once loaded, with these options, by this engine.
+
+    low_bytes, high_bytes: the range in which the truth lies; the parts add up to the likely figure.
+    method: how it was found: `header`, `dry run`, `measured`.
+    """
+
+    weight_bytes: int
+    kv_bytes: int
+    compute_bytes: int
+    other_bytes: int = 0
+    """Output buffers, projector, adapters, draft model, the process itself."""
+    low_bytes: int = 0
+    high_bytes: int = 0
+    method: str = "header"
+
+    @property
+    def total_bytes(self) -> int:
+        """The likely figure."""
+        return self.weight_bytes + self.kv_bytes + self.compute_bytes + self.other_bytes
+
+    @property
+    def parts(self) -> Mapping[str, int]:
+        """The likely figure by part."""
+        return {
+            "weights": self.weight_bytes,
+            "kv_cache": self.kv_bytes,
+            "compute": self.compute_bytes,
+            "other": self.other_bytes,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where the bytes go: device id -> bytes; `gpu_layers` of `layers` are on GPUs."""
+
+    device_bytes: Mapping[str, int]
+    gpu_layers: int = 0
+    layers: int = 0
+    reason: str = ""
+
+    @property
+    def device(self) -> str:
+        """The device that holds most of it."""
+        return max(self.device_bytes, key=self.device_bytes.__getitem__, default="cpu")
+
+
+@dataclass(frozen=True, slots=True)
+class LoadPlan:
+    """One model, one engine, options without anything left to guess, and where it goes.
+
+    evict: ids of idle models that must leave first.
+    warnings: options that the engine does not honour, and what else a user should know.
+    """
+
+    model: Model
+    engine: str
+    options: LoadOptions
+    footprint: Footprint
+    placement: Placement
+    reason: str = ""
+    evict: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+Stage = Literal["queued", "evicting", "starting", "loading", "ready", "failed", "stopped"]
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a load is. `percent` is 0 to 100 and never falls within one load."""
+
+    model: str
+    stage: Stage
+    bytes: int = 0
+    total_bytes: int = 0
+    percent: float = 0.0
+    seconds: float = 0.0
+    queue_position: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerStatus:
+    """One worker as `/v1/models/status` and `uml ps` show it.
+
+    state: `starting`, `loading`, `ready`, `stopping`, `failed`.
+    memory_bytes: resident now; 0 while it is not known.
+    idle_s: seconds since the last request ended; 0 while one is in flight.
+    """
+
+    model: str
+    engine: str
+    state: str
+    pid: int | None
+    options: Mapping[str, object] = field(default_factory=dict)
+    device: str = "cpu"
+    memory_bytes: int = 0
+    estimated_bytes: int = 0
+    context_length: int = 0
+    in_flight: int = 0
+    queued: int = 0
+    slots: int = 1
+    idle_s: float = 0.0
+    load_s: float = 0.0
+    requests: int = 0
+    progress: float = 0.0
+    error: Mapping[str, object] | None = None

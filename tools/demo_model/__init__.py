@@ -1,0 +1,1 @@
+"""Makes the demo model that ships with the package."""

@@ -1,0 +1,1 @@
+"""Workers: who may start, who must leave, and the processes themselves."""

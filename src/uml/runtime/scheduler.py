@@ -1,0 +1,294 @@
+"""Who is served, who waits, who starts and who must leave: `on(event) -> [effect]`.
+
+Pure: no clock, no tasks, no processes, no log. Its laws, held by property tests:
+
+- one Grant for a ticket, at most, and never after it left;
+- one Start, then exactly one of Ready, Failed, Exited; one worker a model;
+- a busy model is never stopped to make room;
+- memory is free when it was measured after the exit, not when it was asked for;
+- a ticket that left causes no load;
+- a request for a loaded model may pass one that waits for memory, FAIRNESS times.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+
+from uml.core.errors import Cancelled, DoesNotFit, Overloaded, UmlError
+from uml.core.machine import Machine
+from uml.core.options import LoadOptions
+from uml.core.plan import LoadPlan
+from uml.planning.evict import Running
+from uml.runtime.events import (
+    Asked,
+    Effect,
+    Event,
+    Exited,
+    Failed,
+    Grant,
+    Left,
+    Measured,
+    Planner,
+    Ready,
+    Refuse,
+    Released,
+    Start,
+    Stop,
+    Unload,
+)
+
+FAIRNESS = 8
+"""How many requests for loaded models may pass one that waits for their memory."""
+
+
+@dataclass(slots=True)
+class Worker:
+    """A model's worker as the scheduler knows it.
+
+    asked: the options it was asked for, before anything was resolved; None for the defaults.
+    holders: granted tickets and the slots they take.
+    used: the order of its last use; the lowest is the least recently used.
+    leaving: it was asked to unload while busy.
+    """
+
+    plan: LoadPlan
+    asked: LoadOptions | None
+    state: str = "starting"
+    holders: dict[int, int] = field(default_factory=dict)
+    used: int = 0
+    leaving: bool = False
+
+    @property
+    def idle(self) -> bool:
+        """Ready, and nobody uses it."""
+        return self.state == "ready" and not self.holders
+
+    @property
+    def free_slots(self) -> int:
+        """Slots that nobody holds."""
+        return self.plan.options.parallel - sum(self.holders.values())
+
+    def serves(self, options: LoadOptions | None) -> bool:
+        """Whether it is loaded the way that a request wants."""
+        if options is None or options == self.asked:
+            return True
+        loaded = self.plan.options
+        return all(getattr(loaded, name) == getattr(options, name) for name in options.changed())
+
+
+@dataclass(slots=True)
+class Waiter:
+    """A ticket in the queue. `passed`: how many overtook it while it waited for memory."""
+
+    asked: Asked
+    passed: int = 0
+
+
+class Scheduler:
+    """Owned by one task; see the module's docstring for its laws."""
+
+    def __init__(
+        self,
+        planner: Planner,
+        machine: Machine,
+        defaults: LoadOptions | None = None,
+        queue_limit: int = 512,
+    ) -> None:
+        self.workers: dict[str, Worker] = {}
+        self.waiting: dict[int, Waiter] = {}
+        self._planner = planner
+        self._machine = machine
+        self._defaults = defaults or LoadOptions()
+        self._queue_limit = queue_limit
+        self._holds: dict[int, str] = {}
+        self._clock = 0
+        self._unmeasured = False
+
+    def on(self, event: Event) -> list[Effect]:
+        """Take one event in and give back what must be done now, in order."""
+        match event:
+            case Asked():
+                if len(self.waiting) >= self._queue_limit:
+                    error = Overloaded(f"{self._queue_limit} requests are waiting already; try again later")
+                    return [Refuse(event.ticket, error)]
+                self.waiting[event.ticket] = Waiter(event)
+            case Left(ticket, abandon):
+                return [*self._leave(ticket, abandon), *self._settle()]
+            case Released(ticket):
+                self._release(ticket)
+            case Ready(model):
+                if self.workers[model].state == "starting":
+                    self.workers[model].state = "ready"
+            case Failed(model, error):
+                del self.workers[model]
+                self._unmeasured = True
+                return [*self._refuse(self._waiters(model), error), *self._settle()]
+            case Exited(model):
+                del self.workers[model]
+                self._unmeasured = True
+            case Measured(machine):
+                self._machine = machine
+                self._unmeasured = False
+            case Unload(models):
+                return [*self._unload(models), *self._settle()]
+        return self._settle()
+
+    def position(self, ticket: int) -> int:
+        """1 for the first in the queue, 0 for one that does not wait."""
+        return next((place for place, waiting in enumerate(self.waiting, 1) if waiting == ticket), 0)
+
+    def queued(self, model: str) -> int:
+        """How many wait for this model."""
+        return len(self._waiters(model))
+
+    def _waiters(self, model: str) -> list[int]:
+        return [ticket for ticket, waiter in self.waiting.items() if waiter.asked.model.id == model]
+
+    def _refuse(self, tickets: Iterable[int], error: UmlError) -> list[Effect]:
+        for ticket in (refused := list(tickets)):
+            del self.waiting[ticket]
+        return [Refuse(ticket, error) for ticket in refused]
+
+    def _leave(self, ticket: int, abandon: bool) -> list[Effect]:
+        waiter = self.waiting.pop(ticket, None)
+        if waiter is None:
+            # The grant and the farewell crossed: the hold must not stay behind.
+            self._release(ticket)
+            return []
+        model = waiter.asked.model.id
+        worker = self.workers.get(model)
+        if abandon and worker and worker.state == "starting" and not self._waiters(model):
+            return self._stop(model)
+        return []
+
+    def _release(self, ticket: int) -> None:
+        model = self._holds.pop(ticket, None)
+        worker = self.workers.get(model) if model else None
+        if worker and worker.holders.pop(ticket, None) is not None:
+            self._clock += 1
+            worker.used = self._clock
+
+    def _unload(self, models: Iterable[str]) -> list[Effect]:
+        effects: list[Effect] = []
+        for model in models:
+            worker = self.workers.get(model)
+            if worker is None or worker.state == "stopping":
+                continue
+            if worker.state == "starting":
+                effects += self._refuse(self._waiters(model), Cancelled(f"the load of {model} was cancelled"))
+                effects += self._stop(model)
+            elif worker.holders:
+                worker.leaving = True
+            else:
+                effects += self._stop(model)
+        return effects
+
+    def _stop(self, model: str) -> list[Effect]:
+        self.workers[model].state = "stopping"
+        return [Stop(model)]
+
+    def _settle(self) -> list[Effect]:
+        """Give out what can be given, in the order of the queue."""
+        effects: list[Effect] = []
+        for model, worker in self.workers.items():
+            if worker.leaving and worker.idle:
+                effects += self._stop(model)
+        full: set[str] = set()
+        """Models of which an earlier ticket waits for a slot or a reload."""
+        starved: Waiter | None = None
+        """The first ticket that waits for memory; who comes later may pass it only so often."""
+        wanted: set[str] = set()
+        """Models whose memory it needs."""
+        for ticket, waiter in list(self.waiting.items()):
+            model = waiter.asked.model.id
+            worker = self.workers.get(model)
+            if worker is None:
+                if starved is None and self._draining():
+                    starved = waiter
+                elif starved is None:
+                    done, missing = self._load(ticket, waiter)
+                    effects += done
+                    if missing is not None:
+                        starved, wanted = waiter, missing
+                continue
+            if model in full or worker.state != "ready" or worker.leaving:
+                continue
+            if not worker.serves(waiter.asked.options):
+                full.add(model)
+                effects += self._stop(model) if worker.idle else []
+            elif waiter.asked.slots > worker.free_slots and worker.holders:
+                full.add(model)
+            elif starved is not None and model in wanted and starved.passed >= FAIRNESS:
+                full.add(model)
+            else:
+                effects.append(self._grant(ticket, model, worker))
+                if starved is not None and model in wanted:
+                    starved.passed += 1
+        return effects
+
+    def _grant(self, ticket: int, model: str, worker: Worker) -> Grant:
+        slots = self.waiting.pop(ticket).asked.slots
+        worker.holders[ticket] = slots
+        self._holds[ticket] = model
+        self._clock += 1
+        worker.used = self._clock
+        return Grant(ticket, model)
+
+    def _draining(self) -> bool:
+        """Whether memory is on its way back: until it was measured nothing new is planned."""
+        return self._unmeasured or any(worker.state == "stopping" for worker in self.workers.values())
+
+    def _load(self, ticket: int, waiter: Waiter) -> tuple[list[Effect], set[str] | None]:
+        """Start a model, or make room for it, or refuse its ticket.
+
+        The second value names the busy models whose memory it waits for; None when it does not wait.
+        """
+        model, asked = waiter.asked.model, waiter.asked.options
+        options = asked or self._defaults
+        try:
+            plan = self._planner(model, options, self._spare(), self._running(pretend_idle=False))
+        except DoesNotFit as shortage:
+            # It may fit once those that are busy now are done; if not even then, it never will.
+            try:
+                later = self._planner(model, options, self._spare(), self._running(pretend_idle=True))
+            except UmlError:
+                return self._refuse([ticket], shortage), None
+            return [], set(later.evict)
+        except UmlError as error:
+            return self._refuse([ticket], error), None
+        if plan.evict:
+            return [effect for victim in plan.evict for effect in self._stop(victim)], set(plan.evict)
+        self.workers[model.id] = Worker(plan, asked)
+        return [Start(plan)], None
+
+    def _running(self, pretend_idle: bool) -> list[Running]:
+        return [
+            Running(
+                model=model,
+                bytes=worker.plan.footprint.total_bytes,
+                idle_order=worker.used,
+                busy=not worker.idle and not pretend_idle,
+            )
+            for model, worker in self.workers.items()
+        ]
+
+    def _spare(self) -> Machine:
+        """The machine as measured, less what models that are still loading will take."""
+        promised: dict[str, int] = {}
+        for worker in self.workers.values():
+            if worker.state == "starting":
+                for device, count in worker.plan.placement.device_bytes.items():
+                    promised[device] = promised.get(device, 0) + count
+        if not promised:
+            return self._machine
+
+        def less(device_id: str, free: int) -> int:
+            return max(0, free - promised.get(device_id, 0))
+
+        memory, gpus = self._machine.memory, self._machine.gpus
+        return replace(
+            self._machine,
+            memory=replace(memory, free_bytes=less(memory.id, memory.free_bytes)),
+            gpus=tuple(replace(gpu, free_bytes=less(gpu.id, gpu.free_bytes)) for gpu in gpus),
+        )

@@ -1,0 +1,53 @@
+# Two commands for a new machine: `make demo`, `make test`. All else is for who works on the code.
+# Needs python3 (3.11 or newer), make and git; everything else goes into .venv.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+ready := $(VENV)/.ready
+ready_dev := $(VENV)/.ready-dev
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check format docs bench demo-gguf clean
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+demo: $(ready)  ## set up, start a server, ask the demo model a question
+	@$(BIN)/python tools/demo.py
+
+test: check  ## set up, then every check and test
+	$(BIN)/coverage erase
+	$(BIN)/pytest -n auto --cov --cov-report= --durations=10
+	$(BIN)/python tools/coverage_floors.py
+
+check: $(ready_dev)  ## format, lint, types, floors
+	$(BIN)/ruff format --check src tests tools benchmarks
+	$(BIN)/ruff check src tests tools benchmarks
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+format: $(ready_dev)  ## put the code in its form
+	$(BIN)/ruff format src tests tools benchmarks
+	$(BIN)/ruff check --fix src tests tools benchmarks
+
+docs: $(ready_dev)  ## write the pages that are generated from the code
+	$(BIN)/python -m tools.docs
+
+bench: $(ready_dev)  ## measure: every table of docs/performance.md
+	$(BIN)/python -m benchmarks
+
+demo-gguf: $(ready_dev)  ## make the demo model's file again from its source
+	$(BIN)/python -m tools.demo_model.convert tools/demo_model/source src/uml/models/demo.gguf --type q8_0
+
+clean:  ## remove what was built here
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage* build dist
+
+$(ready): pyproject.toml tools/setup_venv.sh
+	@sh tools/setup_venv.sh "$(PYTHON)" $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(ready_dev): $(ready)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --group dev
+	@touch $@

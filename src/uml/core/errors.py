@@ -22,6 +22,7 @@
     │   └── LoadTimeout         504 load_timeout
     ├── EngineNotInstalled      409 engine_not_installed
     ├── WorkerDied              502 worker_died           a loaded model's process ended in mid-request
+    ├── ConnectionLost          502 connection_lost       a server went away in mid-answer
     ├── Overloaded              503 overloaded
     ├── DoesNotFit              507 does_not_fit
     └── SetupError              500                       the program cannot start here
@@ -274,6 +275,15 @@ class WorkerDied(UmlError):
         super().__init__(
             f"the engine of {model} ended: {cause}; the next request starts it anew", model=model, **details
         )
+
+
+class ConnectionLost(UmlError):
+    """A server that had begun to answer closed the connection."""
+
+    code, status = "connection_lost", 502
+
+    def __init__(self, url: str, reason: str) -> None:
+        super().__init__(f"the connection to {url} broke in the middle of an answer: {reason}", url=url)
 
 
 class Overloaded(UmlError):

@@ -1,0 +1,196 @@
+"""The settings one by one, and how a value from TOML, the environment or a flag is read.
+
+Every reader takes the raw value and the folder that relative paths start from, and raises
+ValueError for anything that is not what its setting expects.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from uml.config.folders import SOCKET_NAME_BYTES, SOCKET_PATH_BYTES, absolute, fits_sockets
+
+LOG_LEVELS: Final = ("debug", "info", "warning", "error")
+_BYTE_SHIFTS: Final = {"k": 10, "m": 20, "g": 30, "t": 40}
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One setting: what it is, what it takes in words, and how a value is read."""
+
+    name: str
+    help: str
+    expected: str
+    parse: Callable[[object, Path], Any]
+    secret: bool = False
+
+    @property
+    def variable(self) -> str:
+        """Its environment variable."""
+        return f"UML_{self.name.upper()}"
+
+
+def _text(value: object, base: Path) -> str:
+    if not isinstance(value, str) or not value.strip() or not value.isprintable():
+        raise ValueError
+    return value.strip()
+
+
+def _secret(value: object, base: Path) -> str:
+    text = _text(value, base)
+    if not text.isascii() or " " in text:  # it travels in an HTTP header
+        raise ValueError
+    return text
+
+
+def _folder(value: object, base: Path) -> Path:
+    return absolute(_text(str(value) if isinstance(value, Path) else value, base), base)
+
+
+def _runtime(value: object, base: Path) -> Path:
+    folder = _folder(value, base)
+    if not fits_sockets(folder):
+        raise ValueError
+    return folder
+
+
+def _texts(value: object, base: Path) -> tuple[str, ...]:
+    items = value.split(",") if isinstance(value, str) else value
+    if not isinstance(items, list | tuple):
+        raise ValueError
+    return tuple(_text(item, base) for item in items)
+
+
+def _folders(value: object, base: Path) -> tuple[Path, ...]:
+    items = value.split(os.pathsep) if isinstance(value, str) else value
+    if not isinstance(items, list | tuple):
+        raise ValueError
+    return tuple(dict.fromkeys(_folder(item, base) for item in items))
+
+
+def _whole(low: int, high: int) -> Callable[[object, Path], int]:
+    def parse(value: object, base: Path) -> int:
+        if isinstance(value, bool) or not isinstance(value, int | str):
+            raise ValueError
+        number = int(value)
+        if not low <= number <= high:
+            raise ValueError
+        return number
+
+    return parse
+
+
+def _seconds(low: float, high: float) -> Callable[[object, Path], float]:
+    def parse(value: object, base: Path) -> float:
+        if isinstance(value, bool) or not isinstance(value, int | float | str):
+            raise ValueError
+        number = float(value)
+        if not low <= number <= high:  # nan is refused here too
+            raise ValueError
+        return number
+
+    return parse
+
+
+def _budget(value: object, base: Path) -> int | float | None:
+    """An int is bytes (units are powers of 1024), a float a share, None no limit of ours."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise ValueError
+    text = str(value).strip().lower()
+    if text == "none":
+        return None
+    found = re.fullmatch(r"(\d{1,20}(?:\.\d{1,6})?)\s*(%|([kmgt])(?:i?b)?|b)?", text)
+    if found is None:
+        raise ValueError
+    number, unit, letter = found.groups()
+    if unit == "%" or (unit is None and "." in number):
+        share = float(number) / (100 if unit else 1)
+        if not 0 < share <= 1:
+            raise ValueError
+        return share
+    count = int(float(number) * (1 << _BYTE_SHIFTS[letter])) if letter else int(float(number))
+    if count < 1 << 20:  # less than a mebibyte is a slip of the unit
+        raise ValueError
+    return count
+
+
+def _llama_server(value: object, base: Path) -> Path | str | None:
+    """A program, None for the embedded engine, or `auto`, which is looked up when all is known."""
+    text = _text(str(value) if isinstance(value, Path) else value, base)
+    if text in ("auto", "none"):
+        return text if text == "auto" else None
+    path = absolute(text, base)
+    if not path.is_file() or not os.access(path, os.X_OK):
+        raise ValueError
+    return path
+
+
+def _log_level(value: object, base: Path) -> str:
+    text = _text(value, base).lower()
+    if text not in LOG_LEVELS:
+        raise ValueError
+    return text
+
+
+def _engine(value: object, base: Path) -> str:
+    text = _text(value, base)
+    if not re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,63}", text):
+        raise ValueError
+    return text
+
+
+def _options(value: object, base: Path) -> dict[str, Any]:
+    """Load options by their own names. Raises BadRequest, with the range, besides ValueError."""
+    import json
+
+    from uml.core.options import LoadOptions, options_by_name
+
+    given = json.loads(value) if isinstance(value, str) else value
+    if not isinstance(given, Mapping):
+        raise ValueError
+    checked = LoadOptions.parse(given)
+    names = [options_by_name()[name.replace("-", "_")].name for name in given]
+    return {name: getattr(checked, name) for name in names}
+
+
+SETTINGS: Final[tuple[Setting, ...]] = (
+    Setting("data", "Where everything is kept", "a folder", _folder),
+    Setting(
+        "runtime",
+        "Where sockets are made",
+        f"a folder with a path of at most {SOCKET_PATH_BYTES - SOCKET_NAME_BYTES} bytes",
+        _runtime,
+    ),
+    Setting("host", "Address to listen on", "a host name or an address", _text),
+    Setting("port", "Port to listen on; 0: any free one", "a port from 0 to 65535", _whole(0, 65535)),
+    Setting("api_key", "Key that every request must bring", "printable ASCII without spaces", _secret, secret=True),
+    Setting("allowed_hosts", "Host names that requests may ask for", "host names (a list, or with commas)", _texts),
+    Setting("allowed_origins", "Web pages that may call", "origins (a list, or with commas)", _texts),
+    Setting("model_folders", "Folders with models", f"folders (a list, or with {os.pathsep!r} between)", _folders),
+    Setting("engine", "Which engine runs models", "`auto` or the name of an engine", _engine),
+    Setting("options", "Load options for every load", "a table or JSON object of load options", _options),
+    Setting(
+        "memory_budget",
+        "Memory that models may use together",
+        "bytes (`24GiB`), a share of the memory (`75%` or 0.75) or `none`",
+        _budget,
+    ),
+    Setting("max_body_mib", "Largest request body", "a whole number of MiB from 1 to 4096", _whole(1, 4096)),
+    Setting("load_timeout_s", "Seconds a load may stand still", "seconds from 1 to 86400", _seconds(1, 86400)),
+    Setting("queue_limit", "Requests that may wait", "a whole number from 1 to 100000", _whole(1, 100_000)),
+    Setting(
+        "llama_server",
+        "A llama-server program to run instead of the embedded one",
+        "the path of a program, `auto` (look on PATH) or `none`",
+        _llama_server,
+    ),
+    Setting("log_level", "How much is logged", "one of " + ", ".join(LOG_LEVELS), _log_level),
+)
+"""Every setting, in the order in which they are shown."""
+
+BY_NAME: Final = {setting.name: setting for setting in SETTINGS}

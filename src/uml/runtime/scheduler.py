@@ -50,6 +50,7 @@ class Worker:
     holders: granted tickets and the slots they take.
     used: the order of its last use; the lowest is the least recently used.
     leaving: it was asked to unload while busy.
+    counted: its memory was taken when the machine was last measured.
     """
 
     plan: LoadPlan
@@ -58,6 +59,7 @@ class Worker:
     holders: dict[int, int] = field(default_factory=dict)
     used: int = 0
     leaving: bool = False
+    counted: bool = False
 
     @property
     def idle(self) -> bool:
@@ -128,11 +130,16 @@ class Scheduler:
                 del self.workers[model]
                 self._unmeasured = True
             case Measured(machine):
-                self._machine = machine
-                self._unmeasured = False
+                self._measured(machine)
             case Unload(models):
                 return [*self._unload(models), *self._settle()]
         return self._settle()
+
+    def _measured(self, machine: Machine) -> None:
+        self._machine = machine
+        self._unmeasured = False
+        for worker in self.workers.values():
+            worker.counted = worker.state != "starting"
 
     def position(self, ticket: int) -> int:
         """1 for the first in the queue, 0 for one that does not wait."""
@@ -274,10 +281,10 @@ class Scheduler:
         ]
 
     def _spare(self) -> Machine:
-        """The machine as measured, less what models that are still loading will take."""
+        """The machine as measured, less what models that were loading then will take."""
         promised: dict[str, int] = {}
         for worker in self.workers.values():
-            if worker.state == "starting":
+            if not worker.counted:
                 for device, count in worker.plan.placement.device_bytes.items():
                     promised[device] = promised.get(device, 0) + count
         if not promised:

@@ -278,12 +278,12 @@ class WorkerDied(UmlError):
 
 
 class ConnectionLost(UmlError):
-    """A server that had begun to answer closed the connection."""
+    """A server did not finish its answer, or did not answer as this one does."""
 
     code, status = "connection_lost", 502
 
     def __init__(self, url: str, reason: str) -> None:
-        super().__init__(f"the connection to {url} broke in the middle of an answer: {reason}", url=url)
+        super().__init__(f"the server at {url} did not answer as it should: {reason}", url=url)
 
 
 class Overloaded(UmlError):

@@ -108,11 +108,13 @@ class Delta:
     """A piece of an answer from a hosted engine.
 
     finish: `stop`, `length` on the last piece, else None.
+    prompt_tokens: how many tokens the prompt had, on the first piece.
     """
 
     text: str
     tokens: int = 1
     finish: str | None = None
+    prompt_tokens: int = 0
 
 
 class Host(Protocol):

@@ -1,0 +1,274 @@
+"""How a Hugging Face folder's weights are coded, told from its configuration: one function a method."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from uml.core.model import Quantization
+from uml.formats.bounded_json import child, number, text
+
+Config = Mapping[str, Any]
+
+
+def quantization(config: Config, beside: Mapping[str, Config]) -> Quantization | None:
+    """The coding that a folder's configuration names, None where it names none.
+
+    config: config.json. beside: the other files that may say it, by name: quantize_config.json (AutoGPTQ),
+    quant_config.json (AutoAWQ, older EXL2), hf_quant_config.json (NVIDIA ModelOpt).
+    """
+    said = _section(config)
+    if not said and (said := dict(beside.get("hf_quant_config.json", {}))):
+        said = {"quant_method": "modelopt", **child(said, "quantization")}
+    if not said and (said := dict(beside.get("quantize_config.json", {}))):
+        said = {"quant_method": "gptq", **said}
+    if not said and (said := dict(beside.get("quant_config.json", {}))):
+        said = {"quant_method": "awq" if number(said, "w_bit") else "exl2", **said}
+    if not said:
+        return _mlx(config)
+    method = method_name(said)
+    return LABELS.get(method, _plain)(said, method)
+
+
+def _section(config: Config) -> dict[str, Any]:
+    """The quantization section, also where it lies in the text part of a multimodal model."""
+    for place in (config, child(config, "text_config"), child(config, "llm_config")):
+        for key in ("quantization_config", "compression_config"):
+            if found := child(place, key):
+                return found
+    return {}
+
+
+def method_name(said: Config) -> str:
+    """Lower case, one spelling a method."""
+    name = text(said, "quant_method", "quant_type", "method").lower().replace("_", "-").rsplit("/", 1)[-1]
+    if not name:
+        if said.get("load_in_4bit") or said.get("load_in_8bit"):
+            return "bitsandbytes"
+        return "gptq" if number(said, "bits") else "unknown"
+    return _SPELLINGS.get(name, name)
+
+
+_SPELLINGS = {
+    "bitsandbytes-4bit": "bitsandbytes",
+    "bitsandbytes-8bit": "bitsandbytes",
+    "autoround": "auto-round",
+    "sparseml": "compressed-tensors",
+    "fp8-finegrained": "fp8",
+    "finegrained-fp8": "fp8",
+    "fp4": "fp-quant",
+}
+
+
+def _bits(count: float | None) -> str:
+    return f" {count:g}-bit" if count is not None else ""
+
+
+def _group(size: float | None) -> str:
+    return f" g{size:g}" if size is not None and size > 0 else ""
+
+
+def _stored(bits: float | None, group: float | None) -> float | None:
+    """Bits a weight with a 16-bit scale and a zero point of `bits` for each group."""
+    if bits is None or not group or group <= 0:
+        return bits
+    return round(bits + (16 + bits) / group, 3)
+
+
+def _grouped(title: str) -> Callable[[Config, str], Quantization]:
+    """A method that has a number of bits and, mostly, a group size."""
+
+    def read(said: Config, method: str) -> Quantization:
+        bits, group = number(said, "bits", "w_bit", "nbits"), number(said, "group_size", "q_group_size")
+        return Quantization(method, f"{title}{_bits(bits)}{_group(group)}", _stored(bits, group))
+
+    return read
+
+
+def _fixed(title: str, bits: float) -> Callable[[Config, str], Quantization]:
+    """A method that is always the same."""
+    return lambda _said, method: Quantization(method, title, bits)
+
+
+def _exl(said: Config, method: str) -> Quantization:
+    bits = number(said, "bits", "bpw")
+    return Quantization(method, f"{method.upper()} {bits:.2f} bpw" if bits is not None else method.upper(), bits)
+
+
+def _bitsandbytes(said: Config, method: str) -> Quantization:
+    if said.get("load_in_8bit") or said.get("_load_in_8bit"):
+        return Quantization(method, "bitsandbytes INT8", 8.0)
+    kind = text(said, "bnb_4bit_quant_type") or "fp4"
+    # A 32-bit scale for 64 weights; with double quantization an 8-bit one and a second level.
+    double = said.get("bnb_4bit_use_double_quant") is True
+    return Quantization(method, f"bitsandbytes {kind.upper()}", 4.127 if double else 4.5)
+
+
+def _fp8(said: Config, method: str) -> Quantization:
+    block = said.get("weight_block_size")
+    if isinstance(block, list) and len(block) == 2:
+        return Quantization(method, f"FP8 block {block[0]}x{block[1]}", 8.0)
+    return Quantization(method, "FP8", 8.0)
+
+
+def _torchao(said: Config, method: str) -> Quantization:
+    kind: Any = said.get("quant_type")
+    if isinstance(kind, dict):
+        kind = kind.get("default", kind)
+        kind = kind.get("_type") if isinstance(kind, dict) else kind
+    name = kind if isinstance(kind, str) else ""
+    bits = next(
+        (float(count) for count in (4, 8) if f"int{count}" in name.lower() or f"float{count}" in name.lower()), None
+    )
+    return Quantization(method, f"torchao {name}".strip(), bits)
+
+
+def _hqq(said: Config, method: str) -> Quantization:
+    weights = child(child(said, "quant_config"), "weight_quant_params") or said
+    bits, group = number(weights, "nbits", "bits"), number(weights, "group_size")
+    return Quantization(method, f"HQQ{_bits(bits)}{_group(group)}", _stored(bits, group))
+
+
+def _compressed_tensors(said: Config, method: str) -> Quantization:
+    groups = child(said, "config_groups")
+    first = next((group for group in groups.values() if isinstance(group, dict)), {})
+    weights, activations = child(first, "weights"), child(first, "input_activations")
+    bits, group = number(weights, "num_bits"), number(weights, "group_size")
+    if bits is None:
+        return Quantization(method, f"compressed-tensors {text(said, 'format')}".strip())
+    if text(weights, "type") == "float":
+        kind = {8: "FP8", 4: "NVFP4" if "nvfp4" in text(said, "format") else "FP4"}.get(int(bits), f"FP{bits:g}")
+        return Quantization(method, f"compressed-tensors {kind}", _stored_float(bits, group))
+    width = number(activations, "num_bits") or 16
+    return Quantization(method, f"compressed-tensors W{bits:g}A{width:g}{_group(group)}", _stored(bits, group))
+
+
+def _stored_float(bits: float, group: float | None) -> float:
+    return round(bits + 8 / group, 3) if group and group > 0 else bits
+
+
+def _modelopt(said: Config, method: str) -> Quantization:
+    algorithm = text(said, "quant_algo").upper()
+    bits = {"FP8": 8.0, "NVFP4": 4.5, "W4A16_AWQ": 4.0, "W4A8_AWQ": 4.0, "INT4_AWQ": 4.0, "W8A8_SQ_PER_CHANNEL": 8.0}
+    label = {"W4A16_AWQ": "AWQ 4-bit", "INT4_AWQ": "AWQ 4-bit"}.get(algorithm, algorithm)
+    return Quantization(method, f"ModelOpt {label}".strip(), bits.get(algorithm))
+
+
+def _aqlm(said: Config, method: str) -> Quantization:
+    books, width = number(said, "num_codebooks"), number(said, "nbits_per_codebook")
+    group = number(said, "in_group_size")
+    if not books or not width or not group or group < 0:
+        return Quantization(method, "AQLM")
+    return Quantization(method, f"AQLM {books:g}x{width:g} g{group:g}", round(books * width / group, 3))
+
+
+def _quanto(said: Config, method: str) -> Quantization:
+    kind = text(said, "weights") or "int8"
+    return Quantization(method, f"quanto {kind}", {"int2": 2.0, "int4": 4.0, "int8": 8.0, "float8": 8.0}.get(kind))
+
+
+def _quark(said: Config, method: str) -> Quantization:
+    kind = text(child(child(said, "global_quant_config"), "weight"), "dtype")
+    bits = next(
+        (float(count) for count in (4, 6, 8) if kind.replace("_", "").startswith((f"int{count}", f"fp{count}"))), None
+    )
+    return Quantization(method, f"Quark {kind}".strip(), bits)
+
+
+def _fp_quant(said: Config, method: str) -> Quantization:
+    kind = text(said, "forward_dtype").upper() or "FP4"
+    return Quantization(method, f"FP-Quant {kind}", 4.25 if kind == "MXFP4" else 4.5)
+
+
+def _plain(said: Config, method: str) -> Quantization:
+    """A method that we know by name only."""
+    bits = number(said, "bits", "nbits", "w_bit", "num_bits")
+    return Quantization(method[:80], f"{method[:80]}{_bits(bits)}", bits)
+
+
+def _mlx(config: Config) -> Quantization | None:
+    """MLX writes `quantization: {group_size, bits}`."""
+    said = child(config, "quantization")
+    bits, group = number(said, "bits"), number(said, "group_size")
+    if bits is None:
+        return None
+    return Quantization("mlx", f"MLX{_bits(bits)}{_group(group)}", round(bits + 32 / group, 3) if group else bits)
+
+
+LABELS: dict[str, Callable[[Config, str], Quantization]] = {
+    "gptq": _grouped("GPTQ"),
+    "awq": _grouped("AWQ"),
+    "auto-round": _grouped("AutoRound"),
+    "higgs": _grouped("HIGGS"),
+    "spqr": _grouped("SpQR"),
+    "sinq": _grouped("SINQ"),
+    "vptq": _grouped("VPTQ"),
+    "exl2": _exl,
+    "exl3": _exl,
+    "bitsandbytes": _bitsandbytes,
+    "fp8": _fp8,
+    "fbgemm-fp8": _fixed("FP8 (fbgemm)", 8.0),
+    "ptpc-fp8": _fixed("FP8 per channel", 8.0),
+    "torchao": _torchao,
+    "hqq": _hqq,
+    "compressed-tensors": _compressed_tensors,
+    "modelopt": _modelopt,
+    # Stored as four ternary weights a byte.
+    "bitnet": _fixed("BitNet 1.58-bit", 2.0),
+    # 32 weights of 4 bits share an exponent of 8.
+    "mxfp4": _fixed("MXFP4", 4.25),
+    "nvfp4": _fixed("NVFP4", 4.5),
+    "eetq": _fixed("EETQ INT8", 8.0),
+    "experts-int8": _fixed("INT8 experts", 8.0),
+    "aqlm": _aqlm,
+    "quanto": _quanto,
+    "quark": _quark,
+    "fp-quant": _fp_quant,
+}
+
+AUXILIARY = (
+    "qzeros", "scales", "g_idx", "weight_scale", "weight_scale_inv", "weight_scale_2", "weight_zero_point", "weight_shape",
+    "weight_g_idx", "input_scale", "input_global_scale", "weight_global_scale", "k_scale", "v_scale", "SCB", "weight_format",
+    "absmax", "quant_map", "nested_absmax", "nested_quant_map", "quant_state", "svh", "suh", "su", "sv", "mcg", "mul1",
+    "q_scale", "q_scale_max", "q_perm", "q_invperm", "q_groups", "q_group_map", "zeros", "zero", "scale", "_scales",
+)  # fmt: skip
+"""Last parts of the names of tensors that describe weights and are none."""
+
+
+def weights_stored(name: str, dtype: str, elements: int, last: int, coding: Quantization | None) -> int | None:
+    """Weights in one tensor: its elements, or what is packed in them; 0 for scales and the like, None if unknown.
+
+    last: size of its last dimension.
+    """
+    if coding is None or coding.method == "none":
+        return elements
+    tail = name.rsplit(".", 1)[-1]
+    if tail in AUXILIARY or name.endswith(("_scales", "_scales_inv", ".bitsandbytes__nf4", ".bitsandbytes__fp4")):
+        return 0
+    if tail == "trellis":
+        # EXL3: a tile of 16 x 16 weights in 16 x bits 16-bit words.
+        return elements // last * 256 if last > 0 else None
+    if tail == "q_weight":
+        return None
+    if tail in ("qweight", "weight_packed") and dtype in ("I32", "U32") and coding.bits:
+        return round(elements * 32 / int(coding.bits)) if coding.bits >= 1 else None
+    halves = tail == "weight" and "4" in coding.label and coding.method in ("bitsandbytes", "modelopt", "quark")
+    if dtype == "U8" and (name.endswith(("_blocks", "weight_packed")) or halves):
+        return elements * 2
+    if coding.method == "bitnet" and dtype == "U8":
+        return elements * 4
+    if dtype in ("U32", "I32", "I16") and coding.method not in ("gptq", "awq"):
+        return elements * 32 // int(coding.bits) if coding.method == "mlx" and coding.bits else None
+    return elements
+
+
+def plain(dtype_bytes: Counter[str]) -> Quantization | None:
+    """The coding of weights that no method quantized: their commonest dtype."""
+    names = {"F8_E4M3": "FP8", "F8_E5M2": "FP8"}
+    bits = {"F64": 64.0, "F32": 32.0, "F16": 16.0, "BF16": 16.0, "FP8": 8.0}
+    if not dtype_bytes:
+        return None
+    dtype = dtype_bytes.most_common(1)[0][0]
+    label = names.get(dtype, dtype)
+    return Quantization("none", label, bits.get(label))

@@ -47,12 +47,14 @@ class Availability:
     version: of the library, with its build where it tells.
     way: how it is run: `embedded`, `external`, `hosted`.
     reason: why not, or where it comes from.
+    devices: kinds of device that this install can use, where they are fewer than its spec's; empty: all of those.
     """
 
     available: bool
     version: str = ""
     way: str = ""
     reason: str = ""
+    devices: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,7 +37,7 @@ one renderer, and nobody formats it a second time.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -293,17 +293,25 @@ class Overloaded(UmlError):
 
 
 class DoesNotFit(UmlError):
-    """No device can hold this model with these options."""
+    """No device can hold this model with these options. `would_fit`: changes of options with which it would."""
 
     code, status = "does_not_fit", 507
 
-    def __init__(self, model: str, needed: int, free: int, advice: str = "try a smaller ctx") -> None:
+    def __init__(
+        self,
+        model: str,
+        needed: int,
+        free: int,
+        advice: str = "try a smaller ctx",
+        would_fit: Sequence[Mapping[str, object]] = (),
+    ) -> None:
         super().__init__(
             f"{model} needs {gib(needed)}, {gib(free)} are free; {advice}",
             model=model,
             needed=needed,
             free=free,
             advice=advice,
+            would_fit=[dict(change) for change in would_fit],
         )
 
 

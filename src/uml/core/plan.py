@@ -26,6 +26,8 @@ class Footprint:
     low_bytes: int = 0
     high_bytes: int = 0
     method: str = "header"
+    mapped_bytes: int = 0
+    """Of the weights, pages of the mapped file: counted, but the system takes them back before it runs out."""
 
     @property
     def total_bytes(self) -> int:

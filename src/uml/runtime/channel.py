@@ -1,0 +1,144 @@
+"""HTTP/1.1 towards a worker, over its Unix socket or loopback: the way of every token.
+
+What the engines' servers do, and what follows from it:
+
+- llama.cpp's closes its connection after every streamed answer without saying so: a connection
+  that carried a stream is never used again.
+- It closes the others after 100 requests or 5 s idle: ours are given up a little earlier, and a
+  reused one that dies before the first byte of an answer is replaced once by a fresh one.
+- It keeps a thread busy for every open connection: an idle one is always taken before another
+  is opened, for streams too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from typing import Final
+
+from uml.core.engine import Endpoint
+from uml.runtime.connection import Connection
+from uml.runtime.response import HIGH_WATER, ChannelBroken, Response
+
+IDLE_LIMIT_S: Final = 3.5
+POOL_LIMIT: Final = 32
+
+Headers = Iterable[tuple[bytes, bytes]]
+
+__all__ = ["Channel", "ChannelBroken", "Response"]
+
+
+class Channel:
+    """Requests to one worker. Belongs to the event loop that first uses it.
+
+    No timeouts of its own: cancelling the task ends the connection, which is what cancels the
+    work at the other end.
+    """
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self.endpoint = endpoint
+        self._idle: list[Connection] = []
+        host = "localhost" if endpoint.socket else f"{endpoint.host}:{endpoint.port}"
+        key = f"Authorization: Bearer {endpoint.key}\r\n" if endpoint.key else ""
+        self._common = f" HTTP/1.1\r\nHost: {host}\r\n{key}".encode("ascii")
+        self._closed = False
+
+    async def request(
+        self, method: str, path: str, body: bytes = b"", headers: Headers = (), *, stream: bool = False
+    ) -> Response:
+        """Send a request; the answer's head is there when this returns.
+
+        path: with its query, in ASCII. headers: names and values without line ends; a body without
+        `content-type` is called JSON. stream: the answer comes bit by bit over a long time, and its
+        connection is not used again. Raises ChannelBroken.
+        """
+        head = self._head(method, path, body, headers)
+        connection = self._take()
+        if connection is not None:
+            try:
+                return await self._exchange(connection, head, body, stream)
+            except ChannelBroken:
+                if connection.answered:
+                    raise
+        return await self._exchange(await self._connect(), head, body, stream)
+
+    async def health(self, path: str = "/health") -> int:
+        """The status of a GET; 0 where nobody answers."""
+        try:
+            response = await self.request("GET", path)
+            await response.read(HIGH_WATER)
+        except ChannelBroken:
+            return 0
+        return response.status
+
+    def close(self) -> None:
+        """End the idle connections, and keep none from now on."""
+        self._closed = True
+        idle, self._idle = self._idle, []
+        for connection in idle:
+            connection.abort()
+
+    def keep(self, connection: Connection) -> None:
+        """Take back a connection whose answer is complete."""
+        if self._closed or len(self._idle) >= POOL_LIMIT:
+            connection.abort()
+        else:
+            self._idle.append(connection)
+
+    def forget(self, connection: Connection) -> None:
+        """A connection has ended."""
+        if connection in self._idle:
+            self._idle.remove(connection)
+
+    def _take(self) -> Connection | None:
+        idle = self._idle
+        if not idle:
+            return None
+        # The newest is last, so if it is too old all are.
+        connection = idle.pop()
+        if connection.alive and asyncio.get_running_loop().time() - connection.idle_since < IDLE_LIMIT_S:
+            return connection
+        connection.abort()
+        while idle:
+            idle.pop().abort()
+        return None
+
+    async def _connect(self) -> Connection:
+        loop = asyncio.get_running_loop()
+        endpoint = self.endpoint
+
+        def protocol() -> Connection:
+            return Connection(self, loop)
+
+        try:
+            if endpoint.socket is not None:
+                _, connection = await loop.create_unix_connection(protocol, str(endpoint.socket))
+            else:
+                _, connection = await loop.create_connection(protocol, endpoint.host, endpoint.port)
+        except OSError as error:
+            raise ChannelBroken(f"the worker does not listen: {error}") from error
+        return connection
+
+    async def _exchange(self, connection: Connection, data: bytes, body: bytes, stream: bool) -> Response:
+        if not connection.alive:
+            raise ChannelBroken("the worker closed the connection")
+        response, head = connection.send(data, body, not stream)
+        try:
+            await head
+        except asyncio.CancelledError:
+            response.close()
+            raise
+        return response
+
+    def _head(self, method: str, path: str, body: bytes, headers: Headers) -> bytes:
+        lines = [f"{method} {path}".encode("ascii"), self._common]
+        typed = False
+        for name, value in headers:
+            lines += (name, b": ", value, b"\r\n")
+            typed = typed or name.lower() == b"content-type"
+        if body and not typed:
+            lines.append(b"Content-Type: application/json\r\n")
+        if body or method != "GET":
+            lines.append(b"Content-Length: %d\r\n" % len(body))
+        lines.append(b"\r\n")
+        return b"".join(lines)

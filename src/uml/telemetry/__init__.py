@@ -1,0 +1,1 @@
+"""What the server tells of itself: figures for Prometheus and lines for people."""

@@ -1,0 +1,124 @@
+"""Figures for Prometheus, in a registry of our own; a request costs a few microseconds of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from uml.core.plan import WorkerStatus
+
+CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+
+_SECONDS: Final = (0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
+
+
+class Metrics:
+    """Everything counted since the start.
+
+    workers: asked for the state of all workers at every scrape.
+    """
+
+    def __init__(self, workers: Callable[[], Sequence[WorkerStatus]] = tuple) -> None:
+        self.registry = CollectorRegistry()
+        self.in_flight = Gauge("uml_requests_in_flight", "Requests being answered", registry=self.registry)
+        self._requests = Counter(
+            "uml_requests", "Requests answered", ("route", "model", "status"), registry=self.registry
+        )
+        self._seconds = Histogram(
+            "uml_request_seconds",
+            "From a request's arrival to its last byte",
+            ("route",),
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self._first = Histogram(
+            "uml_first_token_seconds",
+            "From a streamed request's arrival to the first byte of its answer",
+            ("model",),
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self._queue = Histogram(
+            "uml_queue_seconds",
+            "Time a request waited for a free slot or a load",
+            ("model",),
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self._tokens = Counter("uml_tokens", "Tokens by kind", ("model", "kind"), registry=self.registry)
+        self._loads = Histogram(
+            "uml_load_seconds",
+            "From the start of a worker to ready, or to its failure",
+            ("model", "outcome"),
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self.registry.register(_Workers(workers))
+        ProcessCollector(registry=self.registry)
+        # Children by label values: looking one up in the library takes longer than counting.
+        self._by_request: dict[tuple[str, str, int], tuple[Any, Any]] = {}
+        self._by_model: dict[str, tuple[Any, Any, Any, Any]] = {}
+
+    def request(self, route: str, model: str, status: int, seconds: float) -> None:
+        """A request is over. route: the pattern, not the path; model: an id, or empty."""
+        key = (route, model, status)
+        children = self._by_request.get(key)
+        if children is None:
+            children = self._requests.labels(route, model, str(status)), self._seconds.labels(route)
+            self._by_request[key] = children
+        children[0].inc()
+        children[1].observe(seconds)
+
+    def answer(self, model: str, queue_s: float, first_s: float | None, prompt: int, completion: int) -> None:
+        """A model has answered. first_s: None where the answer was not streamed."""
+        queue, first, prompts, completions = self._by_model.get(model) or self._model(model)
+        queue.observe(queue_s)
+        if first_s is not None:
+            first.observe(first_s)
+        prompts.inc(prompt)
+        completions.inc(completion)
+
+    def load(self, model: str, seconds: float, *, ready: bool) -> None:
+        """A load is over."""
+        self._loads.labels(model, "ready" if ready else "failed").observe(seconds)
+
+    def render(self) -> bytes:
+        """Everything, in Prometheus' text format."""
+        return generate_latest(self.registry)
+
+    def _model(self, model: str) -> tuple[Any, Any, Any, Any]:
+        children = (
+            self._queue.labels(model),
+            self._first.labels(model),
+            self._tokens.labels(model, "prompt"),
+            self._tokens.labels(model, "completion"),
+        )
+        self._by_model[model] = children
+        return children
+
+
+class _Workers(Collector):
+    """The workers as they are at the moment of a scrape."""
+
+    def __init__(self, workers: Callable[[], Sequence[WorkerStatus]]) -> None:
+        self._workers = workers
+
+    def describe(self) -> Iterable[Metric]:
+        return ()
+
+    def collect(self) -> Iterable[Metric]:
+        workers = self._workers()
+        for name, help, value in (
+            ("uml_worker_memory_bytes", "Resident memory of a worker", lambda w: w.memory_bytes),
+            ("uml_worker_in_flight", "Requests a worker is answering", lambda w: w.in_flight),
+            ("uml_worker_queued", "Requests waiting for a worker", lambda w: w.queued),
+            ("uml_worker_slots", "Requests a worker answers at the same time", lambda w: w.slots),
+        ):
+            family = GaugeMetricFamily(name, help, labels=("model", "engine", "state"))
+            for worker in workers:
+                family.add_metric((worker.model, worker.engine, worker.state), value(worker))
+            yield family

@@ -1,0 +1,1 @@
+"""The command line: commands compute a result, one renderer speaks."""

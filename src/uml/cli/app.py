@@ -1,0 +1,117 @@
+"""The table of commands, and how one is found without importing the others."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from typing import Any, Final, NamedTuple
+
+import typer
+from typer.core import TyperGroup
+
+from uml.cli import render
+from uml.cli.exits import MEANING, Exit
+
+
+class Entry(NamedTuple):
+    """Where a command is: a module of this room, and the panel of the help page that shows it."""
+
+    module: str
+    panel: str
+
+
+COMMANDS: Final[Mapping[str, Entry]] = {
+    "run": Entry("run", "Talk to a model"),
+    "serve": Entry("serve", "Server"),
+    "stop": Entry("stop", "Server"),
+    "ps": Entry("workers", "Server"),
+    "load": Entry("workers", "Server"),
+    "unload": Entry("workers", "Server"),
+    "logs": Entry("logs", "Server"),
+    "ls": Entry("models", "Models"),
+    "scan": Entry("models", "Models"),
+    "inspect": Entry("models", "Models"),
+    "estimate": Entry("models", "Models"),
+    "doctor": Entry("doctor", "This program"),
+    "version": Entry("version", "This program"),
+}
+"""Command -> its module, whose function of the same name it is; in the order of the help page."""
+
+EPILOG: Final = (
+    "Exit codes:\n"
+    + "".join(f"  {code.value:>3}  {meaning}\n" for code, meaning in MEANING.items())
+    + "\nWith --json a command prints one JSON document on stdout, a stream (run, load, logs -f) one JSON "
+    'object a line, and an error as {"error": {"message", "code", ...}} on stderr.'
+)
+
+
+class LazyGroup(TyperGroup):
+    """Imports a command when it is asked for: typer alone takes most of the time that a quick one may take."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Names in the order of the help page."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The command of this name; None where there is none."""
+        if cmd_name not in COMMANDS:
+            # Close names are looked for among the commands that are there.
+            self.commands = {name: _build(name) for name in COMMANDS}
+            return None
+        if cmd_name not in self.commands:
+            self.commands[cmd_name] = _build(cmd_name)
+        return self.commands[cmd_name]
+
+
+def _build(name: str) -> Any:
+    module = import_module(f"uml.cli.{COMMANDS[name].module}")
+    alone = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
+    alone.command(name, rich_help_panel=COMMANDS[name].panel)(getattr(module, name))
+    return typer.main.get_command(alone)
+
+
+app = typer.Typer(
+    cls=LazyGroup,
+    name="uml",
+    help="Universal Model Loader: one local server for any model on disk.",
+    epilog=EPILOG,
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback()
+def _top() -> None:
+    """Flags before the command: none but the ones of the shell's completion."""
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run a command line and give its exit code."""
+    as_json = "--json" in arguments
+    try:
+        # Not in typer's standalone mode: it has its own way to show errors, and knows no JSON.
+        outcome = typer.main.get_command(app).main(list(arguments), prog_name="uml", standalone_mode=False)
+    except typer.TyperException as error:
+        return _misused(error, as_json)
+    except typer.Abort:
+        return Exit.INTERRUPTED
+    except BrokenPipeError:
+        # The reader has gone (`uml ls | head -1`); nothing is left to say, and Python must not try at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return Exit.OK
+    return int(outcome or 0)
+
+
+def _misused(error: typer.TyperException, as_json: bool) -> int:
+    context = getattr(error, "ctx", None)
+    message = error.format_message()
+    if not message and context is not None:  # `uml` alone: typer says nothing and means the help page
+        sys.stderr.write(context.get_help())
+        return Exit.USAGE
+    hint = f"try: {context.command_path} --help" if context is not None else ""
+    render.usage(message, hint, as_json)
+    return Exit.USAGE

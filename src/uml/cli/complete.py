@@ -1,0 +1,22 @@
+"""Names of models for the shell; silent whatever happens, the shell is waiting."""
+
+from __future__ import annotations
+
+from uml.cli.session import Flags, Session
+from uml.core.errors import UmlError
+
+
+def models(incomplete: str) -> list[str]:
+    """Ids and aliases that begin with what has been typed; paths are the shell's own business."""
+    try:
+        # Imported here: it is for this moment only. The registry's file is read, nothing is scanned.
+        from uml.registry import Registry
+
+        database = Session(Flags()).settings.data / "registry.sqlite"
+        if not database.exists():
+            return []
+        with Registry(database) as registry:
+            known = [name for model in registry.models() for name in (model.id, *model.aliases)]
+    except (UmlError, OSError):
+        return []
+    return [name for name in known if name.startswith(incomplete)]

@@ -1,0 +1,184 @@
+"""`uml ls`, `scan`, `inspect` and `estimate`: what is on disk and what it takes. A server is used where one runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from uml.cli import complete, words
+from uml.cli.command import command
+from uml.cli.names import as_path
+from uml.cli.result import Facts, Lines, Result, Table, View, facts
+from uml.cli.session import Session
+from uml.core.jsonable import jsonable
+
+Name = Annotated[
+    str, typer.Argument(help="Id, alias or path of a model", autocompletion=complete.models, show_default=False)
+]
+
+
+@command()
+def ls(session: Session) -> Result:
+    """List the models that are known, loaded or not."""
+    if client := session.find_client():
+        with client:
+            found = client.models()
+    else:
+        with session.library() as library:
+            found = [library.describe(model) for model in library.registry.models()]
+    table = Table(
+        ("MODEL", "FORMAT", "QUANTIZATION", "PARAMETERS", "SIZE", "CONTEXT", "ROLE", "STATE"),
+        tuple(_row(model) for model in found),
+        frozenset({"PARAMETERS", "SIZE", "CONTEXT"}),
+        empty="no model is known yet; look through a folder with: uml scan FOLDER",
+    )
+    return Result({"object": "list", "data": found}, (table,))
+
+
+def _row(model: Mapping[str, Any]) -> tuple[str, ...]:
+    return (
+        str(model["id"]),
+        str(model.get("format") or ""),
+        str(model.get("quantization") or ""),
+        words.count(model.get("parameters")),
+        words.size(model.get("size")),
+        words.plain(model.get("context_length")),
+        str(model.get("role") or ""),
+        str(model.get("state") or ""),
+    )
+
+
+@command()
+def scan(
+    session: Session,
+    folder: Annotated[Path, typer.Argument(help="A folder with models", show_default=False)],
+) -> Result:
+    """Add a folder with models, and look through it.
+
+    Later scans, and the server's start, look through it again.
+    """
+    place = folder.expanduser().absolute()
+    if client := session.find_client():
+        with client:
+            report = client.scan(place)
+    else:
+        with session.library() as library:
+            report = jsonable(library.registry.scan(place))
+    return Result(report, _scanned(place, report))
+
+
+def _scanned(place: Path, report: Mapping[str, Any]) -> tuple[View, ...]:
+    def ids(kind: str) -> list[Any]:
+        found = report.get(kind)
+        return found if isinstance(found, list) else []
+
+    counts = [f"{len(ids(kind))} {kind}" for kind in ("added", "changed", "moved", "vanished") if ids(kind)]
+    lines = [f"{place}: {', '.join(counts) or 'nothing new'}; {len(ids('unchanged'))} known already"]
+    lines += [f"  {kind}: {name}" for kind in ("added", "changed", "moved", "vanished") for name in ids(kind)]
+    views: list[View] = [Lines(tuple(lines))]
+    if unreadable := ids("unreadable"):
+        rows = tuple(tuple(str(part) for part in item) for item in unreadable)
+        views.append(Table(("FILE", "WHY"), rows, title=f"{len(rows)} could not be read"))
+    return tuple(views)
+
+
+@command()
+def inspect(
+    session: Session,
+    model: Name,
+    metadata: Annotated[bool, typer.Option("--metadata", help="Show the header's values too")] = False,
+) -> Result:
+    """Tell what a model, or any file or folder, is; nothing is loaded or added."""
+    path = as_path(model)
+    name = str(path) if path else model
+    if client := session.find_client():
+        with client:
+            found = client.inspect(name)
+    else:
+        with session.library() as library:
+            found = jsonable(library.inspect(name))
+    return Result(found, _inspected(found, metadata))
+
+
+def _inspected(found: Mapping[str, Any], metadata: bool) -> tuple[View, ...]:
+    quantization = found.get("quantization") or {}
+    shape = found.get("shape") or {}
+    files = found.get("files") or []
+    bits = quantization.get("bits")
+    template = found.get("chat_template")
+    views: list[View] = [
+        facts(
+            [
+                ("name", found.get("name")),
+                ("path", found.get("path")),
+                ("format", " ".join(str(found[key]) for key in ("format", "version") if found.get(key))),
+                ("why", f"{found.get('reason')} ({float(found.get('confidence') or 0):.0%} sure)"),
+                ("role", found.get("role")),
+                ("architecture", found.get("architecture")),
+                ("quantization", _quantization(quantization.get("label"), bits)),
+                ("parameters", words.count(found.get("parameters"))),
+                ("size", words.size(found.get("size_bytes"))),
+                ("files", len(files) if len(files) > 1 else None),
+                ("context", found.get("context_length")),
+                ("layers", shape.get("layers")),
+                ("vocabulary", shape.get("vocabulary")),
+                ("chat template", f"{len(template)} characters" if template else "none"),
+            ]
+        )
+    ]
+    if weights := found.get("weight_bytes"):
+        rows = tuple((kind, words.size(count)) for kind, count in sorted(weights.items(), key=lambda item: -item[1]))
+        views.append(Table(("WEIGHTS", "SIZE"), rows, frozenset({"SIZE"})))
+    if notes := found.get("notes"):
+        views.append(Lines(tuple(f"note: {text}" for text in notes)))
+    if metadata:
+        views.append(Facts(tuple((k, str(v)) for k, v in (found.get("metadata") or {}).items()), title="Header"))
+    return tuple(views)
+
+
+def _quantization(label: object, bits: object) -> str:
+    about = f" ({bits:.2f} bits a weight)" if isinstance(bits, int | float) else ""
+    return f"{label}{about}" if label else ""
+
+
+@command(load_options=True)
+def estimate(session: Session, model: Name, options: dict[str, Any]) -> Result:
+    """Tell how much memory a load takes, part by part, and whether it fits; nothing is started."""
+    path = as_path(model)
+    name = str(path) if path else model
+    if client := session.find_client():
+        with client:
+            found = client.estimate(name, options)
+    else:
+        with session.library() as library:
+            found = library.estimate(name, options)
+    return Result(found, _estimated(found))
+
+
+def _estimated(found: Mapping[str, Any]) -> tuple[View, ...]:
+    total = found.get("total") or {}
+    placement = found.get("placement") or {}
+    options = found.get("options") or {}
+    places = placement.get("device_bytes") or {}
+    layers = placement.get("layers")
+    parts = [(name.replace("_", " "), words.size(count) or "0") for name, count in (found.get("parts") or {}).items()]
+    on_gpus = f", {placement.get('gpu_layers')} of {layers} layers on GPUs" if placement.get("gpu_layers") else ""
+    warnings = tuple(f"warning: {text}" for text in found.get("warnings") or ())
+    return (
+        Table(("PART", "SIZE"), (*parts, ("total", words.size(total.get("likely")))), frozenset({"SIZE"})),
+        facts(
+            [
+                ("range", f"{words.size(total.get('low'))} to {words.size(total.get('high'))}"),
+                ("found by", found.get("method")),
+                ("engine", found.get("engine")),
+                ("context", f"{options.get('ctx')} tokens for each of {options.get('parallel')} requests"),
+                ("fits", "yes" if found.get("fits") else "no"),
+                ("where", ", ".join(f"{name} {words.size(held)}" for name, held in places.items()) + on_gpus),
+                ("because", found.get("reason")),
+            ]
+        ),
+        *((Lines(warnings),) if warnings else ()),
+    )

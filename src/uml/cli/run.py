@@ -1,0 +1,169 @@
+"""`uml run`: one answer, or a chat."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from uml.cli import complete, render
+from uml.cli.answer import Measured, Printer
+from uml.cli.chat import Conversation, converse
+from uml.cli.command import command
+from uml.cli.names import name_for
+from uml.cli.own_server import own_server
+from uml.cli.progress import load_bar
+from uml.cli.result import Result
+from uml.cli.session import Session
+from uml.client.client import Client
+
+_SAMPLING = "Sampling"
+
+
+def _sampling(flag: str, help: str, **rest: Any) -> Any:
+    return typer.Option(flag, help=help, rich_help_panel=_SAMPLING, show_default=False, **rest)
+
+
+@command(load_options=True)
+def run(
+    session: Session,
+    model: Annotated[
+        str, typer.Argument(help="Id, alias or path of a model", autocompletion=complete.models, show_default=False)
+    ],
+    options: dict[str, Any],
+    prompt: Annotated[str | None, typer.Argument(help="What to ask; without, a chat", show_default=False)] = None,
+    system: Annotated[str | None, _sampling("--system", "A system message")] = None,
+    temperature: Annotated[float | None, _sampling("--temperature", "0: always the likeliest token")] = None,
+    top_p: Annotated[float | None, _sampling("--top-p", "Only the likeliest tokens that sum to this")] = None,
+    top_k: Annotated[int | None, _sampling("--top-k", "Only so many of the likeliest tokens")] = None,
+    min_p: Annotated[float | None, _sampling("--min-p", "Only tokens at least so likely beside the likeliest")] = None,
+    repeat_penalty: Annotated[float | None, _sampling("--repeat-penalty", "Over 1: repeat less")] = None,
+    seed: Annotated[int | None, _sampling("--seed", "The same seed, the same answer")] = None,
+    max_tokens: Annotated[int | None, _sampling("--max-tokens", "Stop after so many tokens")] = None,
+    stop: Annotated[list[str] | None, _sampling("--stop", "Stop at this text; may be given several times")] = None,
+    json_schema: Annotated[
+        str | None, _sampling("--json-schema", "Answer by this JSON schema: a file, or the schema itself")
+    ] = None,
+    param: Annotated[
+        list[str] | None,
+        _sampling("--param", "Any other field of /v1/chat/completions; VALUE is JSON or a text", metavar="NAME=VALUE"),
+    ] = None,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Tell tokens and speed after an answer")] = False,
+) -> Result | None:
+    """Ask a model, or chat with it.
+
+    With a PROMPT, or with text on standard input, the answer is printed and that is it; with both, the
+    text follows the prompt. Else a chat begins: /help tells what it knows, Ctrl-C stops an answer, Ctrl-D
+    leaves. A running server is used; where there is none, one is started for as long as this lasts.
+    """
+    params: dict[str, Any] = {
+        "temperature": temperature,
+        "top_p": top_p,
+        "top_k": top_k,
+        "min_p": min_p,
+        "repeat_penalty": repeat_penalty,
+        "seed": seed,
+        "max_tokens": max_tokens,
+        "stop": stop or None,
+        "response_format": _schema(json_schema) if json_schema else None,
+    }
+    params = {name: value for name, value in params.items() if value is not None} | _more(param or [])
+    question = _question(prompt)
+    if question is None and session.flags.json:
+        raise typer.BadParameter("--json needs a PROMPT, or text on standard input")
+    with _server(session) as client:
+        name = name_for(client, model)
+        with load_bar(name, quiet=session.flags.json) as update:
+            for event in client.load(name, options):
+                update(event)
+        conversation = Conversation(name, params, system)
+        if question is None:
+            converse(client, conversation, verbose)
+        else:
+            _once(session, client, conversation, question, verbose)
+    return None
+
+
+@contextmanager
+def _server(session: Session) -> Iterator[Client]:
+    client = session.find_client()
+    if client is not None:
+        with client:
+            yield client
+    else:
+        with own_server(session.settings.data) as own:
+            yield own
+
+
+def _once(session: Session, client: Client, conversation: Conversation, question: str, verbose: bool) -> None:
+    pieces = Measured(client.chat(conversation.model, conversation.asking(question), **conversation.params))
+    if session.flags.json:
+        for piece in pieces:
+            if line := _line(piece):
+                render.emit(line)
+        return
+    printer = Printer(verbose)
+    for piece in pieces:
+        printer.put(piece)
+    printer.end(pieces.speed)
+
+
+def _line(piece: Any) -> dict[str, Any]:
+    """A piece as a JSON line: the fields that it has."""
+    fields = {
+        "text": piece.text,
+        "reasoning": piece.reasoning,
+        "tool_calls": [*piece.tool_calls],
+        "finish": piece.finish,
+        "usage": piece.usage,
+        "timings": piece.timings,
+        "warnings": [*piece.warnings],
+    }
+    return {name: value for name, value in fields.items() if value}
+
+
+def _question(prompt: str | None) -> str | None:
+    """The prompt, then what stands on standard input; None where there is neither."""
+    piped = "" if sys.stdin is None or sys.stdin.isatty() else sys.stdin.read()
+    parts = [part for part in (prompt, piped.strip("\n")) if part]
+    if not parts and (prompt is not None or not (sys.stdin and sys.stdin.isatty())):
+        raise typer.BadParameter("the prompt is empty")
+    return "\n\n".join(parts) or None
+
+
+def _schema(given: str) -> dict[str, Any]:
+    text = given
+    if not given.lstrip().startswith("{"):
+        try:
+            text = Path(given).expanduser().read_text("utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise typer.BadParameter(f"--json-schema: cannot read {given}: {error}") from error
+    return {"type": "json_schema", "json_schema": {"name": "answer", "strict": True, "schema": _object(text)}}
+
+
+def _object(text: str) -> Mapping[str, Any]:
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"--json-schema is not JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise typer.BadParameter("--json-schema must be a JSON object")
+    return found
+
+
+def _more(given: list[str]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for assignment in given:
+        name, sign, value = assignment.partition("=")
+        if not sign or not name:
+            raise typer.BadParameter(f"--param {assignment}: expected NAME=VALUE")
+        try:
+            found[name] = json.loads(value)
+        except ValueError:
+            found[name] = value
+    return found

@@ -1,0 +1,115 @@
+"""`uml load`, `unload` and `ps`: what a server has in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import typer
+
+from uml.cli import complete, render, words
+from uml.cli.command import command
+from uml.cli.exits import Exit
+from uml.cli.names import name_for
+from uml.cli.progress import load_bar
+from uml.cli.result import Result, Table, said
+from uml.cli.session import Session
+
+
+@command(load_options=True)
+def load(
+    session: Session,
+    model: Annotated[
+        str, typer.Argument(help="Id, alias or path of a model", autocompletion=complete.models, show_default=False)
+    ],
+    options: dict[str, Any],
+) -> Result | None:
+    """Load a model into the running server, and wait until it is ready.
+
+    Ctrl-C cancels the load. With --json every step of the load is one line.
+    """
+    with session.client() as client:
+        name = name_for(client, model)
+        last: dict[str, Any] = {}
+        with load_bar(name, quiet=session.flags.json) as update:
+            events = client.load(name, options)
+            try:
+                for event in events:
+                    last = event
+                    if session.flags.json:
+                        render.emit(event)
+                    else:
+                        update(event)
+            except KeyboardInterrupt:
+                events.close()  # type: ignore[attr-defined]  # it is a generator; the closed stream cancels the load
+                render.note(f"the load of {name} was cancelled")
+                return Result(None, exit=Exit.INTERRUPTED) if not session.flags.json else None
+    if session.flags.json:
+        return None
+    return said(last, _ready(name, last))
+
+
+def _ready(name: str, event: Mapping[str, Any]) -> str:
+    worker = event.get("worker") if isinstance(event.get("worker"), Mapping) else event
+    took = words.seconds(worker.get("load_s") or event.get("seconds")) if isinstance(worker, Mapping) else ""
+    return f"{name} is ready" + (f" after {took}" if took else "")
+
+
+@command()
+def unload(
+    session: Session,
+    model: Annotated[
+        str | None,
+        typer.Argument(help="Id or alias of a model", autocompletion=complete.models, show_default=False),
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Unload every model")] = False,
+) -> Result:
+    """Unload a model, or all of them; their memory comes back."""
+    if (model is None) != everything:
+        raise typer.BadParameter("give a MODEL or --all, one of them")
+    with session.client() as client:
+        done = client.unload(name_for(client, model) if model else None)
+    gone = done.get("unloaded")
+    names = ", ".join(str(name) for name in gone) if isinstance(gone, list) else (model or "all models")
+    return said(done, f"unloaded: {names}" if names else "nothing was loaded")
+
+
+@command()
+def ps(session: Session) -> Result:
+    """Show loaded models and what they are doing."""
+    with session.client() as client:
+        status = client.status()
+    workers = [item for item in status.get("workers", ()) if isinstance(item, Mapping)]
+    queue = [item for item in status.get("queue", ()) if isinstance(item, Mapping)]
+    views = [
+        Table(
+            ("MODEL", "ENGINE", "STATE", "PID", "DEVICE", "MEMORY", "CONTEXT", "BUSY", "WAITING", "IDLE"),
+            tuple(_worker(worker) for worker in workers),
+            frozenset({"PID", "MEMORY", "CONTEXT", "BUSY", "WAITING", "IDLE"}),
+            empty="no model is loaded",
+        )
+    ]
+    if queue:
+        rows = tuple((str(item.get("model", "")), words.seconds(item.get("waiting_s"))) for item in queue)
+        views.append(Table(("MODEL", "FOR"), rows, frozenset({"FOR"}), title="Waiting"))
+    return Result(status, tuple(views))
+
+
+def _worker(worker: Mapping[str, Any]) -> tuple[str, ...]:
+    state = str(worker.get("state", ""))
+    progress = worker.get("progress")
+    if state in ("starting", "loading") and isinstance(progress, int | float) and progress:
+        state += f" {progress:.0f} %"
+    busy = worker.get("in_flight", 0)
+    return (
+        str(worker.get("model", "")),
+        str(worker.get("engine", "")),
+        state,
+        words.plain(worker.get("pid")),
+        str(worker.get("device", "")),
+        words.size(worker.get("memory_bytes") or worker.get("estimated_bytes")),
+        words.plain(worker.get("context_length")),
+        f"{busy}/{worker.get('slots', 1)}",
+        str(worker.get("queued", 0)),
+        "" if busy else words.seconds(worker.get("idle_s")),
+    )

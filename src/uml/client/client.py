@@ -1,0 +1,306 @@
+"""One method an endpoint; streams are iterators, and closing one cancels what it stands for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, Self
+from urllib.parse import quote, urlsplit
+
+from uml.client.errors import from_wire
+from uml.client.wire import Event, events
+from uml.core.errors import ConnectionLost, NoServer
+
+if TYPE_CHECKING:
+    import httpx2
+
+_CONNECT_S: Final = 5.0
+_LIVE_S: Final = 2.0
+_LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A piece of an answer, as it came.
+
+    finish: `stop`, `length`, `tool_calls` on the last piece of a choice, else None.
+    usage: `prompt_tokens`, `completion_tokens`, ... on the very last piece.
+    timings: the engine's own figures on the very last piece, where it gives them.
+    warnings: what the engine could not honour.
+    """
+
+    text: str = ""
+    reasoning: str = ""
+    index: int = 0
+    tool_calls: tuple[Mapping[str, Any], ...] = ()
+    finish: str | None = None
+    usage: Mapping[str, Any] | None = None
+    timings: Mapping[str, Any] | None = None
+    warnings: tuple[str, ...] = field(default=())
+
+
+class Client:
+    """A server at an address.
+
+    url: `http://127.0.0.1:8080`; key: sent as `Authorization: Bearer KEY`.
+    timeout_s: for answers that the server has at hand; a load, a scan and an answer may take any time.
+    Every method raises NoServer when nothing answers, else the server's own UmlError.
+    Used as a context manager it closes its connections.
+    """
+
+    def __init__(self, url: str, key: str | None = None, timeout_s: float = 30.0) -> None:
+        self.url = url.rstrip("/")
+        self.key = key
+        self._timeout_s = timeout_s
+        self._opened: httpx2.Client | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections; the client may be used again."""
+        if self._opened is not None:
+            self._opened.close()
+            self._opened = None
+
+    # --- the server -----------------------------------------------------------------------------
+
+    def live(self) -> bool:
+        """Whether a server answers at all. Raises nothing."""
+        return self._healthy("/health/live")
+
+    def ready(self) -> bool:
+        """Whether it takes requests. Raises nothing."""
+        return self._healthy("/health/ready")
+
+    def version(self) -> dict[str, Any]:
+        """The server's version."""
+        return self._object("GET", "/version")
+
+    def resources(self) -> dict[str, Any]:
+        """Memory, processor and GPUs of the server's machine."""
+        return self._object("GET", "/v1/system/resources")
+
+    # --- models ---------------------------------------------------------------------------------
+
+    def models(self) -> list[dict[str, Any]]:
+        """Every registered model: `id`, `aliases`, `path`, `format`, `size`, `state`, ..."""
+        return _list(self._object("GET", "/v1/models"), "data")
+
+    def model(self, name: str) -> dict[str, Any]:
+        """One model by id or alias."""
+        return self._object("GET", f"/v1/models/{quote(name, safe='')}")
+
+    def load(self, name: str, options: Mapping[str, Any] | None = None) -> Iterator[dict[str, Any]]:
+        """Load a model: objects with `event`: `progress` (`stage`, `bytes`, `total_bytes`, `percent`), last `ready`.
+
+        Closing the iterator before its end cancels the load. The error of a load that failed is raised.
+        """
+        body = {"model": name, "options": dict(options or {}), "stream": True}
+        with self._stream("/v1/models/load", body) as found:
+            for event in found:
+                value = self._value(event)
+                if event.name == "error" or "error" in value:
+                    raise from_wire(500, value)
+                yield {"event": event.name, **value}
+                if event.name == "ready":
+                    return
+        raise ConnectionLost(self.url, "the load was neither ready nor refused")
+
+    def unload(self, name: str | None = None) -> dict[str, Any]:
+        """Unload one model, or all of them for None."""
+        return self._object("POST", "/v1/models/unload", {"model": name} if name else {"all": True}, timeout_s=None)
+
+    def status(self) -> dict[str, Any]:
+        """`workers` and `queue`, a list each."""
+        return self._object("GET", "/v1/models/status")
+
+    def estimate(self, name: str, options: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Bytes that a load takes, part by part, and whether they fit; nothing is started."""
+        body = {"model": name, "options": dict(options or {})}
+        return self._object("POST", "/v1/models/estimate", body, timeout_s=None)
+
+    def scan(self, folder: Path) -> dict[str, Any]:
+        """Add a folder of the server's machine and look through it."""
+        return self._object("POST", "/v1/models/scan", {"folder": str(folder.absolute())}, timeout_s=None)
+
+    def add(self, path: Path) -> dict[str, Any]:
+        """Register the model at a path of the server's machine; an already known one is given back."""
+        return self._object("POST", "/v1/models/add", {"path": str(path.absolute())}, timeout_s=None)
+
+    def inspect(self, name: str) -> dict[str, Any]:
+        """What a model, by id, alias or path, is."""
+        return self._object("POST", "/v1/models/inspect", {"model": name}, timeout_s=None)
+
+    def log(self, name: str, lines: int = 200) -> list[str]:
+        """The last lines that the engine of a model wrote."""
+        reply = self._request("GET", f"/v1/models/{quote(name, safe='')}/log?lines={lines}", None, self._timeout_s)
+        if reply.headers.get("content-type", "").startswith("application/json"):
+            found = self._json(reply)
+            log = found.get("lines", found.get("log", "")) if isinstance(found, dict) else found
+            return [str(line) for line in log] if isinstance(log, list) else str(log).splitlines()
+        return reply.text.splitlines()
+
+    # --- answers --------------------------------------------------------------------------------
+
+    def chat(self, model: str, messages: Sequence[Mapping[str, Any]], **params: Any) -> Iterator[Piece]:
+        """The answer to a conversation, as it is made; the last piece has `usage` and `timings`.
+
+        params: any field of `/v1/chat/completions`. Closing the iterator stops the answer.
+        """
+        yield from self._answer("/v1/chat/completions", {"model": model, "messages": list(messages), **params})
+
+    def complete(self, model: str, prompt: str, **params: Any) -> Iterator[Piece]:
+        """As `chat`, for a bare text that the model goes on with."""
+        yield from self._answer("/v1/completions", {"model": model, "prompt": prompt, **params})
+
+    def embed(self, model: str, texts: Sequence[str]) -> list[list[float]]:
+        """One vector a text."""
+        reply = self._object("POST", "/v1/embeddings", {"model": model, "input": list(texts)}, timeout_s=None)
+        return [item["embedding"] for item in sorted(_list(reply, "data"), key=lambda item: item.get("index", 0))]
+
+    def tokenize(self, model: str, text: str) -> list[int]:
+        """Token ids of a text."""
+        reply = self._object("POST", "/v1/tokenize", {"model": model, "text": text}, timeout_s=None)
+        return [int(token) for token in reply.get("tokens", [])]
+
+    def detokenize(self, model: str, tokens: Sequence[int]) -> str:
+        """The text of token ids."""
+        reply = self._object("POST", "/v1/detokenize", {"model": model, "tokens": list(tokens)}, timeout_s=None)
+        return str(reply.get("text", ""))
+
+    # --- HTTP -----------------------------------------------------------------------------------
+
+    def _answer(self, path: str, body: dict[str, Any]) -> Iterator[Piece]:
+        body = {**body, "stream": True, "stream_options": {"include_usage": True}}
+        with self._stream(path, body) as found:
+            usage: Mapping[str, Any] | None = None
+            timings: Mapping[str, Any] | None = None
+            for event in found:
+                if event.data == "[DONE]":
+                    yield Piece(usage=usage, timings=timings)
+                    return
+                value = self._value(event)
+                if "error" in value:
+                    raise from_wire(500, value)
+                usage, timings = value.get("usage") or usage, value.get("timings") or timings
+                yield from _pieces(value)
+        raise ConnectionLost(self.url, "the stream ended before the answer did")
+
+    @contextmanager
+    def _stream(self, path: str, body: Mapping[str, Any]) -> Iterator[Iterator[Event]]:
+        import httpx2
+
+        timeout = httpx2.Timeout(None, connect=_CONNECT_S)
+        begun = False
+        try:
+            with self._http.stream("POST", path, json=body, timeout=timeout) as reply:
+                begun = True
+                if reply.status_code >= 300:
+                    reply.read()
+                    raise from_wire(reply.status_code, _maybe_json(reply))
+                yield events(reply.iter_lines())
+        except httpx2.TransportError as error:
+            if begun:
+                raise ConnectionLost(self.url, str(error) or type(error).__name__) from error
+            raise NoServer(self.url) from error
+
+    def _object(
+        self, method: str, path: str, body: Mapping[str, Any] | None = None, timeout_s: float | None = 0.0
+    ) -> dict[str, Any]:
+        """A reply that is a JSON object. timeout_s: None waits for ever, 0 is this client's own."""
+        reply = self._request(method, path, body, self._timeout_s if timeout_s == 0.0 else timeout_s)
+        found = self._json(reply)
+        if not isinstance(found, dict):
+            raise ConnectionLost(self.url, f"{path} gave no JSON object; it may be another program")
+        return found
+
+    def _request(
+        self, method: str, path: str, body: Mapping[str, Any] | None, timeout_s: float | None
+    ) -> httpx2.Response:
+        import httpx2
+
+        try:
+            timeout = httpx2.Timeout(timeout_s, connect=_CONNECT_S)
+            reply = self._http.request(method, path, json=body, timeout=timeout)
+        except httpx2.ReadTimeout as error:
+            raise ConnectionLost(self.url, f"{path} gave no answer within {timeout_s:g} s") from error
+        except (httpx2.TransportError, httpx2.InvalidURL) as error:
+            raise NoServer(self.url) from error
+        if reply.status_code >= 300:
+            raise from_wire(reply.status_code, _maybe_json(reply))
+        return reply
+
+    def _json(self, reply: httpx2.Response) -> Any:
+        try:
+            return reply.json()
+        except ValueError as error:
+            raise ConnectionLost(self.url, f"{reply.url.path} gave no JSON; it may be another program") from error
+
+    def _value(self, event: Event) -> dict[str, Any]:
+        try:
+            value = event.value
+        except ValueError as error:
+            raise ConnectionLost(self.url, "an event was not JSON") from error
+        return value if isinstance(value, dict) else {"value": value}
+
+    def _healthy(self, path: str) -> bool:
+        import httpx2
+
+        try:
+            return self._http.get(path, timeout=_LIVE_S).status_code == 200
+        except (httpx2.TransportError, httpx2.InvalidURL):
+            return False
+
+    @property
+    def _http(self) -> httpx2.Client:
+        if self._opened is None:
+            # Imported here: most commands never speak to a server, and it takes as long as all the rest.
+            import httpx2
+
+            self._opened = httpx2.Client(
+                base_url=self.url,
+                headers={"Authorization": f"Bearer {self.key}"} if self.key else {},
+                # A proxy from the environment must not stand between us and this very machine.
+                trust_env=urlsplit(self.url).hostname not in _LOOPBACK,
+            )
+        return self._opened
+
+
+def _list(reply: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
+    found = reply.get(name)
+    return found if isinstance(found, list) else []
+
+
+def _maybe_json(reply: httpx2.Response) -> object:
+    try:
+        return json.loads(reply.content)
+    except ValueError:
+        return None
+
+
+def _pieces(value: Mapping[str, Any]) -> Iterator[Piece]:
+    """The pieces in one event of a chat or a completion."""
+    warnings = tuple(str(warning) for warning in value.get("warnings") or ())
+    for choice in value.get("choices") or ():
+        delta = choice.get("delta") or {}
+        yield Piece(
+            text=delta.get("content") or choice.get("text") or "",
+            reasoning=delta.get("reasoning_content") or "",
+            index=choice.get("index", 0),
+            tool_calls=tuple(delta.get("tool_calls") or ()),
+            finish=choice.get("finish_reason"),
+            warnings=warnings,
+        )
+        warnings = ()
+    if warnings:
+        yield Piece(warnings=warnings)

@@ -22,6 +22,7 @@
     │   └── LoadTimeout         504 load_timeout
     ├── EngineNotInstalled      409 engine_not_installed
     ├── WorkerDied              502 worker_died           a loaded model's process ended in mid-request
+    ├── EngineError             502 engine_error          a loaded model's engine answered with an error of its own
     ├── ConnectionLost          502 connection_lost       a server went away in mid-answer
     ├── Overloaded              503 overloaded
     ├── DoesNotFit              507 does_not_fit
@@ -275,6 +276,15 @@ class WorkerDied(UmlError):
         super().__init__(
             f"the engine of {model} ended: {cause}; the next request starts it anew", model=model, **details
         )
+
+
+class EngineError(UmlError):
+    """A loaded model's engine answered with an error of its own, which is not the request's fault."""
+
+    code, status = "engine_error", 502
+
+    def __init__(self, model: str, message: str) -> None:
+        super().__init__(f"the engine of {model} failed: {message}", model=model)
 
 
 class ConnectionLost(UmlError):

@@ -42,7 +42,7 @@ def _section(config: Config) -> dict[str, Any]:
 
 def method_name(said: Config) -> str:
     """Lower case, one spelling a method."""
-    name = text(said, "quant_method", "quant_type", "method").lower().replace("_", "-").rsplit("/", 1)[-1]
+    name = text(said, "quant_method", "method").lower().replace("_", "-").rsplit("/", 1)[-1]
     if not name:
         if said.get("load_in_4bit") or said.get("load_in_8bit"):
             return "bitsandbytes"
@@ -57,7 +57,7 @@ _SPELLINGS = {
     "sparseml": "compressed-tensors",
     "fp8-finegrained": "fp8",
     "finegrained-fp8": "fp8",
-    "fp4": "fp-quant",
+    "modelopt-fp4": "modelopt",
 }
 
 
@@ -226,41 +226,6 @@ LABELS: dict[str, Callable[[Config, str], Quantization]] = {
     "quark": _quark,
     "fp-quant": _fp_quant,
 }
-
-AUXILIARY = (
-    "qzeros", "scales", "g_idx", "weight_scale", "weight_scale_inv", "weight_scale_2", "weight_zero_point", "weight_shape",
-    "weight_g_idx", "input_scale", "input_global_scale", "weight_global_scale", "k_scale", "v_scale", "SCB", "weight_format",
-    "absmax", "quant_map", "nested_absmax", "nested_quant_map", "quant_state", "svh", "suh", "su", "sv", "mcg", "mul1",
-    "q_scale", "q_scale_max", "q_perm", "q_invperm", "q_groups", "q_group_map", "zeros", "zero", "scale", "_scales",
-)  # fmt: skip
-"""Last parts of the names of tensors that describe weights and are none."""
-
-
-def weights_stored(name: str, dtype: str, elements: int, last: int, coding: Quantization | None) -> int | None:
-    """Weights in one tensor: its elements, or what is packed in them; 0 for scales and the like, None if unknown.
-
-    last: size of its last dimension.
-    """
-    if coding is None or coding.method == "none":
-        return elements
-    tail = name.rsplit(".", 1)[-1]
-    if tail in AUXILIARY or name.endswith(("_scales", "_scales_inv", ".bitsandbytes__nf4", ".bitsandbytes__fp4")):
-        return 0
-    if tail == "trellis":
-        # EXL3: a tile of 16 x 16 weights in 16 x bits 16-bit words.
-        return elements // last * 256 if last > 0 else None
-    if tail == "q_weight":
-        return None
-    if tail in ("qweight", "weight_packed") and dtype in ("I32", "U32") and coding.bits:
-        return round(elements * 32 / int(coding.bits)) if coding.bits >= 1 else None
-    halves = tail == "weight" and "4" in coding.label and coding.method in ("bitsandbytes", "modelopt", "quark")
-    if dtype == "U8" and (name.endswith(("_blocks", "weight_packed")) or halves):
-        return elements * 2
-    if coding.method == "bitnet" and dtype == "U8":
-        return elements * 4
-    if dtype in ("U32", "I32", "I16") and coding.method not in ("gptq", "awq"):
-        return elements * 32 // int(coding.bits) if coding.method == "mlx" and coding.bits else None
-    return elements
 
 
 def plain(dtype_bytes: Counter[str]) -> Quantization | None:

@@ -1,0 +1,171 @@
+"""What a Hugging Face config.json says about role, shape and context; it has a hundred spellings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from uml.core.model import Role, Shape
+from uml.formats.bounded_json import child, count, number, text
+
+Config = Mapping[str, Any]
+
+MAX_LAYERS = 4096
+
+ENCODERS = frozenset(
+    {
+        "albert", "bert", "bge", "camembert", "deberta", "deberta-v2", "distilbert", "electra", "ernie", "esm",
+        "eurobert", "gte", "jina_embeddings_v3", "layoutlm", "longformer", "mobilebert", "modernbert", "mpnet",
+        "neobert", "new", "nomic_bert", "roberta", "roformer", "squeezebert", "xlm", "xlm-roberta", "xlm-roberta-xl",
+    }
+)  # fmt: skip
+"""Values of model_type that read a text and write none."""
+
+ROBERTA = frozenset({"roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "longformer"})
+"""Two of their positions are taken by padding."""
+
+NO_CACHE = ("linear_attention", "mamba", "mamba2", "recurrent", "conv", "ssm", "mlp", "moe_only", "-", "M")
+"""Kinds of layers, as layer_types and its like name them, that keep no keys and values."""
+
+DRAFT_WORDS = ("eagle", "medusa", "dflash", "mtp", "speculator")
+GENERATES = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration", "ForImageTextToText", "ForVisionText2Text")
+NOT_TEXT = (
+    "Whisper",
+    "SpeechT5",
+    "Wav2Vec",
+    "CLIP",
+    "Siglip",
+    "ViT",
+    "VitsModel",
+    "Bark",
+    "MusicGen",
+    "Encodec",
+    "SamModel",
+)
+
+
+def language_part(config: Config) -> Config:
+    """The configuration of the language model inside a multimodal one; the whole where there is no such part."""
+    for key in ("text_config", "llm_config", "language_config", "language_model_config"):
+        if found := child(config, key):
+            return {**config, **found}
+    if found := child(child(config, "thinker_config"), "text_config"):
+        return {**config, **found}
+    return config
+
+
+def architecture(config: Config) -> str:
+    """The class that runs it; its model_type where no class is named."""
+    named = config.get("architectures")
+    first = named[0] if isinstance(named, list) and named and isinstance(named[0], str) else ""
+    return first or text(config, "model_type")
+
+
+def role(config: Config, sentence_transformer: bool) -> tuple[Role, str]:
+    """The role, and what says so."""
+    name, kind = architecture(config), text(config, "model_type").lower()
+    if any(word in name.lower() for word in DRAFT_WORDS):
+        return Role.DRAFT, f"{name} guesses ahead for another model"
+    if name.endswith("ForSequenceClassification"):
+        labels = len(child(config, "id2label")) or count(config, "num_labels") or 2
+        if labels == 1:
+            return Role.RERANKER, f"{name} with one label"
+        return Role.UNKNOWN, f"{name} with {labels} labels is a classifier"
+    if sentence_transformer:
+        return Role.EMBEDDING, "modules.json is that of sentence-transformers"
+    if name.startswith(NOT_TEXT):
+        return Role.UNKNOWN, f"{name} is no language model"
+    if kind in ENCODERS:
+        return Role.EMBEDDING, f"{kind} is an encoder"
+    if name.endswith(GENERATES):
+        return Role.TEXT, name
+    if count(language_part(config), "vocab_size", "n_vocab"):
+        return Role.TEXT, f"{name or 'a model without a class'} has a vocabulary"
+    return Role.UNKNOWN, f"{name or 'config.json'} does not look like a language model"
+
+
+def shape(config: Config) -> Shape | None:
+    """The shape, or None where the configuration does not tell layers and width, or tells absurd ones."""
+    part = language_part(config)
+    layers = count(part, "num_hidden_layers", "n_layer", "n_layers", "num_layers", "num_decoder_layers")
+    embedding = count(part, "hidden_size", "n_embd", "d_model", "dim", "model_dim")
+    if not 0 < layers <= MAX_LAYERS or not 0 < embedding < 1 << 32:
+        return None
+    heads = count(part, "num_attention_heads", "n_head", "n_heads", "num_heads")
+    size = count(part, "head_dim", "d_kv", "kv_channels") or (embedding // heads if heads else 0)
+    latent = count(part, "kv_lora_rank") > 0
+    return Shape(
+        layers=layers,
+        embedding=embedding,
+        feed_forward=count(part, "intermediate_size", "ffn_hidden_size", "ffn_dim", "d_ff", "n_inner") or 4 * embedding,
+        heads=heads,
+        kv_heads=_kv_heads(part, layers, heads, latent),
+        # Multi-head latent attention, as engines that expand it keep it.
+        key_length=count(part, "qk_nope_head_dim") + count(part, "qk_rope_head_dim") if latent else size,
+        value_length=count(part, "v_head_dim") or size if latent else size,
+        vocabulary=count(part, "vocab_size", "n_vocab", "padded_vocab_size"),
+        sliding_window=_sliding_window(part),
+        experts=count(part, "num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts"),
+        experts_used=count(
+            part, "num_experts_per_tok", "num_experts_per_token", "experts_per_token", "moe_k", "moe_top_k"
+        ),
+    )
+
+
+def _sliding_window(part: Config) -> int | None:
+    if part.get("use_sliding_window") is False:
+        return None
+    return count(part, "sliding_window", "sliding_window_size") or None
+
+
+def _kv_heads(part: Config, layers: int, heads: int, latent: bool) -> tuple[int, ...]:
+    """Key-value heads of each layer; 0 where it keeps none or borrows another layer's."""
+    if latent:
+        each = heads
+    elif part.get("multi_query") is True and not part.get("new_decoder_architecture"):
+        each = 1
+    else:
+        each = count(part, "num_key_value_heads", "num_kv_heads", "n_head_kv", "multi_query_group_num") or heads
+    found = [each] * layers
+    for layer in range(layers):
+        if _silent(part, layer):
+            found[layer] = 0
+    borrowed = min(layers, count(part, "num_kv_shared_layers"))
+    return tuple(found[: layers - borrowed] + [0] * borrowed)
+
+
+def _silent(part: Config, layer: int) -> bool:
+    """Whether a layer keeps no keys and values."""
+    for key in ("layer_types", "layers_block_type", "hybrid_override_pattern"):
+        kinds = part.get(key)
+        if isinstance(kinds, list | str) and layer < len(kinds):
+            return kinds[layer] in NO_CACHE
+    interval = count(part, "full_attention_interval")
+    return interval > 1 and (layer + 1) % interval != 0
+
+
+def context_length(config: Config, tokenizer: Config, sentence: Config) -> int | None:
+    """Tokens that the model was made for.
+
+    tokenizer: tokenizer_config.json, asked where the model's configuration has no positions.
+    sentence: sentence_bert_config.json, which may lower it.
+    """
+    part = language_part(config)
+    names = ("max_position_embeddings", "n_positions", "max_sequence_length", "max_seq_len", "seq_length", "n_ctx")
+    positions = count(part, *names)
+    if positions and text(config, "model_type").lower() in ROBERTA:
+        positions -= 2
+    positions = max(positions, _stretched(part))
+    # Tokenizers without a limit say 1e30.
+    if not positions and (limit := count(tokenizer, "model_max_length")) < 1 << 31:
+        positions = limit
+    lowered = count(sentence, "max_seq_length")
+    return (min(positions, lowered) if positions and lowered else positions or lowered) or None
+
+
+def _stretched(part: Config) -> int:
+    """YaRN multiplies the positions of the original model; its configuration keeps those."""
+    scaling = child(part, "rope_scaling") or child(part, "rope_parameters")
+    if text(scaling, "rope_type", "type") != "yarn":
+        return 0
+    return int(count(scaling, "original_max_position_embeddings") * min(number(scaling, "factor") or 1.0, 1024.0))

@@ -164,7 +164,7 @@ async def worker(model: str, options: Mapping[str, object]) -> AsyncIterator[tup
             await healthy(channel, launch.health)
             yield channel, time.perf_counter() - began
         finally:
-            await channel.close()
+            channel.close()
             process.kill()
             process.wait(10)
 

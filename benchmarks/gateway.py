@@ -77,7 +77,7 @@ async def main() -> None:
             for channel in (through, direct):
                 await clients(channel, chat(MODEL, 4, stream=True), count=4, each=10, stream=True)
             rows = [*await latency(direct, through), *await throughput(direct, through, gateway)]
-            await through.close()
+            through.close()
     table("What the gateway adds (demo model)", ["what", "direct", "through uml", "difference", "goal"], rows)
 
 

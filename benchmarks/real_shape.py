@@ -23,7 +23,7 @@ async def main() -> None:
     with folder() as place, server(OPTIONS) as gateway:
         path = write_half_b(place / "random-0.5b-q8_0.gguf")
         client = Client(f"http://127.0.0.1:{gateway.endpoint.port}")
-        model = client.add(str(path))["id"]
+        model = client.add(path)["id"]
         body = chat(model, TOKENS, stream=True, words=64)
         async with worker(str(path), OPTIONS) as (direct, _):
             through = Channel(gateway.endpoint)
@@ -34,7 +34,7 @@ async def main() -> None:
 
             await rate(through), await rate(direct)
             plain, served = await interleaved(ROUNDS, lambda: rate(direct), lambda: rate(through))
-            await through.close()
+            through.close()
     before, after = median(plain), median(served)
     table(
         f"A 0.5B shape, {CLIENTS} clients, {TOKENS} tokens each",

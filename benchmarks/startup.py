@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 
-from benchmarks.common import median, server, table, worker
+from benchmarks.common import median, server, table
 from uml.client import Client
 
 ROUNDS = 9
@@ -44,7 +44,7 @@ def by_hand(model: str) -> float:
         return time.perf_counter() - began
 
 
-async def main() -> None:
+def main() -> None:
     """Run and print."""
     bare, version = [], []
     for _ in range(ROUNDS):
@@ -59,7 +59,7 @@ async def main() -> None:
             path = str(client.model("demo")["path"])
             hand.append(by_hand(path) * 1000)
             began = time.perf_counter()
-            client.load("demo")
+            list(client.load("demo"))
             loaded.append((time.perf_counter() - began) * 1000)
     table(
         "Start",
@@ -76,4 +76,4 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    main()

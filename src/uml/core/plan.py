@@ -47,12 +47,16 @@ class Footprint:
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Where the bytes go: device id -> bytes; `gpu_layers` of `layers` are on GPUs."""
+    """Where the bytes go: device id -> bytes; `gpu_layers` of `layers` are on GPUs.
+
+    gpu_split: layers on each GPU in the order of `device_bytes`, where there are several; else empty.
+    """
 
     device_bytes: Mapping[str, int]
     gpu_layers: int = 0
     layers: int = 0
     reason: str = ""
+    gpu_split: tuple[int, ...] = ()
 
     @property
     def device(self) -> str:

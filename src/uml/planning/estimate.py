@@ -1,0 +1,166 @@
+"""estimate(info, options, spec) -> Footprint: how many bytes, from the headers alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Final
+
+from uml.core.engine import EngineSpec
+from uml.core.model import Format, ModelInfo, Role, Shape
+from uml.core.options import LoadOptions
+from uml.core.plan import Footprint
+from uml.planning import llamacpp_rules as rules
+from uml.planning.cache import CACHE_BLOCKS, cache
+
+_MIB: Final = 1 << 20
+_TORCH_BYTES: Final = 512 * _MIB
+"""A Python process with PyTorch and Transformers imported: 439 MiB when measured, and its thread pools."""
+_FALLBACK_CTX: Final = 4096
+
+
+def estimate(
+    info: ModelInfo,
+    options: LoadOptions,
+    spec: EngineSpec,
+    *,
+    companions: Mapping[str, ModelInfo] | None = None,
+    amx: bool = False,
+) -> Footprint:
+    """Bytes this model needs once loaded by this engine with these (resolved) options.
+
+    - GGUF: llama.cpp's rules, `planning.cache` and `planning.llamacpp_rules`.
+    - other formats with a known shape: weights as stored, 2 bytes an element of the cache, activations of
+      the whole prompt at 2 bytes, and a process with PyTorch; between 0.9 and 1.3 times that.
+    - unknown shape: the files' size and a half more; between once and twice and a half the size.
+
+    The range is for a model in use: before the first prompt its compute buffer is not resident yet.
+
+    `mapped_bytes` of the result are pages of the mapped file. The system takes them back before it
+    runs out of memory; they count all the same, for without them every token reads the disk.
+
+    companions: what `options.mmproj`, `options.lora` and `options.draft_model` name, by path; the
+    sizes of others are not counted. amx: the engine is built for AMX, and copies more of the weights.
+    """
+    options = _settled(info, options)
+    if info.shape is None:
+        found = _by_size(info, options)
+    elif info.format is Format.GGUF:
+        found = _llamacpp(info, info.shape, options, _cpu_share(info.shape, options, spec), amx)
+    else:
+        found = _transformers(info, info.shape, options)
+    for companion in _companions(options, companions or {}):
+        extra = _companion_bytes(companion, options, spec)
+        found = replace(
+            found,
+            other_bytes=found.other_bytes + extra,
+            low_bytes=found.low_bytes + extra,
+            high_bytes=found.high_bytes + extra + extra // 8,
+        )
+    return found
+
+
+def _settled(info: ModelInfo, options: LoadOptions) -> LoadOptions:
+    """Figures where the options still say 0, so that an estimate of anything is possible."""
+    ctx = options.ctx or info.context_length or _FALLBACK_CTX
+    return replace(options, ctx=ctx, parallel=options.parallel or 1)
+
+
+def _cpu_share(shape: Shape, options: LoadOptions, spec: EngineSpec) -> float:
+    """The share of layers on the processor; with -1, all are meant for a GPU if the engine knows any."""
+    if options.device == "cpu" or options.gpu_layers == 0 or spec.devices <= {"cpu"}:
+        return 1.0
+    if options.gpu_layers < 0 or not shape.layers:
+        return 0.0
+    return max(0.0, 1.0 - options.gpu_layers / shape.layers)
+
+
+def _llamacpp(info: ModelInfo, shape: Shape, options: LoadOptions, cpu_share: float, amx: bool) -> Footprint:
+    slots = options.parallel
+    stored = rules.stored_bytes(info)
+    mapped = options.mmap and not options.direct_io
+    copied = rules.copies(info, options, cpu_share, amx)
+    if not mapped:
+        # Nothing is mapped, so what is re-ordered is held once; only what grows on the way adds.
+        growth = max(0, copied.likely - stored)
+        copied = rules.Range(growth, growth, growth)
+    kept = cache(info, shape, options)
+    computed = rules.compute(info, shape, options, kept)
+    process = rules.process(info, shape)
+    # Checkpoints come with use, one after another; a model that just loaded has none.
+    checkpoints = kept.checkpoint_bytes * options.context_checkpoints * slots
+    ram_cache = options.cache_ram_mib * _MIB
+    fixed = stored + kept.kv_bytes + kept.state_bytes * slots + rules.outputs(shape, options)
+    found = Footprint(
+        weight_bytes=stored + copied.likely,
+        kv_bytes=kept.kv_bytes + kept.state_bytes * slots,
+        compute_bytes=computed.likely,
+        other_bytes=rules.outputs(shape, options) + process.likely + checkpoints + ram_cache,
+        low_bytes=fixed + copied.low + computed.low + process.low,
+        mapped_bytes=int(stored * cpu_share) if mapped else 0,
+    )
+    spread = (computed.high - computed.likely) + (process.high - process.likely)
+    return replace(found, high_bytes=found.total_bytes + spread + stored // 50)
+
+
+def _transformers(info: ModelInfo, shape: Shape, options: LoadOptions) -> Footprint:
+    """Weights + cache + activations, the rule of thumb for engines on PyTorch.
+
+    Prompts are read at once, so that activations grow with the context: 5 embeddings and 3 feed-forward
+    rows a token, at 2 bytes, as in llama.cpp's graph; and the logits of one token at 4.
+    """
+    block, size = CACHE_BLOCKS[options.cache_type_k]
+    row = sum(shape.kv_heads) * (shape.key_length + shape.value_length)
+    forward = shape.feed_forward * max(1, shape.experts_used)
+    slots = options.parallel
+    found = Footprint(
+        weight_bytes=rules.stored_bytes(info),
+        kv_bytes=row * size // block * options.ctx * slots,
+        compute_bytes=options.ctx * 2 * (5 * shape.embedding + 3 * forward) + shape.vocabulary * 4 * slots,
+        other_bytes=_TORCH_BYTES,
+    )
+    total = found.total_bytes
+    return replace(found, low_bytes=total * 9 // 10, high_bytes=total * 13 // 10)
+
+
+def _by_size(info: ModelInfo, options: LoadOptions) -> Footprint:
+    """Half as much as the weights for everything else: the shape is not known."""
+    stored = rules.stored_bytes(info)
+    found = Footprint(
+        weight_bytes=stored,
+        kv_bytes=stored // 4,
+        compute_bytes=stored // 4,
+        other_bytes=rules.process(info, None).likely + options.cache_ram_mib * _MIB,
+    )
+    return replace(found, low_bytes=stored, high_bytes=found.total_bytes + stored)
+
+
+def companion_paths(options: LoadOptions) -> tuple[str, ...]:
+    """Files that the options name and that take memory beside the model."""
+    adapters = (_path(entry) for entry in options.lora)
+    return tuple(path for path in (options.mmproj, *adapters, options.draft_model) if path)
+
+
+def _path(entry: str) -> str:
+    """PATH of `PATH` or `PATH=SCALE`."""
+    path, _, scale = entry.rpartition("=")
+    try:
+        float(scale)
+    except ValueError:
+        return entry
+    return path or entry
+
+
+def _companions(options: LoadOptions, known: Mapping[str, ModelInfo]) -> list[ModelInfo]:
+    return [known[path] for path in companion_paths(options) if path in known]
+
+
+def _companion_bytes(info: ModelInfo, options: LoadOptions, spec: EngineSpec) -> int:
+    """An adapter is its file; a projector half of its file more to compute in; a draft model a model."""
+    if info.role is Role.ADAPTER:
+        return info.size_bytes
+    if info.role is Role.PROJECTOR:
+        return info.size_bytes * 3 // 2
+    alone = replace(options, mmproj="", lora=(), draft_model="", cache_ram_mib=0, gpu_layers=options.draft_gpu_layers)
+    found = estimate(info, alone, spec)
+    return found.weight_bytes + found.kv_bytes + found.compute_bytes

@@ -1,0 +1,52 @@
+"""Why a worker ended, from what it left behind."""
+
+from __future__ import annotations
+
+import signal
+from dataclasses import dataclass
+
+from uml.core.engine import Engine
+from uml.core.errors import LoadFailed, UmlError, WorkerDied
+from uml.core.plan import LoadPlan
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """The end of a worker. `error`: why, where nobody had asked for it."""
+
+    exit_code: int | None
+    error: UmlError | None = None
+
+
+def explain(plan: LoadPlan, engine: Engine, log: str, exit_code: int | None, served: bool) -> UmlError:
+    """The engine's own reading of the log, else the signal and the last line.
+
+    served: it was ready once, so that this is a WorkerDied whatever the cause, and not a LoadFailed.
+    """
+    model = plan.model.id
+    cause = engine.cause(plan, log, exit_code)
+    if not served:
+        return cause or LoadFailed(model, _words(log, exit_code), exit_code=exit_code)
+    if cause is None:
+        return WorkerDied(model, _words(log, exit_code), exit_code=exit_code)
+    reason = cause.message.removeprefix(f"{model} did not load: ")
+    died = WorkerDied(model, f"{reason} ({how(exit_code)})", exit_code=exit_code, reason=cause.code)
+    died.__cause__ = cause
+    return died
+
+
+def how(exit_code: int | None) -> str:
+    """An exit code in words."""
+    if exit_code is None:
+        return "it never ran"
+    if exit_code >= 0:
+        return f"exit code {exit_code}"
+    try:
+        return f"killed by {signal.Signals(-exit_code).name}"
+    except ValueError:
+        return f"killed by signal {-exit_code}"
+
+
+def _words(log: str, exit_code: int | None) -> str:
+    last = next((line.strip() for line in reversed(log.splitlines()) if line.strip()), "")
+    return f"{how(exit_code)}; its last words: {last[:300]}" if last else f"{how(exit_code)}, without a word in its log"

@@ -1,0 +1,41 @@
+"""What happens to workers, told to whoever counts it."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class Observer(Protocol):
+    """Called on the event loop in the middle of the work: quick, and never raising."""
+
+    def load_started(self, model: str, engine: str) -> None:
+        """A worker is being started."""
+        ...
+
+    def load_ended(self, model: str, engine: str, seconds: float, error: str | None) -> None:
+        """A started worker serves, or does not: `error` is then the code, `cancelled` where it was stopped."""
+        ...
+
+    def worker_exited(self, model: str, engine: str, exit_code: int | None) -> None:
+        """The process is gone; negative for a signal, None where there never was one."""
+        ...
+
+    def queue_changed(self, waiting: int) -> None:
+        """So many requests wait now."""
+        ...
+
+
+class Unobserved:
+    """An observer that counts nothing."""
+
+    def load_started(self, model: str, engine: str) -> None:
+        """Not counted."""
+
+    def load_ended(self, model: str, engine: str, seconds: float, error: str | None) -> None:
+        """Not counted."""
+
+    def worker_exited(self, model: str, engine: str, exit_code: int | None) -> None:
+        """Not counted."""
+
+    def queue_changed(self, waiting: int) -> None:
+        """Not counted."""

@@ -1,0 +1,92 @@
+"""Workers that outlived their server: written down at their start, swept at the next server's.
+
+A worker ends by itself when its server does (its standard input closes, and the kernel sends it a
+signal); this is for one that was too busy, or too broken, to notice.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One worker in the runtime folder. A process is its number and its `birth`: numbers come round again."""
+
+    pid: int
+    birth: str
+    server_pid: int
+    server_birth: str
+    model: str
+
+    def write(self, path: Path) -> None:
+        """Write it down. Raises OSError."""
+        path.write_text(json.dumps(asdict(self)), "utf-8")
+
+
+def birth(pid: int) -> str:
+    """When a process began, exact enough to tell it from a later one of the same number; empty: no such process."""
+    stat = Path(f"/proc/{pid}/stat")
+    try:
+        # Field 22 (proc_pid_stat(5)), counted from behind the name, which may hold anything.
+        fields = stat.read_bytes().rpartition(b")")[2].split()
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+    except OSError:
+        return "" if stat.parents[1].joinpath("self").exists() else _birth_elsewhere(pid)
+    # A zombie is dead already; it waits for its parent only.
+    return "" if fields[0] in (b"Z", b"X") else f"{boot}:{int(fields[19])}"
+
+
+def _birth_elsewhere(pid: int) -> str:
+    import psutil
+
+    try:
+        return f"{psutil.Process(pid).create_time():.2f}"
+    except psutil.Error:
+        return ""
+
+
+def sweep(folder: Path) -> tuple[str, ...]:
+    """End the workers whose server is gone, and remove what they left. Returns the models they had.
+
+    Only what a record of ours names is ended, and only while number and birth both agree.
+    """
+    swept = []
+    for path in sorted(folder.glob("*.worker")):
+        try:
+            record = Record(**json.loads(path.read_bytes()))
+            alive = bool(record.server_birth) and birth(record.server_pid) == record.server_birth
+        except (OSError, ValueError, TypeError):
+            # A server that was killed while it wrote: the name still tells whose it was.
+            record, alive = None, _named_server_lives(path)
+        if alive:
+            continue
+        if record is not None and record.birth and birth(record.pid) == record.birth:
+            _end(record.pid)
+            swept.append(record.model)
+        with suppress(OSError):
+            path.unlink()
+    for path in folder.glob("*.sock"):
+        if not _named_server_lives(path):
+            with suppress(OSError):
+                path.unlink()
+    return tuple(swept)
+
+
+def _named_server_lives(path: Path) -> bool:
+    number = path.name.partition("-")[0]
+    return number.isdigit() and birth(int(number)) != ""
+
+
+def _end(pid: int) -> None:
+    with suppress(ProcessLookupError, PermissionError):
+        # A worker leads a group of its own; should it not, only itself is meant.
+        if os.getpgid(pid) == pid:
+            os.killpg(pid, signal.SIGKILL)
+        else:
+            os.kill(pid, signal.SIGKILL)

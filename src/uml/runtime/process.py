@@ -1,0 +1,232 @@
+"""One worker process, from birth to death."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final, Literal, cast
+
+from uml.core.engine import Endpoint, Engine, Launch
+from uml.core.errors import LoadFailed, LoadTimeout, UmlError
+from uml.core.plan import LoadPlan
+from uml.runtime.channel import Channel
+from uml.runtime.ending import Ending, explain
+from uml.runtime.logs import WorkerLog
+from uml.runtime.orphans import Record, birth
+from uml.runtime.progress import Meter, look
+
+log = logging.getLogger(__name__)
+
+Future = asyncio.Future[Any]
+State = Literal["starting", "loading", "ready", "stopping", "ended"]
+
+FIRST_LOOK_S: Final = 0.005
+LAST_LOOK_S: Final = 0.1
+"""How often a loading worker is asked whether it is ready: often at first, for the small models."""
+ANSWER_LIMIT_S: Final = 2.0
+"""A worker that is asked and too busy to answer is asked again after this."""
+STOP_LIMIT_S: Final = 3.0
+LOG_CHECK_S: Final = 30.0
+
+
+class WorkerProcess:
+    """Answers from the task that is in `run`, the only writer of `state`.
+
+    | state    | `stop()`             | process exits          | health says 200 | no progress         |
+    |----------|----------------------|------------------------|-----------------|---------------------|
+    | starting | stopping, then ended | ended, LoadFailed      | -               | -                   |
+    | loading  | stopping, then ended | ended, LoadFailed      | ready           | ended, LoadTimeout  |
+    | ready    | stopping, then ended | ended, WorkerDied      | not asked       | -                   |
+    | stopping | nothing              | ended, no error        | not asked       | -                   |
+    | ended    | nothing              | -                      | -               | -                   |
+
+    Stopping closes the worker's standard input and sends SIGTERM; what is left of its group after
+    `stop_limit_s` gets SIGKILL. When `run` is cancelled, SIGKILL goes out at once.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        plan: LoadPlan,
+        endpoint: Endpoint,
+        worker_log: WorkerLog,
+        record: Path,
+        stall_limit_s: float,
+        stop_limit_s: float = STOP_LIMIT_S,
+    ) -> None:
+        self.plan = plan
+        self.state: State = "starting"
+        self.pid: int | None = None
+        self.channel = Channel(endpoint)
+        self.log = worker_log
+        self.meter = Meter(plan.model.info.size_bytes, time.monotonic())
+        self.ready = asyncio.Event()
+        self._engine = engine
+        self._endpoint = endpoint
+        self._record = record
+        self._stall_limit_s = stall_limit_s
+        self._stop_limit_s = stop_limit_s
+        self._told = asyncio.Event()
+        self._transport: asyncio.SubprocessTransport | None = None
+
+    def stop(self) -> None:
+        """Ask it to end; `run` returns when it has. Safe to call at any time, and again."""
+        self._told.set()
+
+    def look(self) -> Meter:
+        """How far the load is, looked at now."""
+        if self.pid is not None and self.state == "loading" and (sample := look(self.pid)):
+            self.meter.take(sample, self.log.size(), time.monotonic())
+        return self.meter
+
+    async def run(self) -> Ending:
+        """Start it, watch it, and see it off: the whole life. Returns when nothing of it is left."""
+        try:
+            launch = self._engine.launch(self.plan, self._endpoint)
+            exited = await self._spawn(launch)
+            return await self._live(launch, exited)
+        except UmlError as error:
+            return Ending(None, error)
+        except OSError as error:
+            reason = f"the engine {self._engine.spec.name} cannot be started: {error}"
+            return Ending(None, LoadFailed(self.plan.model.id, reason))
+        finally:
+            self._clear()
+
+    async def _live(self, launch: Launch, exited: Future) -> Ending:
+        told: Future = asyncio.ensure_future(self._told.wait())
+        loading: Future = asyncio.ensure_future(self._until_ready(launch.health))
+        try:
+            await asyncio.wait({told, loading, exited}, return_when=asyncio.FIRST_COMPLETED)
+            stalled: LoadTimeout | None = loading.result() if loading.done() else None
+            served = loading.done() and not (stalled or told.done() or exited.done())
+            if served:
+                self.state = "ready"
+                self.ready.set()
+                await self._serve(told, exited)
+            # One that ends in the same breath as it is told to is not asked why.
+            alone = exited.done() and not told.done()
+            self.state = "stopping"
+            code = await self._end(exited)
+            why = explain(self.plan, self._engine, self.log.tail(), code, served) if alone else stalled
+            return Ending(code, why)
+        finally:
+            told.cancel()
+            loading.cancel()
+
+    async def _spawn(self, launch: Launch) -> Future:
+        """Start the process. The future is its exit code. Raises OSError."""
+        loop = asyncio.get_running_loop()
+        exited: Future = loop.create_future()
+        output = self.log.begin()
+        try:
+            # Not create_subprocess_exec: its wait() also waits for grandchildren that hold the pipe.
+            transport, _ = await loop.subprocess_exec(
+                lambda: _Watch(exited),
+                *launch.argv,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=output,
+                stderr=output,
+                env={**os.environ, **launch.environment},
+                start_new_session=True,
+            )
+        finally:
+            os.close(output)
+        self._transport = transport
+        self.pid = transport.get_pid()
+        self.state = "loading"
+        server = os.getpid()
+        record = Record(self.pid, birth(self.pid), server, birth(server), self.plan.model.id)
+        record.write(self._record)
+        stdin = cast(asyncio.WriteTransport, transport.get_pipe_transport(0))
+        stdin.write(launch.stdin)
+        return exited
+
+    async def _until_ready(self, health: str) -> LoadTimeout | None:
+        """Return when the worker serves, or with an error when it stands still."""
+        pause = FIRST_LOOK_S
+        answer_limit_s = min(ANSWER_LIMIT_S, self._stall_limit_s / 2)
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(answer_limit_s):
+                    if await self.channel.health(health) == 200:
+                        return None
+            quiet_s = self.look().quiet_s(time.monotonic())
+            if quiet_s > self._stall_limit_s:
+                return LoadTimeout(
+                    self.plan.model.id,
+                    f"no sign of progress for {quiet_s:.0f} s (no reading, no memory, no work, no log line); "
+                    "a larger load_timeout_s waits longer",
+                    quiet_s=round(quiet_s, 1),
+                    bytes=self.meter.bytes,
+                )
+            await asyncio.sleep(pause)
+            pause = min(LAST_LOOK_S, pause * 1.1)
+
+    async def _serve(self, told: Future, exited: Future) -> None:
+        while not told.done() and not exited.done():
+            await asyncio.wait({told, exited}, timeout=LOG_CHECK_S, return_when=asyncio.FIRST_COMPLETED)
+            try:
+                self.log.bound()
+            except OSError as error:
+                log.warning("the log of %s cannot be kept small: %s", self.plan.model.id, error)
+
+    async def _end(self, exited: Future) -> int:
+        """The stop ladder; the first rungs do no harm to a process that is gone."""
+        assert self._transport is not None
+        assert self.pid is not None
+        self.channel.close()
+        if not exited.done():
+            if stdin := self._transport.get_pipe_transport(0):
+                stdin.close()
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGTERM)
+            await asyncio.wait({exited}, timeout=self._stop_limit_s)
+            if not exited.done():
+                log.warning(
+                    "the worker of %s did not stop in %.0f s and is killed", self.plan.model.id, self._stop_limit_s
+                )
+        self._kill_group()
+        code: int = await exited
+        return code
+
+    def _kill_group(self) -> None:
+        # Also after a clean exit: children of the worker may hold the GPU. The number of a group
+        # is not given out again while one of it lives, and for long after.
+        if self.pid is not None:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.pid, signal.SIGKILL)
+
+    def _clear(self) -> None:
+        """Leave nothing behind, whichever way `run` ended."""
+        self.state = "ended"
+        if self._transport is not None and self._transport.get_returncode() is None:
+            self._kill_group()
+        self.channel.close()
+        if self._transport is not None:
+            self._transport.close()
+        for path in (self._record, self._endpoint.socket):
+            if path is not None:
+                with suppress(OSError):
+                    path.unlink(missing_ok=True)
+
+
+class _Watch(asyncio.SubprocessProtocol):
+    """Notices the end of a process, whoever still holds its pipes."""
+
+    def __init__(self, exited: Future) -> None:
+        self._exited = exited
+        self._transport: asyncio.SubprocessTransport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.SubprocessTransport, transport)
+
+    def process_exited(self) -> None:
+        code = self._transport.get_returncode() if self._transport else None
+        if not self._exited.done():
+            self._exited.set_result(-signal.SIGKILL if code is None else code)

@@ -1,0 +1,420 @@
+"""Carries out what the scheduler decides: starts, stops and measures, and wakes who waits.
+
+Everything here runs on one event loop and needs no lock: an event goes in, its effects come out and
+are carried out before anything else happens.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import os
+import secrets
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from uml.config.folders import SOCKET_PATH_BYTES, ensure_private, ensure_writable
+from uml.core.engine import Endpoint, Engine
+from uml.core.errors import FolderNotWritable, LoadFailed, Overloaded, UmlError
+from uml.core.machine import Machine
+from uml.core.model import Model
+from uml.core.options import LoadOptions
+from uml.core.plan import LoadPlan, Progress, Stage, WorkerStatus
+from uml.planning.evict import Running
+from uml.runtime.ending import Ending
+from uml.runtime.events import (
+    Asked,
+    Event,
+    Exited,
+    Failed,
+    Grant,
+    Left,
+    Measured,
+    Planner,
+    Ready,
+    Refuse,
+    Released,
+    Start,
+    Unload,
+)
+from uml.runtime.lease import Attended, Lease
+from uml.runtime.logs import WorkerLog
+from uml.runtime.memory import settled
+from uml.runtime.observer import Observer, Unobserved
+from uml.runtime.orphans import sweep
+from uml.runtime.process import WorkerProcess
+from uml.runtime.scheduler import Scheduler
+
+__all__ = ["Lease", "Observer", "Supervisor"]
+
+log = logging.getLogger(__name__)
+
+PROGRESS_S: Final = 0.2
+FAILURES_KEPT: Final = 32
+_NUMBERS = itertools.count(1)
+
+
+class Supervisor:
+    """Workers by model. An async context manager: when it is left, every worker is gone.
+
+    Entering raises FolderNotWritable, and ends workers that a killed server left behind.
+    """
+
+    def __init__(
+        self,
+        *,
+        engines: Mapping[str, Engine],
+        planner: Planner,
+        defaults: LoadOptions,
+        runtime_folder: Path,
+        log_folder: Path,
+        snapshot: Callable[[], Machine],
+        load_timeout_s: float,
+        queue_limit: int,
+        observer: Observer | None = None,
+    ) -> None:
+        self._engines = engines
+        self._planner = planner
+        self._defaults = defaults
+        self._runtime_folder = runtime_folder
+        self._log_folder = log_folder
+        self._snapshot = snapshot
+        self._load_timeout_s = load_timeout_s
+        self._queue_limit = queue_limit
+        self._observer = observer or Unobserved()
+        self._scheduler: Scheduler
+        self._machine: Machine
+        self._live: dict[str, Attended] = {}
+        self._failed: dict[str, Attended] = {}
+        self._pending: dict[int, asyncio.Future[Attended]] = {}
+        self._tending: set[asyncio.Task[None]] = set()
+        self._measuring: asyncio.Task[None] | None = None
+        self._settling: asyncio.Task[None] | None = None
+        self._exits = 0
+        self._tickets = 0
+        self._waiting = 0
+        self._open = False
+
+    async def __aenter__(self) -> Self:
+        swept, self._machine = await asyncio.gather(asyncio.to_thread(self._prepare), asyncio.to_thread(self._snapshot))
+        for model in swept:
+            log.warning("ended the worker of %s that an earlier server had left behind", model)
+        self._scheduler = Scheduler(self._plan, self._machine, self._defaults, self._queue_limit)
+        self._open = True
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        # From here on nothing is scheduled: the exits below must not start who waits.
+        self._open = False
+        for future in self._pending.values():
+            if not future.done():
+                future.set_exception(_stopping())
+        self._pending.clear()
+        for task in (self._measuring, self._settling):
+            if task is not None:
+                task.cancel()
+        for worker in self._live.values():
+            worker.told = True
+            worker.process.stop()
+        while self._tending:
+            await asyncio.wait(self._tending)
+
+    # What others ask.
+
+    def lease(self, model: Model, options: LoadOptions | None = None, slots: int = 1) -> Leasing:
+        """Hold the model's worker, loaded first where it is not: `async with supervisor.lease(model) as lease`.
+
+        Waits in the queue; cancelling the waiting task leaves it at once. Raises every error of
+        planning and loading, and Overloaded.
+        """
+        return Leasing(self, model, options, slots)
+
+    async def load(self, model: Model, options: LoadOptions | None = None) -> WorkerStatus:
+        """Load a model, or find it loaded. Cancelling gives the load up unless somebody else waits for it."""
+        async with self._loading(model, options) as (_, granted):
+            return self._status(await granted)
+
+    async def load_progress(self, model: Model, options: LoadOptions | None = None) -> AsyncIterator[Progress]:
+        """As `load`, telling how far it is a few times a second; the last one says `ready`.
+
+        Closing the iterator early gives the load up unless somebody else waits for it.
+        """
+        began = time.monotonic()
+        async with self._loading(model, options) as (ticket, granted):
+            while not granted.done():
+                yield self._progress(model, ticket, began)
+                await asyncio.wait({granted}, timeout=PROGRESS_S)
+            plan = granted.result().plan
+            size = plan.model.info.size_bytes
+            yield Progress(model.id, "ready", size, size, 100.0, time.monotonic() - began)
+
+    async def unload(self, models: Sequence[str] | None = None) -> tuple[str, ...]:
+        """End the workers of these models, or of all, and wait until they are gone.
+
+        A busy one goes when its requests are done. Returns the models that were loaded.
+        """
+        wanted = tuple(self._live) if models is None else tuple(models)
+        for model in wanted:
+            self._failed.pop(model, None)
+        leaving = [self._live[model] for model in dict.fromkeys(wanted) if model in self._live]
+        names = tuple(worker.plan.model.id for worker in leaving)
+        self._feed(Unload(names))
+        for worker in leaving:
+            await worker.gone.wait()
+        return names
+
+    def status(self) -> tuple[WorkerStatus, ...]:
+        """Every worker, and of models without one the last that ended by itself, as `failed`."""
+        return tuple(self._status(worker) for worker in (*self._live.values(), *self._failed.values()))
+
+    def queue(self) -> tuple[tuple[str, int], ...]:
+        """The model that each waiting request wants, and its place, from 1."""
+        waiting = self._scheduler.waiting.values()
+        return tuple((waiter.asked.model.id, place) for place, waiter in enumerate(waiting, 1))
+
+    def log_tail(self, model: str, lines: int) -> str:
+        """The last lines that the model's worker wrote, also after its end; empty where there are none."""
+        return WorkerLog(self._log_folder, model).lines(lines) if Path(model).name == model else ""
+
+    # The queue.
+
+    async def acquire(self, model: Model, options: LoadOptions | None, slots: int) -> tuple[int, Lease]:
+        """A ticket and its lease, for `Leasing`; to be given to `release`."""
+        asked = time.monotonic()
+        worker = self._live.get(model.id)
+        if worker is None or not worker.ready_at:
+            await self._measure()
+        ticket, granted = self._ask(model, options, slots)
+        try:
+            worker = await granted
+        except asyncio.CancelledError:
+            self._leave(ticket)
+            raise
+        worker.requests += 1
+        waited_s, loaded = time.monotonic() - asked, worker.ready_at > asked
+        return ticket, Lease(model, worker.spec, worker.plan, worker.process.channel, waited_s, loaded, worker)
+
+    def release(self, ticket: int, worker: Attended) -> None:
+        """Give a lease back."""
+        worker.used_at = time.monotonic()
+        self._feed(Released(ticket))
+
+    @asynccontextmanager
+    async def _loading(
+        self, model: Model, options: LoadOptions | None
+    ) -> AsyncIterator[tuple[int, asyncio.Future[Attended]]]:
+        await self._measure()
+        ticket, granted = self._ask(model, options, 0)
+        try:
+            yield ticket, granted
+        finally:
+            self._leave(ticket, abandon=True)
+            if granted.done() and not granted.cancelled():
+                granted.exception()  # has been seen, or nobody wants to any more
+
+    def _ask(self, model: Model, options: LoadOptions | None, slots: int) -> tuple[int, asyncio.Future[Attended]]:
+        if not self._open:
+            raise _stopping()
+        self._tickets += 1
+        ticket = self._tickets
+        granted = self._pending[ticket] = asyncio.get_running_loop().create_future()
+        self._feed(Asked(ticket, model, options, slots))
+        return ticket, granted
+
+    def _leave(self, ticket: int, abandon: bool = False) -> None:
+        # For a ticket that was granted the scheduler takes this as its release.
+        self._pending.pop(ticket, None)
+        self._feed(Left(ticket, abandon))
+
+    def _feed(self, event: Event) -> None:
+        if not self._open:
+            return
+        for effect in self._scheduler.on(event):
+            if isinstance(effect, Grant):
+                future = self._pending.pop(effect.ticket, None)
+                if future is not None and not future.done():
+                    future.set_result(self._live[effect.model])
+            elif isinstance(effect, Refuse):
+                future = self._pending.pop(effect.ticket, None)
+                if future is not None and not future.done():
+                    future.set_exception(effect.error)
+            elif isinstance(effect, Start):
+                self._start(effect.plan)
+            else:
+                self._live[effect.model].told = True
+                self._live[effect.model].process.stop()
+        waiting = len(self._scheduler.waiting)
+        if waiting != self._waiting:
+            self._waiting = waiting
+            self._observer.queue_changed(waiting)
+
+    def _plan(self, model: Model, options: LoadOptions, machine: Machine, running: Sequence[Running]) -> LoadPlan:
+        try:
+            return self._planner(model, options, machine, running)
+        except UmlError:
+            raise
+        except Exception as error:
+            # A planner reads files of strangers. One that breaks on a file must not stop the queue.
+            log.exception("planning %s failed", model.id)
+            raise LoadFailed(model.id, f"it could not be planned: {type(error).__name__}: {error}") from error
+
+    # Workers.
+
+    def _start(self, plan: LoadPlan) -> None:
+        name = f"{os.getpid()}-{next(_NUMBERS)}"
+        engine, folder, model = self._engines[plan.engine], self._runtime_folder, plan.model.id
+        endpoint = Endpoint(key=secrets.token_urlsafe(24), socket=folder / f"{name}.sock")
+        worker_log = WorkerLog(self._log_folder, model)
+        process = WorkerProcess(engine, plan, endpoint, worker_log, folder / f"{name}.worker", self._load_timeout_s)
+        worker = self._live[model] = Attended(process, plan, engine.spec, time.monotonic())
+        self._failed.pop(model, None)
+        self._observer.load_started(model, plan.engine)
+        task = asyncio.get_running_loop().create_task(self._tend(worker), name=f"worker of {model}")
+        self._tending.add(task)
+        task.add_done_callback(self._tending.discard)
+
+    async def _tend(self, worker: Attended) -> None:
+        """Be with a worker all its life, and tell the scheduler."""
+        model, process = worker.plan.model.id, worker.process
+        running = asyncio.ensure_future(process.run())
+        ready = asyncio.ensure_future(process.ready.wait())
+        try:
+            await asyncio.wait({running, ready}, return_when=asyncio.FIRST_COMPLETED)
+            if process.ready.is_set() and not running.done():
+                worker.ready_at = worker.used_at = time.monotonic()
+                self._observer.load_ended(model, worker.plan.engine, worker.ready_at - worker.started, None)
+                self._feed(Ready(model))
+                if self._waiting:
+                    # Who still waits is for another model: it is planned with what this one really took.
+                    await self._measure()
+            ending = await running
+        except asyncio.CancelledError:
+            running.cancel()
+            raise
+        except Exception as error:
+            # Engines are plug-ins: one that breaks while it tells how to start must not lose the worker's place.
+            log.exception("the worker of %s was lost", model)
+            ending = Ending(None, LoadFailed(model, f"{type(error).__name__}: {error}"))
+        finally:
+            ready.cancel()
+        self._bury(worker, ending)
+
+    def _bury(self, worker: Attended, ending: Ending) -> None:
+        model, engine, served = worker.plan.model.id, worker.plan.engine, bool(worker.ready_at)
+        del self._live[model]
+        worker.ending = ending
+        if not worker.told:
+            log.warning("%s", ending.error)
+            self._failed[model] = worker
+            if len(self._failed) > FAILURES_KEPT:
+                del self._failed[next(iter(self._failed))]
+        if not served:
+            code = "cancelled" if worker.told else ending.error.code if ending.error else "load_failed"
+            self._observer.load_ended(model, engine, time.monotonic() - worker.started, code)
+        self._observer.worker_exited(model, engine, ending.exit_code)
+        self._exits += 1
+        if self._open and self._settling is None:
+            self._settling = asyncio.get_running_loop().create_task(self._settle())
+        if served or worker.told:
+            self._feed(Exited(model))
+        else:
+            self._feed(Failed(model, ending.error or LoadFailed(model, "its process ended")))
+        worker.gone.set()
+
+    # Memory.
+
+    async def _measure(self) -> None:
+        """Tell the scheduler what is free, before it plans.
+
+        Not while memory is coming back, whose own figure follows; and not while a worker starts: the
+        figure of before, less what it was promised, is better than one from the middle of a load.
+        """
+        if self._settling or any(worker.state == "starting" for worker in self._scheduler.workers.values()):
+            return
+        if self._measuring is None:
+            self._measuring = asyncio.get_running_loop().create_task(self._measure_once())
+        await asyncio.shield(self._measuring)
+
+    async def _measure_once(self) -> None:
+        machine = await self._look()
+        self._measuring = None
+        if self._settling is None:
+            self._feed(Measured(machine))
+
+    async def _settle(self) -> None:
+        exits = -1
+        while exits != self._exits:
+            exits = self._exits
+            machine = await settled(self._look)
+        self._settling = None
+        self._feed(Measured(machine))
+
+    async def _look(self) -> Machine:
+        try:
+            self._machine = await asyncio.to_thread(self._snapshot)
+        except Exception:
+            # Drivers raise what they like. With an old figure some loads go wrong; with none the queue stands.
+            log.exception("the machine could not be measured")
+        return self._machine
+
+    # What is shown.
+
+    def _status(self, worker: Attended) -> WorkerStatus:
+        model = worker.plan.model.id
+        scheduled = self._scheduler.workers.get(model)
+        mine = scheduled is not None and self._live.get(model) is worker
+        in_flight = sum(1 for slots in scheduled.holders.values() if slots) if scheduled and mine else 0
+        return worker.status(in_flight, self._scheduler.queued(model))
+
+    def _progress(self, model: Model, ticket: int, began: float) -> Progress:
+        seconds = time.monotonic() - began
+        worker = self._live.get(model.id)
+        if worker is None or worker.told or worker.ready_at:
+            leaving = self._settling is not None or any(other.told for other in self._live.values())
+            place = self._scheduler.position(ticket)
+            return Progress(model.id, "evicting" if leaving else "queued", seconds=seconds, queue_position=place)
+        meter = worker.process.look()
+        stage: Stage = "starting" if worker.process.pid is None else "loading"
+        return Progress(model.id, stage, meter.bytes, meter.total_bytes, meter.percent, seconds)
+
+    def _prepare(self) -> tuple[str, ...]:
+        """Make the folders ready, in a thread. Returns the models whose left-behind workers were ended."""
+        folder = ensure_private(self._runtime_folder)
+        longest = folder / f"{os.getpid()}-999999.sock"
+        if len(os.fsencode(longest)) >= SOCKET_PATH_BYTES:
+            raise FolderNotWritable(folder, "its path is too long for a Unix socket")
+        ensure_writable(self._log_folder)
+        return sweep(folder)
+
+
+class Leasing:
+    """Takes a lease on entering and gives it back on leaving."""
+
+    __slots__ = ("_asked", "_lease", "_supervisor", "_ticket")
+
+    def __init__(self, supervisor: Supervisor, model: Model, options: LoadOptions | None, slots: int) -> None:
+        self._supervisor = supervisor
+        self._asked = (model, options, slots)
+        self._ticket = 0
+        self._lease: Lease | None = None
+
+    async def __aenter__(self) -> Lease:
+        self._ticket, self._lease = await self._supervisor.acquire(*self._asked)
+        return self._lease
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._lease is not None:
+            self._supervisor.release(self._ticket, self._lease.worker)
+
+
+def _stopping() -> Overloaded:
+    return Overloaded("the server is stopping; try again when it is up")

@@ -1,0 +1,33 @@
+"""Engines: the parent's side by name, and the child's side of those that need our server.
+
+An engine's file is imported when it is asked for; none of them imports its library in the parent.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from uml.core.engine import Engine, Host
+
+
+def builtin(llama_server: Path | None = None) -> dict[str, Engine]:
+    """The engines of this package by name, the preferred one first.
+
+    llama_server: a `llama-server` program to run instead of the built-in llama.cpp.
+    """
+    from uml.engines.fake import Fake
+    from uml.engines.llamacpp.engine import LlamaCpp
+
+    engines: tuple[Engine, ...] = (LlamaCpp(llama_server), Fake())
+    return {engine.spec.name: engine for engine in engines}
+
+
+def host(name: str) -> Host:
+    """The child's side of a hosted engine. Raises KeyError for an engine that has none."""
+    if name == "fake":
+        from uml.engines.fake import FakeHost
+
+        return FakeHost()
+    raise KeyError(name)

@@ -1,0 +1,236 @@
+"""An engine that invents tokens: for tests, and to see how everything around an engine behaves.
+
+It runs as a real worker process and takes any format. It is never chosen by itself, only by
+`options.engine = "fake"`. What it answers is the last user message, word by word, and then `1 2 3 ...`.
+Speeds and faults come as `NAME=VALUE` in `options.extra_flags`; FLAGS lists them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, fields
+from itertools import count
+from pathlib import Path
+from typing import Any, Final
+
+from uml.core.engine import Availability, Delta, Endpoint, EngineSpec, Launch
+from uml.core.errors import BadOption, BadRequest, ContextLengthExceeded, OutOfMemory, UmlError
+from uml.core.model import Format, Role
+from uml.core.options import LoadOptions
+from uml.core.plan import LoadPlan
+from uml.engines import handover
+
+NAME: Final = "fake"
+DEFAULT_TOKENS: Final = 32
+DEFAULT_CONTEXT: Final = 2048
+EMBEDDING_LENGTH: Final = 8
+
+SPEC: Final = EngineSpec(
+    name=NAME,
+    title="Invented tokens, for tests",
+    formats=frozenset(Format),
+    roles=frozenset(Role),
+    devices=frozenset({"cpu", "cuda", "rocm", "metal", "vulkan"}),
+    split="devices",
+    served=False,
+    options=frozenset({"engine", "ctx", "parallel", "extra_flags"}),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Faults:
+    """What to do otherwise than a healthy engine. Counts of tokens run over one answer; 0 means never.
+
+    load_s: how long the load takes; tokens_per_s: how fast an answer comes, 0 for as fast as it goes.
+    memory_mib: memory to hold while loaded.
+    crash_on_load, hang_on_load, oom_on_load, illegal_instruction: what the load ends in.
+    crash_after_tokens, hang_after_tokens: where an answer ends.
+    crash_once_after_tokens: as crash_after_tokens, but only while the file `marker` does not exist.
+    ignore_sigterm: hang when asked to end.
+    """
+
+    load_s: float = 0.0
+    tokens_per_s: float = 0.0
+    memory_mib: int = 0
+    crash_on_load: int = 0
+    hang_on_load: int = 0
+    oom_on_load: int = 0
+    illegal_instruction: int = 0
+    crash_after_tokens: int = 0
+    crash_once_after_tokens: int = 0
+    hang_after_tokens: int = 0
+    ignore_sigterm: int = 0
+    marker: str = ""
+
+    @classmethod
+    def parse(cls, options: LoadOptions) -> Faults:
+        """Read from `extra_flags`. Raises BadOption for a name or value that is none of these."""
+        values: dict[str, Any] = {}
+        for flag in options.extra_flags:
+            name, equals, text = flag.partition("=")
+            read = READERS.get(name)
+            if read is None or not equals:
+                raise BadOption("extra_flags", flag, f"NAME=VALUE with a name of {', '.join(READERS)}")
+            try:
+                values[name] = read(text)
+            except ValueError as error:
+                raise BadOption("extra_flags", flag, f"a value that {read.__name__} reads") from error
+        faults = cls(**values)
+        if faults.crash_once_after_tokens and not faults.marker:
+            raise BadOption("extra_flags", "crash_once_after_tokens", "marker=PATH beside it, to remember the crash")
+        return faults
+
+
+READERS: Final[Mapping[str, Callable[[str], Any]]] = {
+    field.name: {float: float, int: int, str: str}[type(field.default)] for field in fields(Faults)
+}
+
+
+class Fake:
+    """The parent's side."""
+
+    def __init__(self) -> None:
+        self.spec = SPEC
+
+    def available(self) -> Availability:
+        """Always."""
+        return Availability(True, "1", "hosted", "comes with this package")
+
+    def launch(self, plan: LoadPlan, endpoint: Endpoint) -> Launch:
+        """The command for a worker. Raises BadOption for a fault it does not know."""
+        Faults.parse(plan.options)
+        return handover.launch(NAME, plan, endpoint, {})
+
+    def cause(self, plan: LoadPlan, log: str, exit_code: int | None) -> UmlError | None:
+        """What the worker wrote last, else what its signal says."""
+        return handover.failure_in(log) or handover.cause_of_exit(plan, exit_code)
+
+
+class FakeHost:
+    """The child's side."""
+
+    def __init__(self) -> None:
+        self._faults = Faults()
+        self._context = DEFAULT_CONTEXT
+        self._held = bytearray()
+        self._pieces: list[str] = []
+        self._ids: dict[str, int] = {}
+
+    def load(self, plan: LoadPlan) -> None:
+        """Take the time and the memory that were asked for, or fail as asked."""
+        self._faults = faults = Faults.parse(plan.options)
+        self._context = plan.options.ctx or plan.model.info.context_length or DEFAULT_CONTEXT
+        # Written through, so that the memory is resident and not merely promised.
+        self._held = bytearray(b"\1") * (faults.memory_mib << 20)
+        time.sleep(faults.load_s)
+        if faults.hang_on_load:
+            while True:
+                time.sleep(3600)
+        if faults.illegal_instruction:
+            os.kill(os.getpid(), signal.SIGILL)
+        if faults.oom_on_load:
+            raise OutOfMemory(plan.model.id, "cpu", plan.footprint.total_bytes or 1 << 30, 1 << 20)
+        if faults.crash_on_load:
+            _crash()
+
+    async def generate(self, request: Mapping[str, Any]) -> AsyncIterator[Delta]:
+        """The last user message again, word by word, then numbers, until `max_tokens`."""
+        words = split(last_words(request))
+        prompt = sum(len(split(text)) for text in texts(request))
+        if prompt > self._context:
+            raise ContextLengthExceeded(prompt, self._context)
+        limit = min(request.get("max_tokens") or DEFAULT_TOKENS, max(1, self._context - prompt))
+        numbers = count(1)
+        for index in range(limit):
+            text = words[index] if index < len(words) else f" {next(numbers)}"
+            await self._pause(index)
+            yield Delta(text, finish="length" if index + 1 == limit else None, prompt_tokens=0 if index else prompt)
+
+    async def _pause(self, made: int) -> None:
+        faults = self._faults
+        await asyncio.sleep(1 / faults.tokens_per_s if faults.tokens_per_s else 0)
+        if faults.crash_after_tokens and made == faults.crash_after_tokens:
+            _crash()
+        if faults.crash_once_after_tokens and made == faults.crash_once_after_tokens and _first_time(faults.marker):
+            _crash()
+        if faults.hang_after_tokens and made == faults.hang_after_tokens:
+            await asyncio.Event().wait()
+
+    def tokenize(self, text: str) -> list[int]:
+        """One token a word with the blanks before it. Ids are given out in the order in which words are first seen."""
+        found = []
+        for piece in split(text):
+            if piece not in self._ids:
+                self._ids[piece] = len(self._pieces)
+                self._pieces.append(piece)
+            found.append(self._ids[piece])
+        return found
+
+    def detokenize(self, tokens: list[int]) -> str:
+        """The words of ids that `tokenize` gave out. Raises BadRequest for others."""
+        try:
+            return "".join(self._pieces[token] for token in tokens if token >= 0)
+        except IndexError as error:
+            raise BadRequest(f"a token is not one of the {len(self._pieces)} known so far", param="tokens") from error
+
+    def embed(self, texts: list[str]) -> list[list[float]]:
+        """Unit vectors that depend on the bytes of the text."""
+        vectors = []
+        for text in texts:
+            sums = [1.0] * EMBEDDING_LENGTH
+            for index, byte in enumerate(text.encode()):
+                sums[index % EMBEDDING_LENGTH] += byte
+            length = sum(value * value for value in sums) ** 0.5
+            vectors.append([value / length for value in sums])
+        return vectors
+
+    def close(self) -> None:
+        """Give the memory back; never return when asked to ignore the end."""
+        self._held = bytearray()
+        while self._faults.ignore_sigterm:
+            time.sleep(3600)
+
+
+def split(text: str) -> list[str]:
+    """Words with the blanks before them; blanks at the end are a piece of their own."""
+    return re.findall(r"\s*\S+|\s+\Z", text)
+
+
+def texts(request: Mapping[str, Any]) -> list[str]:
+    """Everything that counts as prompt: `prompt`, or what the messages say."""
+    if "prompt" in request:
+        return [request["prompt"]]
+    found = []
+    for message in request["messages"]:
+        content = message.get("content") or ""
+        parts = content if isinstance(content, list) else [{"text": content}]
+        found += [part.get("text", "") for part in parts]
+    return found
+
+
+def last_words(request: Mapping[str, Any]) -> str:
+    """The prompt, or the last message of the user."""
+    if "prompt" in request:
+        return str(request["prompt"])
+    asked = [message for message in request["messages"] if message.get("role") == "user"]
+    return " ".join(texts({"messages": asked[-1:]}))
+
+
+def _first_time(marker: str) -> bool:
+    path = Path(marker)
+    if path.exists():
+        return False
+    path.touch()
+    return True
+
+
+def _crash() -> None:
+    sys.stderr.write("fake: crashing as asked\n")
+    sys.stderr.flush()
+    os.abort()

@@ -1,0 +1,154 @@
+"""What the parent tells a worker at its start, and what a worker tells when it gives up.
+
+Down: one JSON line on the worker's standard input, with the plan, the endpoint and its key. Up: one
+line on standard error, in front of everything that reads a dead worker's log.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from uml.core.engine import Endpoint, Launch
+from uml.core.errors import IllegalInstruction, LoadFailed, OutOfMemory, UmlError
+from uml.core.model import Format, Model, ModelInfo, Role
+from uml.core.options import LoadOptions
+from uml.core.plan import Footprint, LoadPlan, Placement
+
+VERSION: Final = 1
+FAILURE: Final = "uml-worker-failure: "
+SIGILL, SIGKILL = 4, 9
+
+
+@dataclass(frozen=True, slots=True)
+class Handover:
+    """A plan and where to serve it."""
+
+    plan: LoadPlan
+    endpoint: Endpoint
+
+
+def launch(engine: str, plan: LoadPlan, endpoint: Endpoint, environment: Mapping[str, str]) -> Launch:
+    """The command for a worker of ours that runs `engine`; the key goes by standard input."""
+    return Launch(
+        argv=(sys.executable, "-m", "uml.worker", "--engine", engine),
+        environment=dict(environment),
+        stdin=to_line(plan, endpoint),
+    )
+
+
+def to_line(plan: LoadPlan, endpoint: Endpoint) -> bytes:
+    """The line: only what a child needs, and options only where they differ from the default."""
+    info = plan.model.info
+    document = {
+        "version": VERSION,
+        "endpoint": {
+            "key": endpoint.key,
+            "socket": str(endpoint.socket) if endpoint.socket else None,
+            "host": endpoint.host,
+            "port": endpoint.port,
+        },
+        "engine": plan.engine,
+        "model": {
+            "id": plan.model.id,
+            "path": str(info.path),
+            "format": info.format.value,
+            "role": info.role.value,
+            "files": [str(file) for file in info.files],
+            "size_bytes": info.size_bytes,
+            "architecture": info.architecture,
+            "context_length": info.context_length,
+            # Texts can be a whole template or licence; no engine reads them from here.
+            "metadata": {key: value for key, value in info.metadata.items() if not isinstance(value, str)},
+        },
+        "options": plan.options.changed(),
+        "placement": {
+            "device_bytes": dict(plan.placement.device_bytes),
+            "gpu_layers": plan.placement.gpu_layers,
+            "layers": plan.placement.layers,
+        },
+        "total_bytes": plan.footprint.total_bytes,
+    }
+    return json.dumps(document, separators=(",", ":")).encode() + b"\n"
+
+
+def from_line(line: bytes) -> Handover:
+    """The line read back. Raises ValueError, KeyError or TypeError when it is not one of ours, BadRequest for options.
+
+    The parent is the same program, so there is nothing to be lenient about.
+    """
+    document = json.loads(line)
+    if document["version"] != VERSION:
+        raise ValueError(f"handover version {document['version']}, expected {VERSION}")
+    model, endpoint, placement = document["model"], document["endpoint"], document["placement"]
+    info = ModelInfo(
+        path=Path(model["path"]),
+        format=Format(model["format"]),
+        role=Role(model["role"]),
+        confidence=1.0,
+        reason="handed over",
+        size_bytes=model["size_bytes"],
+        files=tuple(Path(file) for file in model["files"]),
+        architecture=model["architecture"],
+        context_length=model["context_length"],
+        metadata=model["metadata"],
+    )
+    return Handover(
+        plan=LoadPlan(
+            model=Model(id=model["id"], info=info),
+            engine=document["engine"],
+            options=LoadOptions.parse(document["options"]),
+            footprint=Footprint(weight_bytes=document["total_bytes"], kv_bytes=0, compute_bytes=0),
+            placement=Placement(**placement),
+        ),
+        endpoint=Endpoint(
+            key=endpoint["key"],
+            socket=Path(endpoint["socket"]) if endpoint["socket"] else None,
+            host=endpoint["host"],
+            port=endpoint["port"],
+        ),
+    )
+
+
+def failure_line(error: UmlError) -> str:
+    """A typed failure as the line that a worker writes before it ends."""
+    return FAILURE + json.dumps({"error": error.as_dict()["error"]}) + "\n"
+
+
+def failure_in(log: str) -> UmlError | None:
+    """The last failure line of a log as the error that was written; None where there is none."""
+    _, found, rest = log.rpartition(FAILURE)
+    if not found:
+        return None
+    try:
+        body: dict[str, Any] = json.loads(rest.partition("\n")[0])["error"]
+        kind = next((kind for kind in _kinds(UmlError) if kind.code == body["code"]), LoadFailed)
+        error = kind.__new__(kind)
+        UmlError.__init__(error, body["message"], param=body["param"], **body.get("details", {}))
+    except (ValueError, KeyError, TypeError):
+        return None  # a line cut short by a crash is no evidence
+    return error
+
+
+def _kinds(root: type[UmlError]) -> Iterator[type[UmlError]]:
+    yield root
+    for kind in root.__subclasses__():
+        yield from _kinds(kind)
+
+
+def cause_of_exit(plan: LoadPlan, exit_code: int | None) -> UmlError | None:
+    """What a signal alone says: SIGILL, and SIGKILL, which on its own is nearly always the kernel's memory killer."""
+    if exit_code == -SIGILL:
+        return IllegalInstruction(
+            plan.model.id,
+            "the processor met an instruction it does not have (SIGILL); "
+            "the engine was built for another machine: `uml doctor` tells which instruction sets it uses",
+            exit_code=exit_code,
+        )
+    if exit_code == -SIGKILL:
+        return OutOfMemory(plan.model.id, plan.placement.device, plan.footprint.total_bytes or None)
+    return None

@@ -1,0 +1,93 @@
+"""llama.cpp from the parent's side: the built-in library, or a `llama-server` of the user's."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Final
+
+from uml.core.engine import Availability, Endpoint, Launch
+from uml.core.errors import UmlError
+from uml.core.plan import LoadPlan
+from uml.engines import handover
+from uml.engines.llamacpp import build
+from uml.engines.llamacpp.causes import cause
+from uml.engines.llamacpp.checks import check
+from uml.engines.llamacpp.meaning import gpus, slots
+from uml.engines.llamacpp.spec import EXTERNAL_ONLY, NAME, spec
+from uml.engines.llamacpp.table import HONOURED, arguments
+
+ENVIRONMENT: Final = {
+    # An abort would start a debugger on its own process and take seconds to die.
+    "GGML_NO_BACKTRACE": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+}
+
+
+class LlamaCpp:
+    """One engine, two ways to run it, one contract.
+
+    server: path of a `llama-server`; None for the library that comes with this package. Arguments are those
+    of build b11549. They are tested against a stand-in that records them; no real program was run.
+    """
+
+    def __init__(self, server: Path | None = None) -> None:
+        self.server = server
+        embedded = HONOURED - EXTERNAL_ONLY
+        self.spec = (
+            spec(HONOURED | {"engine"}, build.server_devices(server))
+            if server
+            else spec(embedded | {"engine"}, build.embedded_devices())
+        )
+
+    def available(self) -> Availability:
+        """Whether the program can be run or the library is installed; neither is started."""
+        if self.server:
+            if not os.access(self.server, os.X_OK) or not self.server.is_file():
+                return Availability(False, way="external", reason=f"{self.server} is not a program that can be run")
+            return Availability(True, build.server_version(self.server), "external", str(self.server))
+        version = build.embedded_version()
+        if not version:
+            return Availability(False, way="embedded", reason="the package xllamacpp is not installed")
+        return Availability(True, version, "embedded", "comes with this package")
+
+    def launch(self, plan: LoadPlan, endpoint: Endpoint) -> Launch:
+        """The command for a worker. Raises BadOption for what would end it."""
+        check(plan, external=self.server is not None)
+        if self.server is None:
+            environment = {**ENVIRONMENT, **build.visible_devices(gpus(plan))}
+            return handover.launch(NAME, plan, endpoint, environment)
+        order = {
+            "argv": [str(self.server), *self.arguments(plan, endpoint)],
+            # The key is kept out of argv, which every user of the machine can read.
+            "environment": {"LLAMA_API_KEY": endpoint.key},
+        }
+        return Launch(
+            argv=(sys.executable, "-m", "uml.worker", "--exec"),
+            environment=ENVIRONMENT,
+            stdin=json.dumps(order).encode() + b"\n",
+        )
+
+    def arguments(self, plan: LoadPlan, endpoint: Endpoint) -> list[str]:
+        """Everything after the program's name; `extra_flags` come last and so have the last word."""
+        if endpoint.socket:
+            listen = ["--host", str(endpoint.socket)]
+        else:
+            listen = ["--host", endpoint.host, "--port", str(endpoint.port)]
+        return [
+            *("--model", str(plan.model.info.path), "--alias", plan.model.id),
+            *listen,
+            *("--metrics", "--slots", "--no-ui", "--fit", "off", "--log-verbosity", "2"),
+            *("--cors-origins", "", "--no-cors-credentials", "--threads-http", str(64 + 2 * slots(plan))),
+            *arguments(plan),
+        ]
+
+    def cause(self, plan: LoadPlan, log: str, exit_code: int | None) -> UmlError | None:
+        """A typed cause from the end of a dead worker's log."""
+        return cause(plan, log, exit_code)
+
+    def system_info(self) -> dict[str, bool]:
+        """Instruction sets that the build uses, by the engine's names; empty where it does not tell."""
+        return build.system_info(self.server)

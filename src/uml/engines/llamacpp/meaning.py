@@ -1,0 +1,120 @@
+"""What a plan means to llama.cpp, where one option alone does not say it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from uml.core.model import Role
+from uml.core.options import LoadOptions
+from uml.core.plan import LoadPlan
+
+ALL_LAYERS: Final = 10_000
+"""More layers than any model has."""
+NGRAM_MOD_MAX: Final = 64
+"""`speculative.ngram_mod.n_max` when nobody says otherwise."""
+EXPERTS: Final = r"\.ffn_(up|down|gate|gate_up)_(ch|)exps"
+"""Tensors of experts: LLM_FFN_EXPS_REGEX in common/common.h."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scaled:
+    """A file with a factor: an adapter or a control vector."""
+
+    path: str
+    scale: float
+
+
+def slots(plan: LoadPlan) -> int:
+    """Requests at the same time; a server without slots hangs on its first request."""
+    return max(1, plan.options.parallel)
+
+
+def total_context(plan: LoadPlan) -> int:
+    """Cells of the cache: the engine divides them among its slots unless the cache is unified. 0: the model's."""
+    options = plan.options
+    return options.ctx if options.kv_unified else options.ctx * slots(plan)
+
+
+def gpus(plan: LoadPlan) -> tuple[str, ...]:
+    """Device ids beside the processor that the plan uses, in order."""
+    device = plan.options.device
+    chosen = plan.placement.device_bytes if device == "auto" else device.split(",")
+    return tuple(name for part in chosen if (name := part.strip()) not in ("", "cpu"))
+
+
+def gpu_layers(plan: LoadPlan) -> int:
+    """Layers on GPUs. The engine counts the output as one more, so `all` is more than the model has."""
+    if not gpus(plan):
+        return 0
+    asked, place = plan.options.gpu_layers, plan.placement
+    if asked >= 0:
+        return asked
+    return ALL_LAYERS if place.layers == 0 or place.gpu_layers >= place.layers else place.gpu_layers
+
+
+def serves_embeddings(plan: LoadPlan) -> bool:
+    """Whether /v1/embeddings answers.
+
+    Text models answer it too as long as they are on the processor: measured on b11549, the switch costs
+    no speed (0 to 1 % on three models), and reserves `ubatch x vocabulary x 4` bytes that the kernel only hands
+    out once embeddings are asked for. On a GPU those bytes are taken at the load, so there it is the user's choice.
+    """
+    if plan.model.info.role in (Role.EMBEDDING, Role.RERANKER) or plan.options.embeddings:
+        return True
+    return gpu_layers(plan) == 0 and not plan.options.mmproj and guessing(plan.options) == "none"
+
+
+def batches(plan: LoadPlan) -> tuple[int, int]:
+    """Tokens handed over and computed at once. A text to embed must fit into one computation."""
+    options = plan.options
+    if plan.model.info.role in (Role.EMBEDDING, Role.RERANKER):
+        whole = max(options.ubatch, min(options.batch, options.ctx or options.batch))
+        return whole, whole
+    if serves_embeddings(plan):
+        return min(options.batch, options.ubatch), min(options.batch, options.ubatch)
+    return options.batch, min(options.batch, options.ubatch)
+
+
+def guessing(options: LoadOptions) -> str:
+    """The kind of speculative decoding; a draft model alone asks for `draft`."""
+    if options.spec_type == "auto":
+        return "draft" if options.draft_model else "none"
+    return options.spec_type
+
+
+def most_guesses(options: LoadOptions) -> int:
+    """Most tokens guessed at once by one request."""
+    kind = guessing(options)
+    if kind == "none":
+        return 0
+    if kind in ("ngram-simple", "ngram-map-k", "ngram-map-k4v"):
+        return options.spec_ngram_size_m
+    if kind == "ngram-mod":
+        return max(NGRAM_MOD_MAX, options.spec_ngram_size_m)
+    return options.draft_max
+
+
+def scaled(text: str) -> Scaled:
+    """`PATH` or `PATH=SCALE`."""
+    path, equals, scale = text.rpartition("=")
+    if equals and path:
+        try:
+            return Scaled(path, float(scale))
+        except ValueError:
+            pass
+    return Scaled(text, 1.0)
+
+
+def template(options: LoadOptions) -> str:
+    """The chat template to use in place of the model's; empty for the model's."""
+    if options.chat_template_file:
+        return Path(options.chat_template_file).read_text(encoding="utf-8")
+    return options.chat_template
+
+
+def tensor_overrides(options: LoadOptions) -> list[str]:
+    """PATTERN=DEVICE for single tensors, the experts that stay in memory first."""
+    experts = [rf"blk\.{layer}{EXPERTS}=CPU" for layer in range(options.cpu_moe_layers)]
+    return experts + list(options.override_tensor)

@@ -1,0 +1,83 @@
+"""What llama.cpp is, as data.
+
+Request names are those of llama.cpp's server at build b11549: `tools/server/server-schema.cpp`,
+`server-common.cpp` and `server-context.cpp`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from uml.core.engine import EngineSpec
+from uml.core.model import Format, Role
+
+NAME: Final = "llamacpp"
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
+SAME: Final = _names(
+    "temperature top_p top_k min_p typical_p top_n_sigma xtc_threshold xtc_probability adaptive_target adaptive_decay "
+    "dynatemp_range dynatemp_exponent mirostat_tau mirostat_eta presence_penalty frequency_penalty "
+    "dry_multiplier dry_base dry_allowed_length dry_penalty_last_n dry_sequence_breakers "
+    "logit_bias grammar json_schema response_format seed stop n max_tokens max_completion_tokens logprobs top_logprobs "
+    "stream stream_options tools tool_choice parallel_tool_calls reasoning_effort "
+    # The engine's own, let through under its own names:
+    "cache_prompt id_slot n_probs min_keep n_keep n_discard n_indent n_cache_reuse ignore_eos timings_per_token "
+    "return_tokens return_progress sse_ping_interval t_max_predict_ms response_fields post_sampling_probs "
+    "backend_sampling lora chat_template_kwargs reasoning_format reasoning_budget_tokens reasoning_budget_message "
+    "thinking_budget_tokens reasoning_control add_generation_prompt continue_final_message samplers grammar_lazy "
+    "grammar_triggers preserved_tokens"
+)
+
+
+RENAMED: Final[Mapping[str, str]] = {
+    "mirostat_mode": "mirostat",
+    "repetition_penalty": "repeat_penalty",
+    # 0 means no window in the engine and the whole context elsewhere.
+    "repetition_penalty_range": "repeat_last_n",
+    # The names in the list are the engine's: penalties dry top_n_sigma top_k typ_p top_p min_p xtc temperature
+    # adaptive_p infill.
+    "sampler_priority": "samplers",
+    "grammar_string": "grammar",
+    "ban_eos_token": "ignore_eos",
+    "max_new_tokens": "max_tokens",
+}
+
+ABSENT: Final = _names(
+    "smoothing_factor smoothing_curve epsilon_cutoff eta_cutoff tfs top_a top_h encoder_repetition_penalty "
+    "no_repeat_ngram_size encoder_no_repeat_ngram_size penalty_alpha guidance_scale negative_prompt num_beams "
+    "length_penalty early_stopping num_return_sequences do_sample temperature_last dynamic_temperature dynatemp_low "
+    "dynatemp_high custom_token_bans banned_tokens banned_strings min_new_tokens min_tokens max_time "
+    "truncation_length auto_max_new_tokens add_bos_token skip_special_tokens prompt_lookup_num_tokens token_healing "
+    "watermarking_config best_of suffix echo"
+)
+
+
+DIALECT: Final[Mapping[str, str | None]] = {
+    **{name: name for name in SAME},
+    **RENAMED,
+    **dict.fromkeys(ABSENT),
+}
+
+EXTERNAL_ONLY: Final = frozenset({"override_kv", "control_vector", "extra_flags"})
+"""What only a `llama-server` program takes: the embedded library has no field for it."""
+
+
+def spec(options: frozenset[str], devices: frozenset[str]) -> EngineSpec:
+    """The engine with the options and devices of the build in use."""
+    return EngineSpec(
+        name=NAME,
+        title="llama.cpp",
+        formats=frozenset({Format.GGUF}),
+        roles=frozenset({Role.TEXT, Role.EMBEDDING, Role.RERANKER, Role.DRAFT}),
+        devices=devices,
+        split="devices",
+        served=True,
+        options=options,
+        dialect=DIALECT,
+        install_command="pip install universal-model-loader",
+    )

@@ -1,0 +1,419 @@
+"""Every load option of ours as llama.cpp knows it: one table, each option in exactly one row.
+
+A row gives the attributes of xllamacpp's `CommonParams` (embedded) and the arguments of
+`llama-server` (external). Both come from the same values, so the two ways cannot drift apart.
+Names are those of build b11549 (`common/arg.cpp`, `common/common.h`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from uml.core.model import Role
+from uml.core.options import LoadOptions
+from uml.core.plan import LoadPlan
+from uml.engines.llamacpp.meaning import (
+    ALL_LAYERS,
+    Scaled,
+    batches,
+    gpu_layers,
+    gpus,
+    guessing,
+    scaled,
+    serves_embeddings,
+    slots,
+    template,
+    tensor_overrides,
+    total_context,
+)
+
+MAX_DEVICES: Final = 128
+"""Length of `tensor_split` in xllamacpp."""
+DEFAULTS: Final = LoadOptions()
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A member of an enum of xllamacpp, and the word for it in `llama-server`'s arguments."""
+
+    enum: str
+    name: str
+    word: str
+
+
+Parameters = Mapping[str, Any]
+Arguments = Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One or more options that say one thing.
+
+    parameters: attribute path -> value; arguments: words of a command line. Empty: the engine's own default.
+    """
+
+    options: tuple[str, ...]
+    parameters: Callable[[LoadPlan], Parameters]
+    arguments: Callable[[LoadPlan], Arguments]
+
+
+def parameters(plan: LoadPlan) -> dict[str, Any]:
+    """Attribute path of `CommonParams` -> value, for everything that the plan says."""
+    return {attribute: value for row in ROWS for attribute, value in row.parameters(plan).items()}
+
+
+def arguments(plan: LoadPlan) -> list[str]:
+    """Arguments of `llama-server` for everything that the plan says."""
+    return [word for row in ROWS for word in row.arguments(plan)]
+
+
+# --- kinds of rows ------------------------------------------------------------------------------------------------
+
+
+def _changed(plan: LoadPlan, option: str) -> bool:
+    return bool(getattr(plan.options, option) != getattr(DEFAULTS, option))
+
+
+def _value(option: str, attribute: str, argument: str, *, always: bool = False) -> Row:
+    """A value handed over as it is.
+
+    always: said even at our default, which is not the engine's. Otherwise our default means the engine's own.
+    """
+
+    def said(plan: LoadPlan) -> bool:
+        return always or _changed(plan, option)
+
+    return Row(
+        (option,),
+        lambda plan: {attribute: getattr(plan.options, option)} if said(plan) else {},
+        lambda plan: [argument, _word(getattr(plan.options, option))] if said(plan) else [],
+    )
+
+
+def _switch(option: str, attribute: str, on: str = "", off: str = "", *, inverted: bool = False) -> Row:
+    """A yes or no; `on` and `off` are the argument of the one that is not the engine's default."""
+
+    def words(plan: LoadPlan) -> Arguments:
+        word = on if getattr(plan.options, option) else off
+        return [word] if word else []
+
+    return Row((option,), lambda plan: {attribute: getattr(plan.options, option) is not inverted}, words)
+
+
+def _choice(option: str, attribute: str, argument: str, members: Mapping[str, Member]) -> Row:
+    """A word that stands for a member of an enum; a word without one leaves the engine's default."""
+
+    def chosen(plan: LoadPlan) -> Member | None:
+        return members.get(getattr(plan.options, option))
+
+    return Row(
+        (option,),
+        lambda plan: {attribute: member} if (member := chosen(plan)) else {},
+        lambda plan: [argument, member.word] if (member := chosen(plan)) and member.word else [],
+    )
+
+
+def _derived(options: str, attribute: str, argument: str, value: Callable[[LoadPlan], Any]) -> Row:
+    """A value that follows from several options; None leaves the engine's default."""
+
+    def given(plan: LoadPlan) -> Parameters:
+        result = value(plan)
+        return {} if result is None else {attribute: result}
+
+    def words(plan: LoadPlan) -> Arguments:
+        result = value(plan)
+        return [] if result is None else [argument, _word(result)]
+
+    return Row(tuple(options.split()), given, words)
+
+
+def _word(value: Any) -> str:
+    if isinstance(value, Member):
+        return value.word
+    return f"{value:.9g}" if isinstance(value, float) else str(value)
+
+
+def _members(enum: str, prefix: str, words: Mapping[str, str]) -> dict[str, Member]:
+    """Our word -> the member of the same name; the values of `words` are the program's words."""
+    return {ours: Member(enum, f"{prefix}_{ours.upper().replace('-', '_')}", theirs) for ours, theirs in words.items()}
+
+
+def _same_words(text: str) -> dict[str, str]:
+    return {word: word for word in text.split()}
+
+
+CACHE: Final = _members("ggml_type", "GGML_TYPE", _same_words("f32 f16 bf16 q8_0 q5_1 q5_0 q4_1 q4_0 iq4_nl"))
+FLASH: Final = {
+    "auto": Member("llama_flash_attn_type", "LLAMA_FLASH_ATTN_TYPE_AUTO", "auto"),
+    "on": Member("llama_flash_attn_type", "LLAMA_FLASH_ATTN_TYPE_ENABLED", "on"),
+    "off": Member("llama_flash_attn_type", "LLAMA_FLASH_ATTN_TYPE_DISABLED", "off"),
+}
+NUMA: Final = _members(
+    # `disabled` and `mirror` have no word in the program: the first is its default, the second is refused.
+    "ggml_numa_strategy",
+    "GGML_NUMA_STRATEGY",
+    {**_same_words("distribute isolate numactl"), "disabled": "", "mirror": ""},
+)
+SPLIT: Final = _members("llama_split_mode", "LLAMA_SPLIT_MODE", _same_words("none layer row tensor"))
+ROPE: Final = {
+    **_members("llama_rope_scaling_type", "LLAMA_ROPE_SCALING_TYPE", _same_words("none linear yarn")),
+    "longrope": Member("llama_rope_scaling_type", "LLAMA_ROPE_SCALING_TYPE_LONGROPE", ""),
+}
+POOLING: Final = _members("llama_pooling_type", "LLAMA_POOLING_TYPE", _same_words("none mean cls last rank"))
+REASONING: Final = _members(
+    "common_reasoning_format", "COMMON_REASONING_FORMAT", _same_words("auto none deepseek deepseek-legacy")
+)
+GUESSING: Final = {
+    word: Member("common_speculative_type", f"COMMON_SPECULATIVE_TYPE_{name}", name.lower().replace("_", "-"))
+    for word, name in {
+        "draft": "DRAFT_SIMPLE",
+        "mtp": "DRAFT_MTP",
+        "eagle3": "DRAFT_EAGLE3",
+        "ngram-simple": "NGRAM_SIMPLE",
+        "ngram-map-k": "NGRAM_MAP_K",
+        "ngram-map-k4v": "NGRAM_MAP_K4V",
+        "ngram-mod": "NGRAM_MOD",
+        "ngram-cache": "NGRAM_CACHE",
+    }.items()
+}
+
+
+# --- the rows that need more than one line ------------------------------------------------------------------------
+
+
+def _load_mode(plan: LoadPlan) -> Member:
+    options = plan.options
+    if options.direct_io:
+        return Member("llama_load_mode", "LLAMA_LOAD_MODE_DIRECT_IO", "dio")
+    if options.mlock:
+        both = options.mmap
+        name = "LLAMA_LOAD_MODE_MMAP_MLOCK" if both else "LLAMA_LOAD_MODE_MLOCK"
+        return Member("llama_load_mode", name, "mmap+mlock" if both else "mlock")
+    if options.mmap:
+        return Member("llama_load_mode", "LLAMA_LOAD_MODE_AUTO", "auto")
+    return Member("llama_load_mode", "LLAMA_LOAD_MODE_NONE", "none")
+
+
+def _pooling(plan: LoadPlan) -> Member | None:
+    """The model's own where its file names one: without any, the endpoint answers 400 to everything."""
+    if not serves_embeddings(plan):
+        return None
+    chosen = plan.options.pooling
+    if chosen == "auto":
+        info = plan.model.info
+        if info.role is Role.RERANKER:
+            chosen = "rank"
+        elif any(key.endswith(".pooling_type") and value for key, value in info.metadata.items()):
+            return None
+        else:
+            chosen = "mean"
+    return POOLING[chosen]
+
+
+def _embedding_parameters(plan: LoadPlan) -> Parameters:
+    pooling = _pooling(plan)
+    return {"embedding": serves_embeddings(plan), **({"pooling_type": pooling} if pooling else {})}
+
+
+def _embedding_arguments(plan: LoadPlan) -> Arguments:
+    pooling = _pooling(plan)
+    words = ["--embeddings"] if serves_embeddings(plan) else []
+    return words + (["--pooling", pooling.word] if pooling else [])
+
+
+def _template_arguments(plan: LoadPlan) -> Arguments:
+    if plan.options.chat_template_file:
+        return ["--chat-template-file", plan.options.chat_template_file]
+    return ["--chat-template", plan.options.chat_template] if plan.options.chat_template else []
+
+
+def _tensor_split(plan: LoadPlan) -> Parameters:
+    shares = list(plan.options.tensor_split)
+    return {"tensor_split": shares + [0.0] * (MAX_DEVICES - len(shares))} if shares else {}
+
+
+def _adapters(option: str, attribute: str, argument: str) -> Row:
+    def files(plan: LoadPlan) -> list[Scaled]:
+        return [scaled(text) for text in getattr(plan.options, option)]
+
+    def given(plan: LoadPlan) -> Parameters:
+        return {attribute: files(plan)} if attribute and files(plan) else {}
+
+    def words(plan: LoadPlan) -> Arguments:
+        if not files(plan):
+            return []
+        # One argument for all of them: a request names an adapter by its place.
+        if all(file.scale == 1.0 for file in files(plan)):
+            return [argument, ",".join(csv_cell(file.path) for file in files(plan))]
+        return [f"{argument}-scaled", ",".join(csv_cell(f"{f.path}:{f.scale:.9g}") for f in files(plan))]
+
+    return Row((option,), given, words)
+
+
+def csv_cell(text: str) -> str:
+    """A cell of `parse_csv_row` in common/arg.cpp: in quotes, doubled inside, where it has a comma or a quote."""
+    return '"' + text.replace('"', '""') + '"' if any(mark in text for mark in ',"') else text
+
+
+def _ngram(option: str, name: str, mod_attribute: str, mod_argument: str) -> Row:
+    """One size for every kind that looks up; `ngram-mod` has sizes of its own that suit it better by default."""
+
+    def target(plan: LoadPlan) -> tuple[str, str] | None:
+        kind = guessing(plan.options)
+        if kind in ("ngram-simple", "ngram-map-k", "ngram-map-k4v"):
+            return f"speculative.{kind.replace('-', '_')}.{name}", f"--spec-{kind}-{name.replace('_', '-')}"
+        if kind == "ngram-mod" and mod_attribute and _changed(plan, option):
+            return f"speculative.ngram_mod.{mod_attribute}", mod_argument
+        return None  # a kind that does not look up tokens
+
+    def given(plan: LoadPlan) -> Parameters:
+        found = target(plan)
+        return {found[0]: getattr(plan.options, option)} if found else {}
+
+    def words(plan: LoadPlan) -> Arguments:
+        found = target(plan)
+        return [found[1], _word(getattr(plan.options, option))] if found else []
+
+    return Row((option,), given, words)
+
+
+def _guessing(plan: LoadPlan) -> Member | None:
+    return GUESSING.get(guessing(plan.options))
+
+
+def _device_words(plan: LoadPlan) -> Arguments:
+    """`cuda:0` is CUDA0 to the engine; a Mac has one GPU, which needs no name."""
+    names = {"cuda": "CUDA", "rocm": "ROCm", "vulkan": "Vulkan"}
+    chosen = [id.partition(":") for id in gpus(plan)]
+    if not chosen:
+        return ["--device", "none"]
+    if any(kind not in names for kind, _, _ in chosen):
+        return []
+    return ["--device", ",".join(f"{names[kind]}{number or 0}" for kind, _, number in chosen)]
+
+
+ROWS: Final[tuple[Row, ...]] = (
+    _derived("ctx", "n_ctx", "--ctx-size", total_context),
+    Row(
+        ("kv_unified",),
+        lambda plan: {"kv_unified": plan.options.kv_unified},
+        lambda plan: ["--kv-unified" if plan.options.kv_unified else "--no-kv-unified"],
+    ),
+    _derived("parallel", "n_parallel", "--parallel", slots),
+    _derived("batch", "n_batch", "--batch-size", lambda plan: batches(plan)[0]),
+    _derived("ubatch", "n_ubatch", "--ubatch-size", lambda plan: batches(plan)[1]),
+    _derived("threads", "cpuparams.n_threads", "--threads", lambda plan: plan.options.threads or None),
+    _derived(
+        "threads_batch", "cpuparams_batch.n_threads", "--threads-batch", lambda plan: plan.options.threads_batch or None
+    ),
+    _choice("numa", "numa", "--numa", NUMA),
+    # Embedded, devices are chosen by the environment (build.visible_devices): CommonParams has no field for them.
+    Row(("device",), lambda plan: {}, _device_words),
+    _derived("gpu_layers", "n_gpu_layers", "--gpu-layers", gpu_layers),
+    _choice("split_mode", "split_mode", "--split-mode", SPLIT),
+    Row(
+        ("tensor_split",),
+        _tensor_split,
+        lambda plan: (
+            ["--tensor-split", ",".join(_word(share) for share in plan.options.tensor_split)]
+            if plan.options.tensor_split
+            else []
+        ),
+    ),
+    _value("main_gpu", "main_gpu", "--main-gpu"),
+    Row(
+        ("cpu_moe_layers", "override_tensor"),
+        lambda plan: (
+            {"tensor_buft_overrides": ",".join(overrides)} if (overrides := tensor_overrides(plan.options)) else {}
+        ),
+        lambda plan: (
+            ["--override-tensor", ",".join(overrides)] if (overrides := tensor_overrides(plan.options)) else []
+        ),
+    ),
+    Row(
+        ("override_kv",),
+        lambda plan: {},
+        lambda plan: (
+            ["--override-kv", ",".join(csv_cell(text) for text in plan.options.override_kv)]
+            if plan.options.override_kv
+            else []
+        ),
+    ),
+    _choice("cache_type_k", "cache_type_k", "--cache-type-k", CACHE),
+    _choice("cache_type_v", "cache_type_v", "--cache-type-v", CACHE),
+    _choice("flash_attention", "flash_attn_type", "--flash-attn", FLASH),
+    _switch("kv_offload", "no_kv_offload", off="--no-kv-offload", inverted=True),
+    _switch("swa_full", "swa_full", on="--swa-full"),
+    _switch("context_shift", "ctx_shift", on="--context-shift", off="--no-context-shift"),
+    _switch("cache_prompt", "cache_prompt", off="--no-cache-prompt"),
+    _value("cache_reuse", "n_cache_reuse", "--cache-reuse"),
+    Row(
+        ("cache_ram_mib",),
+        # Idle slots are parked in this memory; without any, the engine warns and turns it off by itself.
+        lambda plan: {
+            "cache_ram_mib": plan.options.cache_ram_mib,
+            "cache_idle_slots": plan.options.cache_ram_mib > 0,
+        },
+        lambda plan: ["--cache-ram", str(plan.options.cache_ram_mib)],
+    ),
+    _value("context_checkpoints", "n_ctx_checkpoints", "--ctx-checkpoints", always=True),
+    _derived("mmap mlock direct_io", "load_mode", "--load-mode", _load_mode),
+    _switch("repack", "no_extra_bufts", off="--no-repack", inverted=True),
+    _switch("check_tensors", "check_tensors", on="--check-tensors"),
+    _switch("warmup", "warmup", off="--no-warmup"),
+    _choice("rope_scaling", "rope_scaling_type", "--rope-scaling", ROPE),
+    _value("rope_freq_base", "rope_freq_base", "--rope-freq-base"),
+    _value("rope_freq_scale", "rope_freq_scale", "--rope-freq-scale"),
+    _value("yarn_orig_ctx", "yarn_orig_ctx", "--yarn-orig-ctx"),
+    _value("yarn_ext_factor", "yarn_ext_factor", "--yarn-ext-factor"),
+    _value("yarn_attn_factor", "yarn_attn_factor", "--yarn-attn-factor"),
+    _value("yarn_beta_fast", "yarn_beta_fast", "--yarn-beta-fast"),
+    _value("yarn_beta_slow", "yarn_beta_slow", "--yarn-beta-slow"),
+    Row(("embeddings", "pooling"), _embedding_parameters, _embedding_arguments),
+    _value("mmproj", "mmproj.path", "--mmproj"),
+    _switch("mmproj_offload", "mmproj_use_gpu", off="--no-mmproj-offload"),
+    _value("image_min_tokens", "image_min_tokens", "--image-min-tokens"),
+    _value("image_max_tokens", "image_max_tokens", "--image-max-tokens"),
+    _adapters("lora", "lora_adapters", "--lora"),
+    _adapters("control_vector", "", "--control-vector"),
+    _value("draft_model", "speculative.draft.mparams.path", "--spec-draft-model"),
+    _value("draft_max", "speculative.draft.n_max", "--spec-draft-n-max"),
+    _value("draft_min", "speculative.draft.n_min", "--spec-draft-n-min"),
+    _value("draft_p_min", "speculative.draft.p_min", "--spec-draft-p-min"),
+    _derived(
+        "draft_gpu_layers",
+        "speculative.draft.n_gpu_layers",
+        "--spec-draft-ngl",
+        lambda plan: (
+            None
+            if not plan.options.draft_model
+            else 0
+            if not gpus(plan)
+            else plan.options.draft_gpu_layers
+            if plan.options.draft_gpu_layers >= 0
+            else ALL_LAYERS
+        ),
+    ),
+    Row(
+        ("spec_type",),
+        lambda plan: {"speculative.types": [member]} if (member := _guessing(plan)) else {},
+        lambda plan: ["--spec-type", member.word] if (member := _guessing(plan)) else [],
+    ),
+    _ngram("spec_ngram_size_n", "size_n", "n_match", "--spec-ngram-mod-n-match"),
+    _ngram("spec_ngram_size_m", "size_m", "n_max", "--spec-ngram-mod-n-max"),
+    _ngram("spec_ngram_min_hits", "min_hits", "", ""),
+    Row(
+        ("chat_template", "chat_template_file"),
+        lambda plan: {"chat_template": text} if (text := template(plan.options)) else {},
+        _template_arguments,
+    ),
+    _choice("reasoning_format", "reasoning_format", "--reasoning-format", REASONING),
+    _value("reasoning_budget", "sampling.reasoning_budget_tokens", "--reasoning-budget"),
+    _value("slot_similarity", "slot_prompt_similarity", "--slot-prompt-similarity"),
+    Row(("extra_flags",), lambda plan: {}, lambda plan: list(plan.options.extra_flags)),
+)
+
+HONOURED: Final = frozenset(option for row in ROWS for option in row.options)
+"""Options with a row."""

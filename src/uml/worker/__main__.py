@@ -1,0 +1,82 @@
+"""A worker: `python -m uml.worker --engine NAME`, or `--exec` in front of an engine that is a program.
+
+Both read one JSON line from standard input. The pipe then stays open: its end means that the parent is gone.
+Only what the chosen way needs is imported, for a load must not take much longer than the engine alone takes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+from typing import Final, NoReturn
+
+from uml.worker.lifeline import die_with_parent, die_without, read_line
+
+USAGE_ERROR: Final = 2
+LOAD_FAILED: Final = 3
+STRANGERS: Final = ("LLAMA_ARG_", "AIP_")
+"""Beginnings of variables by which llama-server would take settings that no plan knows of."""
+
+
+def main(arguments: list[str]) -> int:
+    """Serve until the parent goes; the exit code says why not."""
+    # Ctrl-C in a terminal goes to every process of the group; the parent decides what ends.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Sockets and files of a worker are its owner's alone.
+    os.umask(0o077)
+    die_with_parent()
+    if len(arguments) == 2 and arguments[0] == "--engine":
+        return run_engine(arguments[1])
+    if arguments == ["--exec"]:
+        run_program()
+    sys.stderr.write("usage: python -m uml.worker --engine NAME | --exec, with one JSON line on stdin\n")
+    return USAGE_ERROR
+
+
+def run_engine(name: str) -> int:
+    """Load the plan on standard input with an engine that is a library, and serve it."""
+    from uml.core.errors import UmlError
+    from uml.engines.handover import failure_line, from_line
+
+    line = read_line(0)
+    if not line:
+        return 0  # the parent went before it said anything
+    handover = from_line(line)
+    threading.Thread(target=die_without, args=(0,), daemon=True, name="lifeline").start()
+    try:
+        if name == "llamacpp":
+            from uml.engines.llamacpp.embedded import serve
+
+            server = serve(handover.plan, handover.endpoint)
+            wait_for_the_end(server)
+        else:
+            from uml.engines import host
+            from uml.worker.serve import serve as serve_host
+
+            serve_host(host(name), handover.plan, handover.endpoint)
+    except UmlError as error:
+        sys.stderr.write(failure_line(error))
+        sys.stderr.flush()
+        return LOAD_FAILED
+    return 0
+
+
+def wait_for_the_end(server: object) -> None:
+    """Keep the server alive; a signal or the lifeline ends the process. The engine answers on threads of its own."""
+    while server:
+        signal.pause() if hasattr(signal, "pause") else threading.Event().wait()
+
+
+def run_program() -> NoReturn:
+    """Become the program that standard input names. The parent's death still ends it: that survives the exec."""
+    order = json.loads(read_line(0))
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(STRANGERS)}
+    program, *_ = order["argv"]
+    os.execve(program, order["argv"], {**kept, **order["environment"]})  # noqa: S606 - an argument list, no shell
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,273 @@
+"""The server of hosted engines: the OpenAI-shaped endpoints that every worker has, over a `Host`.
+
+Plain ASGI, for it lies on the path of every token. Errors have the shape of llama.cpp's server:
+`{"error": {"code": 400, "message": "...", "type": "invalid_request_error"}}`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import aclosing, suppress
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import orjson
+
+from uml.core.engine import Host
+from uml.core.errors import BadKey, BadRequest, NotFound, UmlError
+from uml.core.plan import LoadPlan
+from uml.worker.generate import Usage, pieces, stops_of
+from uml.worker.wire import LOADING, Shape, check_messages, error_body, is_tokens, pack, prompts_of, requests_of
+
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+Scope = dict[str, Any]
+Handler = Callable[["Call"], Coroutine[Any, Any, None]]
+
+JSON: Final = [(b"content-type", b"application/json")]
+EVENTS: Final = [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-cache")]
+
+
+@dataclass(slots=True)
+class Call:
+    """One request: its body, and how to answer it."""
+
+    body: dict[str, Any]
+    send: Send
+    started: bool = False
+
+    async def reply(self, document: object, status: int = 200) -> None:
+        """A whole answer."""
+        data = orjson.dumps(document)
+        await self._start(status, [*JSON, (b"content-length", str(len(data)).encode())])
+        await self.send({"type": "http.response.body", "body": data})
+
+    async def event(self, document: object) -> None:
+        """One server-sent event; the first one begins the answer."""
+        if not self.started:
+            await self._start(200, EVENTS)
+        data = document if isinstance(document, bytes) else orjson.dumps(document)
+        await self.send({"type": "http.response.body", "body": b"data: " + data + b"\n\n", "more_body": True})
+
+    async def done(self) -> None:
+        """The end of a stream."""
+        await self.event(b"[DONE]")
+        await self.send({"type": "http.response.body", "body": b""})
+
+    async def fail(self, error: UmlError) -> None:
+        """An error: as the answer, or as the last event of one that has begun."""
+        if self.started:
+            await self.event(error_body(error))
+            await self.send({"type": "http.response.body", "body": b""})
+        else:
+            await self.reply(error_body(error), error.status)
+
+    async def _start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        self.started = True
+        await self.send({"type": "http.response.start", "status": status, "headers": headers})
+
+
+@dataclass(slots=True)
+class App:
+    """An ASGI application over one loaded model.
+
+    Requests that need the model take one of `plan.options.parallel` slots, first come first served, and give it
+    back when their client leaves: at once while they wait, at the next token while they are answered.
+    """
+
+    host: Host
+    plan: LoadPlan
+    key: str
+    ready: bool = False
+    _slots: asyncio.Semaphore = field(init=False)
+    _busy: int = 0
+
+    def __post_init__(self) -> None:
+        self._slots = asyncio.Semaphore(max(1, self.plan.options.parallel))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI: one HTTP request, ended when its client goes."""
+        if scope["type"] != "http":
+            return
+        call = Call({}, send)
+        try:
+            handler = self._route(scope)
+            call.body = await read_body(receive)
+        except UmlError as error:
+            await call.fail(error)
+            return
+        await while_connected(self._answer(handler, call), receive)
+
+    def _route(self, scope: Scope) -> Handler:
+        method, path = scope["method"], scope["path"]
+        if (method, path) == ("GET", "/health"):
+            return self.health
+        sent = dict(scope["headers"]).get(b"authorization", b"")
+        if not hmac.compare_digest(sent, b"Bearer " + self.key.encode()):
+            raise BadKey("Invalid API Key")
+        handler = {
+            ("POST", "/v1/chat/completions"): self.chat,
+            ("POST", "/v1/completions"): self.completions,
+            ("POST", "/v1/embeddings"): self.embeddings,
+            ("POST", "/tokenize"): self.tokenize,
+            ("POST", "/detokenize"): self.detokenize,
+            ("GET", "/slots"): self.slots,
+        }.get((method, path))
+        if handler is None:
+            raise NotFound(f"no route {method} {path}")
+        return handler if self.ready else self.loading
+
+    async def _answer(self, handler: Handler, call: Call) -> None:
+        try:
+            await handler(call)
+        except UmlError as error:
+            await call.fail(error)
+        except Exception as error:
+            # The boundary to engines of every kind: their errors become replies, and the worker lives.
+            await call.fail(UmlError(f"{type(error).__name__}: {error}"))
+
+    async def health(self, call: Call) -> None:
+        """200 when requests can be answered."""
+        if self.ready:
+            await call.reply({"status": "ok"})
+        else:
+            await self.loading(call)
+
+    async def loading(self, call: Call) -> None:
+        """503 until the model is there."""
+        await call.reply(LOADING, 503)
+
+    async def slots(self, call: Call) -> None:
+        """Which slots are at work, as llama.cpp's server tells it."""
+        count = max(1, self.plan.options.parallel)
+        await call.reply([{"id": index, "is_processing": index < self._busy} for index in range(count)])
+
+    async def chat(self, call: Call) -> None:
+        """POST /v1/chat/completions."""
+        check_messages(call.body)
+        await self._generate(call, Shape("chatcmpl-", "chat.completion", self.plan.model.id))
+
+    async def completions(self, call: Call) -> None:
+        """POST /v1/completions, for one prompt or several."""
+        call.body["prompt"] = prompts_of(call.body)
+        await self._generate(call, Shape("cmpl-", "text_completion", self.plan.model.id))
+
+    async def _generate(self, call: Call, shape: Shape) -> None:
+        stops_of(call.body)
+        requests = requests_of(call.body)
+        usage = Usage()
+        async with self._slots:
+            self._busy += 1
+            try:
+                if call.body.get("stream"):
+                    await self._stream(call, shape, requests, usage)
+                else:
+                    await self._whole(call, shape, requests, usage)
+            finally:
+                self._busy -= 1
+
+    async def _stream(self, call: Call, shape: Shape, requests: list[dict[str, Any]], usage: Usage) -> None:
+        for index, request in enumerate(requests):
+            async with aclosing(pieces(self.host, request, usage)) as found:
+                first = True
+                async for piece in found:
+                    await call.event(shape.chunk(index, piece.text, piece.finish, first=first))
+                    first = False
+        if (call.body.get("stream_options") or {}).get("include_usage"):
+            await call.event({**shape.head(chunk=True), "choices": [], "usage": usage.as_dict()})
+        await call.done()
+
+    async def _whole(self, call: Call, shape: Shape, requests: list[dict[str, Any]], usage: Usage) -> None:
+        choices = []
+        for index, request in enumerate(requests):
+            async with aclosing(pieces(self.host, request, usage)) as found:
+                parts = [piece async for piece in found]
+            choices.append(shape.choice(index, "".join(part.text for part in parts), parts[-1].finish))
+        await call.reply({**shape.head(), "choices": choices, "usage": usage.as_dict()})
+
+    async def embeddings(self, call: Call) -> None:
+        """POST /v1/embeddings, as numbers or base64 of little-endian float32."""
+        texts = self._texts(call.body.get("input"))
+        async with self._slots:
+            vectors = await asyncio.to_thread(self.host.embed, texts)
+            count = sum(len(self.host.tokenize(text)) for text in texts)
+        packed = call.body.get("encoding_format") == "base64"
+        await call.reply(
+            {
+                "object": "list",
+                "model": self.plan.model.id,
+                "data": [
+                    {"object": "embedding", "index": index, "embedding": pack(vector) if packed else vector}
+                    for index, vector in enumerate(vectors)
+                ],
+                "usage": {"prompt_tokens": count, "total_tokens": count},
+            }
+        )
+
+    def _texts(self, given: Any) -> list[str]:
+        items = given if isinstance(given, list) and not is_tokens(given) else [given]
+        texts = [self.host.detokenize(item) if is_tokens(item) else item for item in items]
+        if not texts or any(not isinstance(text, str) for text in texts):
+            raise BadRequest("input must be a text, a list of tokens, or a list of these", param="input")
+        return texts
+
+    async def tokenize(self, call: Call) -> None:
+        """POST /tokenize."""
+        content = call.body.get("content", "")
+        if not isinstance(content, str):
+            raise BadRequest("content must be a text", param="content")
+        tokens = self.host.tokenize(content)
+        if call.body.get("with_pieces"):
+            await call.reply({"tokens": [{"id": id, "piece": self.host.detokenize([id])} for id in tokens]})
+        else:
+            await call.reply({"tokens": tokens})
+
+    async def detokenize(self, call: Call) -> None:
+        """POST /detokenize."""
+        tokens = call.body.get("tokens", [])
+        if tokens and not is_tokens(tokens):
+            raise BadRequest("tokens must be a list of numbers", param="tokens")
+        await call.reply({"content": self.host.detokenize(tokens)})
+
+
+async def read_body(receive: Receive) -> dict[str, Any]:
+    """The JSON object of a request; empty for none. Raises BadRequest."""
+    parts = []
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            break
+        parts.append(message.get("body", b""))
+        if not message.get("more_body"):
+            break
+    data = b"".join(parts)
+    if not data:
+        return {}
+    try:
+        body = orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        raise BadRequest(f"the body is not JSON: {error}") from error
+    if not isinstance(body, dict):
+        raise BadRequest("the body must be a JSON object")
+    return body
+
+
+async def while_connected(work: Coroutine[Any, Any, None], receive: Receive) -> None:
+    """Run until the work is done or the client has gone; then cancel it, which closes the host's iterator."""
+    running = asyncio.create_task(work)
+    gone = asyncio.create_task(_until_gone(receive))
+    try:
+        await asyncio.wait({running, gone}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in (running, gone):
+            task.cancel()
+        for task in (running, gone):
+            with suppress(asyncio.CancelledError):
+                await task
+
+
+async def _until_gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass

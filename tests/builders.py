@@ -5,7 +5,9 @@ Each `write_*` returns the path that it wrote. Weights are zeros; what matters i
 
 from __future__ import annotations
 
+import json
 import struct
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -207,3 +209,194 @@ def write_split_gguf(folder: Path, stem: str = "tiny", parts: int = 3) -> list[P
         path = folder / f"{stem}-{number + 1:05d}-of-{parts:05d}.gguf"
         paths.append(write_gguf(path, metadata, dict(tensors[number * step : (number + 1) * step])))
     return paths
+
+
+# --- Legacy GGML --------------------------------------------------------------------------------
+
+
+def write_legacy(path: Path, magic: bytes = b"tjgg", version: int | None = 3, file_type: int = 2) -> Path:
+    """The start of a Llama of 2023: magic, version (None for the unversioned), seven numbers, 32 tokens."""
+    numbers = struct.pack("<7I", 32, 64, 32, 4, 2, 16, file_type)
+    head = magic + (struct.pack("<I", version) if version is not None else b"")
+    path.write_bytes(head + numbers + (struct.pack("<I", 2) + b"ab") * 32)
+    return path
+
+
+# --- Hugging Face -------------------------------------------------------------------------------
+
+_WIDTHS = {"F32": 4, "BF16": 2, "F16": 2, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "F8_E4M3": 1, "I64": 8}
+
+HfTensors = Mapping[str, tuple[str, Sequence[int]]]
+"""Name -> dtype as safetensors has it, and shape."""
+
+
+def write_safetensors(path: Path, tensors: HfTensors, metadata: Mapping[str, str] | None = None) -> Path:
+    """A safetensors file with zeros for weights."""
+    header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
+    offset = 0
+    for name, (dtype, shape) in tensors.items():
+        size = _WIDTHS[dtype]
+        for dimension in shape:
+            size *= dimension
+        header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [offset, offset + size]}
+        offset += size
+    raw = json.dumps(header, separators=(",", ":")).encode()
+    path.write_bytes(struct.pack("<Q", len(raw)) + raw + bytes(offset))
+    return path
+
+
+def llama_config(**extra: Any) -> dict[str, Any]:
+    """config.json of a small Llama; None leaves a key out."""
+    config: dict[str, Any] = {
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 256,
+        "vocab_size": 32,
+        "torch_dtype": "bfloat16",
+        "transformers_version": "5.0.0",
+    }
+    return {key: value for key, value in (config | extra).items() if value is not None}
+
+
+def hf_tensors(dtype: str = "BF16", layers: int = 2) -> dict[str, tuple[str, Sequence[int]]]:
+    """A few tensors of the small Llama."""
+    found: dict[str, tuple[str, Sequence[int]]] = {"model.embed_tokens.weight": (dtype, (32, 64))}
+    for layer in range(layers):
+        found[f"model.layers.{layer}.mlp.up_proj.weight"] = (dtype, (128, 64))
+        found[f"model.layers.{layer}.input_layernorm.weight"] = (dtype, (64,))
+    return found
+
+
+def write_json(path: Path, value: Any) -> Path:
+    """A JSON file."""
+    path.write_text(json.dumps(value), "utf-8")
+    return path
+
+
+def write_hf_folder(
+    folder: Path, config: Mapping[str, Any] | None = None, tensors: HfTensors | None = None, *, shards: int = 1
+) -> Path:
+    """A Hugging Face folder with safetensors, in shards with an index where there are several."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "config.json", llama_config() if config is None else config)
+    write_json(
+        folder / "tokenizer_config.json", {"chat_template": "{{ messages[0].content }}", "model_max_length": 512}
+    )
+    items = list((tensors or hf_tensors()).items())
+    if shards == 1:
+        write_safetensors(folder / "model.safetensors", dict(items), {"format": "pt"})
+        return folder
+    weight_map: dict[str, str] = {}
+    for number in range(shards):
+        name = f"model-{number + 1:05d}-of-{shards:05d}.safetensors"
+        part = dict(items[number::shards])
+        write_safetensors(folder / name, part, {"format": "pt"})
+        weight_map |= dict.fromkeys(part, name)
+    write_json(folder / "model.safetensors.index.json", {"metadata": {"total_size": 0}, "weight_map": weight_map})
+    return folder
+
+
+def write_pytorch(path: Path) -> Path:
+    """A checkpoint as torch.save writes it since 1.6: a zip archive, here with an empty pickle."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        archive.writestr("archive/data.pkl", b"\x80\x02}q\x00.")
+        archive.writestr("archive/byteorder", b"little")
+        archive.writestr("archive/version", b"3\n")
+    return path
+
+
+def write_legacy_pytorch(path: Path) -> Path:
+    """A checkpoint as torch.save wrote it before 1.6: the number that begins it, pickled, and an empty pickle."""
+    path.write_bytes(bytes.fromhex("80028a0a6cfc9c46f9206aa850192e") + b"\x80\x02M\xe9\x03.\x80\x02}q\x00.")
+    return path
+
+
+def write_adapter_folder(folder: Path, rank: int = 8) -> Path:
+    """A PEFT LoRA adapter."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(
+        folder / "adapter_config.json", {"peft_type": "LORA", "r": rank, "base_model_name_or_path": "owner/base"}
+    )
+    name = "base_model.model.model.layers.0.self_attn.q_proj"
+    tensors = {f"{name}.lora_A.weight": ("F32", (rank, 64)), f"{name}.lora_B.weight": ("F32", (64, rank))}
+    write_safetensors(folder / "adapter_model.safetensors", tensors)
+    return folder
+
+
+# --- ONNX ---------------------------------------------------------------------------------------
+
+
+def _varint(value: int) -> bytes:
+    out = bytearray()
+    while value > 127:
+        out.append(value & 127 | 128)
+        value >>= 7
+    return bytes((*out, value))
+
+
+def _message(number: int, raw: bytes) -> bytes:
+    return _varint(number << 3 | 2) + _varint(len(raw)) + raw
+
+
+def write_onnx(path: Path, graph_bytes: int = 300) -> Path:
+    """A ModelProto with a graph of some bytes, as exporters write it."""
+    graph = _message(2, b"g" * graph_bytes)
+    path.write_bytes(
+        b"\x08\x0a"
+        + _message(2, b"pytorch")
+        + _message(3, b"2.9.0")
+        + _message(7, graph)
+        + _message(8, b"\x0a\x00\x10\x15")
+        + _message(14, _message(1, b"task") + _message(2, b"text-generation"))
+    )
+    return path
+
+
+def write_genai_folder(folder: Path) -> Path:
+    """A folder of ONNX Runtime GenAI."""
+    folder.mkdir(parents=True, exist_ok=True)
+    decoder = {
+        "filename": "model.onnx",
+        "head_size": 16,
+        "hidden_size": 64,
+        "num_attention_heads": 4,
+        "num_hidden_layers": 2,
+        "num_key_value_heads": 2,
+    }
+    model = {"type": "llama", "context_length": 256, "vocab_size": 32, "decoder": decoder}
+    write_json(folder / "genai_config.json", {"model": model, "search": {"max_length": 256}})
+    write_json(folder / "tokenizer_config.json", {"chat_template": "{{ messages[0].content }}"})
+    write_onnx(folder / "model.onnx")
+    (folder / "model.onnx.data").write_bytes(bytes(512))
+    return folder
+
+
+# --- TensorRT-LLM -------------------------------------------------------------------------------
+
+
+def write_tensorrt_folder(folder: Path, ranks: int = 2) -> Path:
+    """An engine folder of trtllm-build for some GPUs; the engines are zeros."""
+    folder.mkdir(parents=True, exist_ok=True)
+    pretrained = {
+        "architecture": "LlamaForCausalLM",
+        "dtype": "float16",
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "vocab_size": 32,
+        "max_position_embeddings": 256,
+        "quantization": {"quant_algo": "FP8"},
+        "mapping": {"world_size": ranks, "tp_size": ranks, "pp_size": 1},
+    }
+    build = {"max_input_len": 128, "max_seq_len": 192, "max_batch_size": 4}
+    write_json(folder / "config.json", {"version": "1.1.0", "pretrained_config": pretrained, "build_config": build})
+    for rank in range(ranks):
+        (folder / f"rank{rank}.engine").write_bytes(bytes(1024))
+    return folder

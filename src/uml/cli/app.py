@@ -25,7 +25,7 @@ class Entry(NamedTuple):
 COMMANDS: Final[Mapping[str, Entry]] = {
     "run": Entry("run", "Talk to a model"),
     "serve": Entry("serve", "Server"),
-    "stop": Entry("stop", "Server"),
+    "stop": Entry("serve", "Server"),
     "ps": Entry("workers", "Server"),
     "load": Entry("workers", "Server"),
     "unload": Entry("workers", "Server"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+
 from uml.cli.session import Flags, Session
 from uml.core.errors import UmlError
 
@@ -10,13 +12,13 @@ def models(incomplete: str) -> list[str]:
     """Ids and aliases that begin with what has been typed; paths are the shell's own business."""
     try:
         # Imported here: it is for this moment only. The registry's file is read, nothing is scanned.
-        from uml.registry import Registry
+        from uml.registry import DEMO_ID, Registry
 
         database = Session(Flags()).settings.data / "registry.sqlite"
-        if not database.exists():
-            return []
+        if not database.exists():  # pressing a key makes no files
+            return [DEMO_ID] if DEMO_ID.startswith(incomplete) else []
         with Registry(database) as registry:
             known = [name for model in registry.models() for name in (model.id, *model.aliases)]
-    except (UmlError, OSError):
+    except (UmlError, OSError, sqlite3.Error):
         return []
     return [name for name in known if name.startswith(incomplete)]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -162,7 +161,10 @@ def _parameter(name: str, kind: Any, flag: Any) -> inspect.Parameter:
 
 
 def _completer(option: Option) -> Callable[[], list[str]] | None:
-    return partial(list, option.choices) if option.choices else None
+    def choices() -> list[str]:
+        return list(option.choices)
+
+    return choices if option.choices else None
 
 
 def _option_names() -> list[str]:

@@ -33,7 +33,9 @@ def logs(
             show_default=False,
         ),
     ] = None,
-    lines: Annotated[int, typer.Option("--lines", "-n", min=1, max=10_000, help="How many of the last lines")] = 100,
+    lines: Annotated[
+        int, typer.Option("--lines", "-n", min=1, max=10_000, metavar="N", help="How many of the last lines")
+    ] = 100,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as more is written, until Ctrl-C")] = False,
 ) -> Result | None:
     """Show what the engine of a model wrote."""

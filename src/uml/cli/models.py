@@ -114,7 +114,7 @@ def _inspected(found: Mapping[str, Any], metadata: bool) -> tuple[View, ...]:
             [
                 ("name", found.get("name")),
                 ("path", found.get("path")),
-                ("format", " ".join(str(found[key]) for key in ("format", "version") if found.get(key))),
+                ("format", found.get("version") or found.get("format")),
                 ("why", f"{found.get('reason')} ({float(found.get('confidence') or 0):.0%} sure)"),
                 ("role", found.get("role")),
                 ("architecture", found.get("architecture")),

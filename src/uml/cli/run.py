@@ -25,8 +25,8 @@ from uml.client.client import Client
 _SAMPLING = "Sampling"
 
 
-def _sampling(flag: str, help: str, **rest: Any) -> Any:
-    return typer.Option(flag, help=help, rich_help_panel=_SAMPLING, show_default=False, **rest)
+def _sampling(flag: str, metavar: str, help: str) -> Any:
+    return typer.Option(flag, metavar=metavar, help=help, rich_help_panel=_SAMPLING, show_default=False)
 
 
 @command(load_options=True)
@@ -37,21 +37,25 @@ def run(
     ],
     options: dict[str, Any],
     prompt: Annotated[str | None, typer.Argument(help="What to ask; without, a chat", show_default=False)] = None,
-    system: Annotated[str | None, _sampling("--system", "A system message")] = None,
-    temperature: Annotated[float | None, _sampling("--temperature", "0: always the likeliest token")] = None,
-    top_p: Annotated[float | None, _sampling("--top-p", "Only the likeliest tokens that sum to this")] = None,
-    top_k: Annotated[int | None, _sampling("--top-k", "Only so many of the likeliest tokens")] = None,
-    min_p: Annotated[float | None, _sampling("--min-p", "Only tokens at least so likely beside the likeliest")] = None,
-    repeat_penalty: Annotated[float | None, _sampling("--repeat-penalty", "Over 1: repeat less")] = None,
-    seed: Annotated[int | None, _sampling("--seed", "The same seed, the same answer")] = None,
-    max_tokens: Annotated[int | None, _sampling("--max-tokens", "Stop after so many tokens")] = None,
-    stop: Annotated[list[str] | None, _sampling("--stop", "Stop at this text; may be given several times")] = None,
+    system: Annotated[str | None, _sampling("--system", "TEXT", "A system message")] = None,
+    temperature: Annotated[float | None, _sampling("--temperature", "X", "0: always the likeliest token")] = None,
+    top_p: Annotated[float | None, _sampling("--top-p", "X", "Only the likeliest tokens that sum to this")] = None,
+    top_k: Annotated[int | None, _sampling("--top-k", "N", "Only so many of the likeliest tokens")] = None,
+    min_p: Annotated[
+        float | None, _sampling("--min-p", "X", "Only tokens at least so likely beside the likeliest")
+    ] = None,
+    repeat_penalty: Annotated[float | None, _sampling("--repeat-penalty", "X", "Over 1: repeat less")] = None,
+    seed: Annotated[int | None, _sampling("--seed", "N", "The same seed, the same answer")] = None,
+    max_tokens: Annotated[int | None, _sampling("--max-tokens", "N", "Stop after so many tokens")] = None,
+    stop: Annotated[
+        list[str] | None, _sampling("--stop", "TEXT", "Stop at this text; may be given several times")
+    ] = None,
     json_schema: Annotated[
-        str | None, _sampling("--json-schema", "Answer by this JSON schema: a file, or the schema itself")
+        str | None, _sampling("--json-schema", "SCHEMA", "Answer by this JSON schema: a file, or the schema itself")
     ] = None,
     param: Annotated[
         list[str] | None,
-        _sampling("--param", "Any other field of /v1/chat/completions; VALUE is JSON or a text", metavar="NAME=VALUE"),
+        _sampling("--param", "NAME=VALUE", "Any other field of /v1/chat/completions; VALUE is JSON or a text"),
     ] = None,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Tell tokens and speed after an answer")] = False,
 ) -> Result | None:

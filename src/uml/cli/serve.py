@@ -32,10 +32,12 @@ def serve(
     session: Session,
     options: dict[str, Any],
     host: Annotated[
-        str | None, typer.Option(help="Address to listen on (UML_HOST; 127.0.0.1)", show_default=False)
+        str | None,
+        typer.Option(metavar="ADDRESS", help="Address to listen on (UML_HOST; 127.0.0.1)", show_default=False),
     ] = None,
     port: Annotated[
-        int | None, typer.Option(help="Port to listen on; 0: any free one (UML_PORT; 8080)", show_default=False)
+        int | None,
+        typer.Option(metavar="PORT", help="Port to listen on; 0: any free one (UML_PORT; 8080)", show_default=False),
     ] = None,
     api_key: Annotated[
         str | None,

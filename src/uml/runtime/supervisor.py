@@ -44,7 +44,7 @@ from uml.runtime.events import (
 )
 from uml.runtime.lease import Attended, Lease
 from uml.runtime.logs import WorkerLog
-from uml.runtime.memory import settled
+from uml.runtime.memory import Gauge
 from uml.runtime.observer import Observer, Unobserved
 from uml.runtime.orphans import sweep
 from uml.runtime.process import WorkerProcess
@@ -83,28 +83,24 @@ class Supervisor:
         self._defaults = defaults
         self._runtime_folder = runtime_folder
         self._log_folder = log_folder
-        self._snapshot = snapshot
+        self._gauge = Gauge(snapshot, lambda machine: self._feed(Measured(machine)))
         self._load_timeout_s = load_timeout_s
         self._queue_limit = queue_limit
         self._observer = observer or Unobserved()
         self._scheduler: Scheduler
-        self._machine: Machine
         self._live: dict[str, Attended] = {}
         self._failed: dict[str, Attended] = {}
         self._pending: dict[int, asyncio.Future[Attended]] = {}
         self._tending: set[asyncio.Task[None]] = set()
-        self._measuring: asyncio.Task[None] | None = None
-        self._settling: asyncio.Task[None] | None = None
-        self._exits = 0
         self._tickets = 0
         self._waiting = 0
         self._open = False
 
     async def __aenter__(self) -> Self:
-        swept, self._machine = await asyncio.gather(asyncio.to_thread(self._prepare), asyncio.to_thread(self._snapshot))
+        swept, machine = await asyncio.gather(asyncio.to_thread(self._prepare), self._gauge.look())
         for model in swept:
             log.warning("ended the worker of %s that an earlier server had left behind", model)
-        self._scheduler = Scheduler(self._plan, self._machine, self._defaults, self._queue_limit)
+        self._scheduler = Scheduler(self._plan, machine, self._defaults, self._queue_limit)
         self._open = True
         return self
 
@@ -117,9 +113,7 @@ class Supervisor:
             if not future.done():
                 future.set_exception(_stopping())
         self._pending.clear()
-        for task in (self._measuring, self._settling):
-            if task is not None:
-                task.cancel()
+        self._gauge.close()
         for worker in self._live.values():
             worker.told = True
             worker.process.stop()
@@ -319,50 +313,19 @@ class Supervisor:
             code = "cancelled" if worker.told else ending.error.code if ending.error else "load_failed"
             self._observer.load_ended(model, engine, time.monotonic() - worker.started, code)
         self._observer.worker_exited(model, engine, ending.exit_code)
-        self._exits += 1
-        if self._open and self._settling is None:
-            self._settling = asyncio.get_running_loop().create_task(self._settle())
+        if self._open:
+            self._gauge.settle()
         if served or worker.told:
             self._feed(Exited(model))
         else:
             self._feed(Failed(model, ending.error or LoadFailed(model, "its process ended")))
         worker.gone.set()
 
-    # Memory.
-
     async def _measure(self) -> None:
-        """Tell the scheduler what is free, before it plans.
-
-        Not while memory is coming back, whose own figure follows; and not while a worker starts: the
-        figure of before, less what it was promised, is better than one from the middle of a load.
-        """
-        if self._settling or any(worker.state == "starting" for worker in self._scheduler.workers.values()):
-            return
-        if self._measuring is None:
-            self._measuring = asyncio.get_running_loop().create_task(self._measure_once())
-        await asyncio.shield(self._measuring)
-
-    async def _measure_once(self) -> None:
-        machine = await self._look()
-        self._measuring = None
-        if self._settling is None:
-            self._feed(Measured(machine))
-
-    async def _settle(self) -> None:
-        exits = -1
-        while exits != self._exits:
-            exits = self._exits
-            machine = await settled(self._look)
-        self._settling = None
-        self._feed(Measured(machine))
-
-    async def _look(self) -> Machine:
-        try:
-            self._machine = await asyncio.to_thread(self._snapshot)
-        except Exception:
-            # Drivers raise what they like. With an old figure some loads go wrong; with none the queue stands.
-            log.exception("the machine could not be measured")
-        return self._machine
+        # Not while a worker starts: the figure of before, less what it was promised, is better than
+        # one from the middle of a load.
+        if not any(worker.state == "starting" for worker in self._scheduler.workers.values()):
+            await self._gauge.measure()
 
     # What is shown.
 
@@ -377,7 +340,7 @@ class Supervisor:
         seconds = time.monotonic() - began
         worker = self._live.get(model.id)
         if worker is None or worker.told or worker.ready_at:
-            leaving = self._settling is not None or any(other.told for other in self._live.values())
+            leaving = self._gauge.settling or any(other.told for other in self._live.values())
             place = self._scheduler.position(ticket)
             return Progress(model.id, "evicting" if leaving else "queued", seconds=seconds, queue_position=place)
         meter = worker.process.look()

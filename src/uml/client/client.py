@@ -13,7 +13,7 @@ from urllib.parse import quote, urlsplit
 
 from uml.client.errors import from_wire
 from uml.client.wire import Event, events
-from uml.core.errors import ConnectionLost, NoServer
+from uml.core.errors import BadRequest, ConnectionLost, NoServer
 
 if TYPE_CHECKING:
     import httpx2
@@ -46,14 +46,14 @@ class Piece:
 class Client:
     """A server at an address.
 
-    url: `http://127.0.0.1:8080`; key: sent as `Authorization: Bearer KEY`.
+    url: `http://127.0.0.1:8080`, the scheme may be left out; BadRequest for what is no address. key: sent as `Authorization: Bearer KEY`.
     timeout_s: for answers that the server has at hand; a load, a scan and an answer may take any time.
     Every method raises NoServer when nothing answers, else the server's own UmlError.
     Used as a context manager it closes its connections.
     """
 
     def __init__(self, url: str, key: str | None = None, timeout_s: float = 30.0) -> None:
-        self.url = url.rstrip("/")
+        self.url = _address(url)
         self.key = key
         self._timeout_s = timeout_s
         self._opened: httpx2.Client | None = None
@@ -234,7 +234,7 @@ class Client:
             reply = self._http.request(method, path, json=body, timeout=timeout)
         except httpx2.ReadTimeout as error:
             raise ConnectionLost(self.url, f"{path} gave no answer within {timeout_s:g} s") from error
-        except (httpx2.TransportError, httpx2.InvalidURL) as error:
+        except httpx2.TransportError as error:
             raise NoServer(self.url) from error
         if reply.status_code >= 300:
             raise from_wire(reply.status_code, _maybe_json(reply))
@@ -258,7 +258,7 @@ class Client:
 
         try:
             return self._http.get(path, timeout=_LIVE_S).status_code == 200
-        except (httpx2.TransportError, httpx2.InvalidURL):
+        except httpx2.TransportError:
             return False
 
     @property
@@ -274,6 +274,18 @@ class Client:
                 trust_env=urlsplit(self.url).hostname not in _LOOPBACK,
             )
         return self._opened
+
+
+def _address(url: str) -> str:
+    whole = (url if "://" in url else f"http://{url}").rstrip("/")
+    try:
+        parts = urlsplit(whole)
+        good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        good = False
+    if not good:
+        raise BadRequest(f"{url!r} is not the address of a server; expected http://HOST:PORT", param="server")
+    return whole
 
 
 def _list(reply: Mapping[str, Any], name: str) -> list[dict[str, Any]]:

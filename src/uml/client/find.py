@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from uml.client.client import Client
+from uml.core.errors import BadRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +34,10 @@ def find_server(data_folder: Path) -> Client | None:
     said = read_server_file(data_folder)
     if said is None:
         return None
-    client = Client(said.url, said.key)
+    try:
+        client = Client(said.url, said.key)
+    except BadRequest:
+        return None
     if client.live():
         return client
     client.close()

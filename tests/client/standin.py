@@ -199,7 +199,7 @@ class _Handler(BaseHTTPRequestHandler):
                 return
         if self.world.endless:
             self._until_gone(lambda: self._data({"choices": [{"index": 0, "delta": {"content": "x"}}]}))
-        end = {"delta": {}} if chat else {"text": ""}
+        end: dict[str, Any] = {"delta": {}} if chat else {"text": ""}
         self._data({"choices": [{"index": 0, **end, "finish_reason": "stop"}], "warnings": ["mirostat: not here"]})
         usage = {"prompt_tokens": 7, "completion_tokens": len(self.world.answer)}
         self._data({"choices": [], "usage": usage, "timings": {"predicted_per_second": 123.4}})

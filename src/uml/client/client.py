@@ -46,7 +46,8 @@ class Piece:
 class Client:
     """A server at an address.
 
-    url: `http://127.0.0.1:8080`, the scheme may be left out; BadRequest for what is no address. key: sent as `Authorization: Bearer KEY`.
+    url: `http://127.0.0.1:8080`, the scheme may be left out; BadRequest for what is no address.
+    key: sent as `Authorization: Bearer KEY`.
     timeout_s: for answers that the server has at hand; a load, a scan and an answer may take any time.
     Every method raises NoServer when nothing answers, else the server's own UmlError.
     Used as a context manager it closes its connections.

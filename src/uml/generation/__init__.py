@@ -1,6 +1,6 @@
 """What a request asks of a model, said in the engine's words."""
 
 from uml.generation.parameters import PARAMETERS, Endpoint, Parameter
-from uml.generation.prepare import Prepared, prepare
+from uml.generation.prepare import Checked, Prepared, check, prepare
 
-__all__ = ["PARAMETERS", "Endpoint", "Parameter", "Prepared", "prepare"]
+__all__ = ["PARAMETERS", "Checked", "Endpoint", "Parameter", "Prepared", "check", "prepare"]

@@ -1,4 +1,4 @@
-"""prepare(): a request's body as the engine wants it, and what it cannot do.
+"""check() and prepare(): a request's body as the engine wants it, and what it cannot do.
 
 Most requests need no change, and their bytes go to the worker as they came: for those this is one
 look-up and one check a field.
@@ -21,28 +21,35 @@ Notice = dict[str, str]
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
-    """A checked request.
+class Checked:
+    """A request with every value of its type and in its range, whatever the engine.
 
-    body: what goes to the worker; None when it is what the client sent, byte for byte.
-    warnings: `{"param", "reason"}` for everything that was left out.
-    choices: answers that the request makes, over all its prompts.
+    plain: nothing in it needs another name or another value, unless the engine has a dialect for it.
+    choices: answers that it makes, over all its prompts.
     """
 
-    body: dict[str, Any] | None
-    warnings: tuple[Notice, ...] = ()
+    endpoint: Endpoint
+    body: Mapping[str, Any]
+    plain: bool
     stream: bool = False
     choices: int = 1
 
 
-def prepare(endpoint: Endpoint, body: Mapping[str, Any], spec: EngineSpec, context_length: int = 0) -> Prepared:
-    """Check a request and say it in the words of this engine.
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A request for one engine.
 
-    context_length: of the loaded model, for values that mean "all of it"; 0 where it is not known.
-    Raises BadRequest with the path of the field, or UnsupportedParameter when the body says `strict`.
+    body: what goes to the worker; None when it is what the client sent, byte for byte.
+    warnings: `{"param", "reason"}` for everything that was left out.
     """
+
+    body: dict[str, Any] | None
+    warnings: tuple[Notice, ...] = ()
+
+
+def check(endpoint: Endpoint, body: Mapping[str, Any]) -> Checked:
+    """Check types, ranges and shape, before any model is loaded for it. Raises BadRequest with the field's path."""
     known = _by_name(endpoint)
-    dialect = spec.dialect
     plain = True
     for name, value in body.items():
         parameter = known.get(name)
@@ -51,16 +58,26 @@ def prepare(endpoint: Endpoint, body: Mapping[str, Any], spec: EngineSpec, conte
         elif value is not None:
             if not parameter.accepts(value):
                 raise BadRequest(f"{name} is {_shown(value)}; expected {parameter.expected}", param=name)
-            if plain and (name != parameter.name or name in _CONVERTED or dialect.get(name, name) != name):
+            if name != parameter.name or name in _CONVERTED:
                 plain = False
     _check_shape(endpoint, body)
-    stream, choices = body.get("stream") is True, _choices(endpoint, body)
-    if plain:
-        return Prepared(None, (), stream, choices)
-    translated, warnings = _translate(body, known, spec, context_length)
+    return Checked(endpoint, body, plain, body.get("stream") is True, _choices(endpoint, body))
+
+
+def prepare(checked: Checked, spec: EngineSpec, context_length: int = 0) -> Prepared:
+    """Say a request in the words of this engine.
+
+    context_length: of the loaded model, for values that mean "all of it"; 0 where it is not known.
+    Raises UnsupportedParameter when the body says `strict`, or BadRequest for values that only this
+    engine refuses.
+    """
+    body, dialect = checked.body, spec.dialect
+    if checked.plain and all(dialect.get(name, name) == name for name in body):
+        return Prepared(None)
+    translated, warnings = _translate(body, _by_name(checked.endpoint), spec, context_length)
     if warnings and body.get("strict") is True:
         raise UnsupportedParameter(warnings[0]["param"], warnings[0]["reason"])
-    return Prepared(translated, tuple(warnings), stream, choices)
+    return Prepared(translated, tuple(warnings))
 
 
 @cache

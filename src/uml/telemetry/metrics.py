@@ -19,10 +19,11 @@ _SECONDS: Final = (0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0
 class Metrics:
     """Everything counted since the start.
 
-    workers: asked for the state of all workers at every scrape.
+    workers: asked for the state of all workers at every scrape; set when there is somebody to ask.
     """
 
-    def __init__(self, workers: Callable[[], Sequence[WorkerStatus]] = tuple) -> None:
+    def __init__(self) -> None:
+        self.workers: Callable[[], Sequence[WorkerStatus]] = tuple
         self.registry = CollectorRegistry()
         self.in_flight = Gauge("uml_requests_in_flight", "Requests being answered", registry=self.registry)
         self._requests = Counter(
@@ -52,12 +53,16 @@ class Metrics:
         self._tokens = Counter("uml_tokens", "Tokens by kind", ("model", "kind"), registry=self.registry)
         self._loads = Histogram(
             "uml_load_seconds",
-            "From the start of a worker to ready, or to its failure",
-            ("model", "outcome"),
+            "From the start of a worker to its end or to ready; outcome: ready, or the code of the error",
+            ("model", "engine", "outcome"),
             buckets=_SECONDS,
             registry=self.registry,
         )
-        self.registry.register(_Workers(workers))
+        self._exits = Counter(
+            "uml_worker_exits", "Worker processes that ended", ("model", "engine", "exit_code"), registry=self.registry
+        )
+        self.waiting = Gauge("uml_requests_waiting", "Requests that wait for a model", registry=self.registry)
+        self.registry.register(_Workers(self))
         ProcessCollector(registry=self.registry)
         # Children by label values: looking one up in the library takes longer than counting.
         self._by_request: dict[tuple[str, str, int], tuple[Any, Any]] = {}
@@ -82,9 +87,13 @@ class Metrics:
         prompts.inc(prompt)
         completions.inc(completion)
 
-    def load(self, model: str, seconds: float, *, ready: bool) -> None:
-        """A load is over."""
-        self._loads.labels(model, "ready" if ready else "failed").observe(seconds)
+    def load(self, model: str, engine: str, seconds: float, error: str | None) -> None:
+        """A load is over; error: its code, None for a worker that serves."""
+        self._loads.labels(model, engine, error or "ready").observe(seconds)
+
+    def exit(self, model: str, engine: str, exit_code: int | None) -> None:
+        """A worker process has ended."""
+        self._exits.labels(model, engine, "" if exit_code is None else str(exit_code)).inc()
 
     def render(self) -> bytes:
         """Everything, in Prometheus' text format."""
@@ -104,14 +113,14 @@ class Metrics:
 class _Workers(Collector):
     """The workers as they are at the moment of a scrape."""
 
-    def __init__(self, workers: Callable[[], Sequence[WorkerStatus]]) -> None:
-        self._workers = workers
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
 
     def describe(self) -> Iterable[Metric]:
         return ()
 
     def collect(self) -> Iterable[Metric]:
-        workers = self._workers()
+        workers = self._metrics.workers()
         for name, help, value in (
             ("uml_worker_memory_bytes", "Resident memory of a worker", lambda w: w.memory_bytes),
             ("uml_worker_in_flight", "Requests a worker is answering", lambda w: w.in_flight),
@@ -120,5 +129,6 @@ class _Workers(Collector):
         ):
             family = GaugeMetricFamily(name, help, labels=("model", "engine", "state"))
             for worker in workers:
-                family.add_metric((worker.model, worker.engine, worker.state), value(worker))
+                labels = (worker.model, worker.engine, worker.state)
+                family.add_metric(labels, value(worker))  # type: ignore[no-untyped-call]
             yield family

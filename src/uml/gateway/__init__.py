@@ -1,0 +1,1 @@
+"""The public wire: one server that every client speaks to."""

@@ -1,0 +1,342 @@
+"""Our own endpoints: models, workers, the machine, health. FastAPI, with documented and strict bodies."""
+
+from __future__ import annotations
+
+import asyncio
+import difflib
+import logging
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
+from pathlib import Path
+from typing import Annotated, Any, Literal, cast
+
+import orjson
+from fastapi import FastAPI, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import HTMLResponse
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.exceptions import HTTPException
+
+from uml import __version__
+from uml.core.errors import BadRequest, NotFound, UmlError, UnknownField
+from uml.core.jsonable import jsonable
+from uml.core.model import Model
+from uml.core.options import LoadOptions
+from uml.core.plan import Progress
+from uml.gateway import openapi
+from uml.gateway.docs import page
+from uml.gateway.wire import EVENTS, Call, Listener, Receive, Scope, Send, event, internal_error
+from uml.hardware import snapshot
+from uml.house import House
+from uml.telemetry.metrics import CONTENT_TYPE, Metrics
+
+log = logging.getLogger(__name__)
+
+State = Literal["unloaded", "starting", "loading", "ready", "stopping", "failed", "missing"]
+
+Options = Annotated[
+    dict[str, Any], Field(default_factory=dict, description="Load options by name; `uml load --option help` lists them")
+]
+
+
+class Strict(BaseModel):
+    """A body of ours: nothing is converted, and a field that we do not know is an error."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class LoadBody(Strict):
+    """What to load, and how."""
+
+    model: str = Field(description="Id, alias or path")
+    options: Options
+    stream: bool = Field(False, description="Tell the progress with server-sent events: progress, ready, error")
+
+
+class UnloadBody(Strict):
+    """Which models to unload."""
+
+    model: str | None = Field(None, description="Id or alias")
+    all: bool = Field(False, description="Every model that is loaded")
+
+
+class EstimateBody(Strict):
+    """What to estimate."""
+
+    model: str = Field(description="Id, alias or path")
+    options: Options
+
+
+class ScanBody(Strict):
+    """Where to look for models."""
+
+    folder: str = Field(description="A folder of the server's machine; it is looked through at every start, too")
+
+
+class AddBody(Strict):
+    """What to register."""
+
+    path: str = Field(description="A file or folder of the server's machine")
+
+
+class InspectBody(Strict):
+    """What to look at."""
+
+    model: str = Field(description="Id, alias or path")
+
+
+def build(house: House, metrics: Metrics) -> FastAPI:
+    """The application for everything but the hot paths."""
+    app = FastAPI(title="Universal Model Loader", version=__version__, docs_url=None, redoc_url=None)
+    app.add_exception_handler(UmlError, _failed)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _no_route)
+    app.add_exception_handler(Exception, _internal)
+    _models(app, house)
+    _actions(app, house)
+    # After the fixed paths: a name may hold slashes, and would swallow them.
+    _one_model(app, house)
+    _server(app, house, metrics)
+    openapi.extend(app)
+    return app
+
+
+# --- models -----------------------------------------------------------------------------------
+
+
+def _models(app: FastAPI, house: House) -> None:
+    @app.get("/v1/models", tags=["models"], summary="Every registered model, loaded or not")
+    async def models(state: Annotated[State | None, Query(description="Only models in this state")] = None) -> Response:
+        found = await asyncio.to_thread(_described, house)
+        if state is not None:
+            found = [model for model in found if model["state"] == state]
+        return _json({"object": "list", "data": found})
+
+    @app.get("/v1/models/status", tags=["workers"], summary="Workers, and who waits")
+    async def status() -> Response:
+        waiting = [{"model": model, "position": position} for model, position in house.supervisor.queue()]
+        return _json({"workers": jsonable(house.supervisor.status()), "queue": waiting})
+
+
+def _one_model(app: FastAPI, house: House) -> None:
+    @app.get("/v1/models/{name:path}/inspect", tags=["models"], summary="What the bytes of a model say")
+    async def inspect_named(name: str) -> Response:
+        return _json(jsonable(await asyncio.to_thread(house.library.inspect, name)))
+
+    @app.get("/v1/models/{name:path}/log", tags=["workers"], summary="The last lines that a model's engine wrote")
+    async def log_lines(name: str, lines: Annotated[int, Query(ge=1, le=10_000)] = 200) -> Response:
+        model = house.library.registry.resolve(name)
+        text = await asyncio.to_thread(house.supervisor.log_tail, model.id, lines)
+        return _json({"model": model.id, "lines": text.splitlines()})
+
+    @app.get("/v1/models/{name:path}", tags=["models"], summary="One model by id or alias")
+    async def model(name: str) -> Response:
+        found = house.library.registry.resolve(name)
+        return _json(await asyncio.to_thread(house.library.describe, found, house.worker(found.id)))
+
+
+def _described(house: House) -> list[dict[str, Any]]:
+    workers = {worker.model: worker for worker in house.supervisor.status()}
+    return [house.library.describe(model, workers.get(model.id)) for model in house.library.registry.models()]
+
+
+def _actions(app: FastAPI, house: House) -> None:
+    @app.post("/v1/models/load", tags=["workers"], summary="Load a model; closing the connection cancels")
+    async def load(body: LoadBody) -> Response:
+        options = _options(house, body.options)
+        model = await asyncio.to_thread(house.library.find, body.model)
+        return Load(house, model, options, stream=body.stream)
+
+    @app.post("/v1/models/unload", tags=["workers"], summary="Unload one model, or all")
+    async def unload(body: UnloadBody) -> Response:
+        if (body.model is None) != body.all:
+            raise BadRequest('give "model" or "all": true, one of them', param="model")
+        wanted = None if body.model is None else [house.library.registry.resolve(body.model).id]
+        return _json({"unloaded": list(await house.supervisor.unload(wanted))})
+
+    @app.post("/v1/models/estimate", tags=["models"], summary="Memory that a load takes; nothing is started")
+    async def estimate(body: EstimateBody) -> Response:
+        return _json(await asyncio.to_thread(house.library.estimate, body.model, body.options))
+
+    @app.post("/v1/models/scan", tags=["models"], summary="Add a folder, and look through it")
+    async def scan(body: ScanBody) -> Response:
+        return _json(jsonable(await asyncio.to_thread(house.library.registry.scan, _absolute(body.folder, "folder"))))
+
+    @app.post("/v1/models/add", tags=["models"], summary="Register the model at a path")
+    async def add(body: AddBody) -> Response:
+        model = await asyncio.to_thread(house.library.registry.add, _absolute(body.path, "path"))
+        return _json(await asyncio.to_thread(house.library.describe, model, house.worker(model.id)))
+
+    @app.post("/v1/models/inspect", tags=["models"], summary="What a model, or any path, is; nothing is added")
+    async def inspect(body: InspectBody) -> Response:
+        return _json(jsonable(await asyncio.to_thread(house.library.inspect, body.model)))
+
+
+def _absolute(text: str, field: str) -> Path:
+    path = Path(text).expanduser()
+    if not path.is_absolute():
+        # The server's working folder is not the client's.
+        raise BadRequest(f"{field} is {text!r}; expected an absolute path", param=field)
+    return path
+
+
+def _options(house: House, given: Mapping[str, Any]) -> LoadOptions | None:
+    """Checked options over this server's defaults; None where none were given."""
+    return LoadOptions.parse({**house.library.defaults.changed(), **given}) if given else None
+
+
+class Load(Response):
+    """Loads while it is sent: the client that closes the connection cancels the load."""
+
+    def __init__(self, house: House, model: Model, options: LoadOptions | None, *, stream: bool) -> None:
+        super().__init__()
+        self._house = house
+        self._model = model
+        self._options = options
+        self._stream = stream
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
+        call: Call = scope["uml.call"]
+        call.model = self._model.id
+        async with Listener(receive):
+            if not self._stream:
+                await self._house.supervisor.load(self._model, self._options)
+                await _json(await self._ready())(scope, receive, send)
+                return
+            await send({"type": "http.response.start", "status": 200, "headers": [*EVENTS]})
+            async with aclosing(self._events()) as events:
+                async for data in events:
+                    await send({"type": "http.response.body", "body": data, "more_body": True})
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _events(self) -> AsyncGenerator[bytes]:
+        supervisor = self._house.supervisor
+        try:
+            # It is a generator, and closing it is the cancel.
+            progress = cast("AsyncGenerator[Progress]", supervisor.load_progress(self._model, self._options))
+            async with aclosing(progress) as steps:
+                async for step in steps:
+                    if step.stage != "ready":
+                        yield event(jsonable(step), "progress")
+            yield event(await self._ready(), "ready")
+        except UmlError as error:
+            yield event(error.as_dict(), "error")
+
+    async def _ready(self) -> dict[str, Any]:
+        """The worker's status, and what the plan warned of."""
+        async with self._house.supervisor.lease(self._model, None, 0) as lease:
+            warnings = lease.plan.warnings
+        return {**jsonable(self._house.worker(self._model.id) or {}), "warnings": list(warnings)}
+
+
+# --- the server -------------------------------------------------------------------------------
+
+
+def _server(app: FastAPI, house: House, metrics: Metrics) -> None:
+    @app.get("/v1/system/resources", tags=["server"], summary="Processor, memory and GPUs as they are now")
+    async def resources() -> Response:
+        machine = await asyncio.to_thread(snapshot)
+        used = {worker.model: worker.memory_bytes for worker in house.supervisor.status()}
+        return _json({**jsonable(machine), "workers": used})
+
+    @app.get("/health/live", tags=["server"], summary="The server answers; needs no key")
+    async def live() -> Response:
+        return _json({"status": "ok"})
+
+    @app.get("/health/ready", tags=["server"], summary="The server takes requests")
+    async def ready() -> Response:
+        states = [worker.state for worker in house.supervisor.status()]
+        counts = {state: states.count(state) for state in sorted(set(states))}
+        return _json({"status": "ok", "workers": counts, "queued": len(house.supervisor.queue())})
+
+    @app.get("/metrics", tags=["server"], summary="Figures for Prometheus")
+    async def figures() -> Response:
+        return Response(metrics.render(), headers={"content-type": CONTENT_TYPE})
+
+    @app.get("/version", tags=["server"], summary="The version of this server")
+    async def version() -> Response:
+        return _json({"name": "universal-model-loader", "version": __version__})
+
+    @app.get("/docs", include_in_schema=False)
+    async def docs() -> Response:
+        policy = "default-src 'none'; style-src 'unsafe-inline'"
+        return HTMLResponse(page(app.openapi()), headers={"content-security-policy": policy})
+
+    @app.get("/", include_in_schema=False)
+    async def welcome() -> Response:
+        return _json(
+            {
+                "name": "universal-model-loader",
+                "version": __version__,
+                "docs": "/docs",
+                "openapi": "/openapi.json",
+                "openai_base_url": "/v1",
+                "models": "/v1/models",
+            }
+        )
+
+
+# --- errors -----------------------------------------------------------------------------------
+
+
+def _json(value: Any, status: int = 200) -> Response:
+    return Response(orjson.dumps(value), status, media_type="application/json")
+
+
+async def _failed(request: Request, error: Exception) -> Response:
+    assert isinstance(error, UmlError)
+    return _json(error.as_dict(), error.status)
+
+
+async def _internal(request: Request, error: Exception) -> Response:
+    """What nobody expected. It is raised again after this reply, and logged where it arrives."""
+    call: Call = request.scope["uml.call"]
+    return _json(internal_error(call.id).as_dict(), 500)
+
+
+async def _no_route(request: Request, error: Exception) -> Response:
+    """What the router itself refuses: an unknown path, or another method."""
+    assert isinstance(error, HTTPException)
+    path = request.url.path
+    allowed = (error.headers or {}).get("Allow", "")
+    if error.status_code == 405:
+        answer = NotFound(f"{path} takes {allowed or 'another method'}, not {request.method}").as_dict()
+        answer["error"]["code"] = "method_not_allowed"
+    else:
+        answer = NotFound(f"there is nothing at {path}; /docs lists what there is").as_dict()
+    reply = _json(answer, error.status_code)
+    if allowed:
+        reply.headers["allow"] = allowed
+    return reply
+
+
+async def _invalid(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    refused = _refused(error.errors(), await _known_fields(request))
+    return _json(refused.as_dict(), refused.status)
+
+
+async def _known_fields(request: Request) -> Sequence[str]:
+    """The names of the body's fields, to find what a misspelt one may have meant."""
+    route = request.scope.get("route")
+    body = getattr(route, "body_field", None)
+    kind = getattr(getattr(body, "field_info", None), "annotation", None)
+    return list(getattr(kind, "model_fields", ()))
+
+
+def _refused(faults: Sequence[Any], known: Sequence[str]) -> BadRequest:
+    """The first fault of a body or query, with the path of its field."""
+    fault = faults[0]
+    # The first part says whether it was body, query or path.
+    place = list(fault["loc"][1:])
+    path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place).lstrip(".")
+    if fault["type"] == "json_invalid":
+        reason = fault.get("ctx", {}).get("error", "")
+        return BadRequest(f"the body is not JSON: {reason} at character {place[0] if place else 0}")
+    if fault["type"] == "extra_forbidden":
+        return UnknownField(path, difflib.get_close_matches(path, known, 2))
+    if fault["type"] == "missing":
+        return BadRequest(f"{path or 'the body'} is missing", param=path or None)
+    message = str(fault["msg"])
+    return BadRequest(f"{path or 'the body'}: {message[:1].lower()}{message[1:]}", param=path or None)

@@ -1,0 +1,142 @@
+"""The hot paths: plain ASGI from the socket to the worker."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from uml.core.errors import BadRequest, UmlError
+from uml.core.model import Model
+from uml.gateway.proxy import ANSWER_LIMIT, Errand, Figures, stream, whole
+from uml.gateway.refusal import refusal
+from uml.gateway.wire import JSON, Call, Listener, parse_object, text_field
+from uml.generation import Endpoint, check, prepare
+from uml.house import House
+from uml.runtime.channel import ChannelBroken
+from uml.runtime.supervisor import Lease
+from uml.telemetry.metrics import Metrics
+
+
+def resolve(house: House, name: object) -> Model:
+    """The model that a request names; without a name, the one that is loaded. Raises ModelNotFound, BadRequest."""
+    if name is not None and name != "":
+        if not isinstance(name, str):
+            raise BadRequest("model must be a text", param="model")
+        return house.library.registry.resolve(name)
+    loaded = [worker.model for worker in house.supervisor.status() if worker.state == "ready"]
+    if len(loaded) == 1:
+        return house.library.registry.resolve(loaded[0])
+    there = f"{', '.join(loaded)} are loaded" if loaded else "none is loaded"
+    raise BadRequest(
+        f"model is missing; it may be left out only while exactly one model is loaded, and {there}", param="model"
+    )
+
+
+class Generation:
+    """`/v1/chat/completions`, `/v1/completions` or `/v1/embeddings`."""
+
+    def __init__(self, endpoint: Endpoint, path: str, house: House, metrics: Metrics, body_limit: int) -> None:
+        self.path = path
+        self._endpoint = endpoint
+        self._house = house
+        self._metrics = metrics
+        self._body_limit = body_limit
+
+    async def __call__(self, call: Call) -> None:
+        """Answer one request."""
+        raw = await call.body(self._body_limit)
+        body = parse_object(raw)
+        model = resolve(self._house, body.get("model"))
+        call.model = model.id
+        checked = check(self._endpoint, body)
+        async with Listener(call.receive) as listener:
+            figures, waited, answer = Figures(), 0.0, b""
+            try:
+                async with self._house.supervisor.lease(model, None, checked.choices) as lease:
+                    waited = lease.waited_s
+                    _tell(call, lease)
+                    errand = Errand(call, self.path, raw, checked, prepare(checked, lease.spec, lease.plan.options.ctx))
+                    if checked.stream:
+                        await stream(errand, lease, figures)
+                    else:
+                        answer, figures = await whole(errand, lease)
+                if answer:
+                    await call.reply(200, answer, [JSON])
+            finally:
+                self._metrics.answer(
+                    model.id, waited, figures.first_s, figures.prompt_tokens, figures.completion_tokens
+                )
+        if listener.gone:
+            call.status = 499
+
+
+class Tokens:
+    """`/v1/tokenize` and `/v1/detokenize`."""
+
+    def __init__(self, house: House, body_limit: int, *, back: bool) -> None:
+        self._house = house
+        self._body_limit = body_limit
+        self._answer = self._detokenize if back else self._tokenize
+        self._known = (
+            frozenset({"model", "tokens"})
+            if back
+            else frozenset({"model", "text", "prompt", "content", "add_special", "with_pieces"})
+        )
+
+    async def __call__(self, call: Call) -> None:
+        """Answer one request."""
+        body = parse_object(await call.body(self._body_limit))
+        model = resolve(self._house, body.get("model"))
+        call.model = model.id
+        unknown = next((name for name in body if name not in self._known), None)
+        if unknown is not None:
+            raise BadRequest(f"unknown field {unknown}; known are {', '.join(sorted(self._known))}", param=unknown)
+        async with Listener(call.receive) as listener:
+            answer = await self._answer(body, model)
+            await call.reply_json(answer)
+        if listener.gone:
+            call.status = 499
+
+    async def _tokenize(self, body: dict[str, Any], model: Model) -> dict[str, Any]:
+        flags = {name: body.get(name) for name in ("add_special", "with_pieces") if body.get(name) is not None}
+        for name, value in flags.items():
+            if type(value) is not bool:
+                raise BadRequest(f"{name} must be true or false", param=name)
+        asked = {"content": text_field(body, "text", "prompt", "content"), **flags}
+        async with self._house.supervisor.lease(model, None, 0) as lease:
+            reply = await _exchange(lease, "/tokenize", asked)
+            context = lease.plan.options.ctx
+        tokens = reply.get("tokens", [])
+        return {"model": model.id, "tokens": tokens, "count": len(tokens), "context_length": context}
+
+    async def _detokenize(self, body: dict[str, Any], model: Model) -> dict[str, Any]:
+        tokens = body.get("tokens")
+        if type(tokens) is not list or not all(type(token) is int and 0 <= token < 1 << 31 for token in tokens):
+            raise BadRequest("tokens must be a list of token ids", param="tokens")
+        async with self._house.supervisor.lease(model, None, 0) as lease:
+            reply = await _exchange(lease, "/detokenize", {"tokens": tokens})
+        return {"model": model.id, "text": reply.get("content", "")}
+
+
+def _tell(call: Call, lease: Lease) -> None:
+    call.extra += (
+        (b"x-uml-model", lease.model.id.encode("ascii", "replace")),
+        (b"x-uml-queue-ms", b"%d" % int(lease.waited_s * 1000)),
+    )
+
+
+async def _exchange(lease: Lease, path: str, body: dict[str, Any]) -> dict[str, Any]:
+    """One small request to the worker. Raises what the worker gives as the reason."""
+    try:
+        response = await lease.channel.request("POST", path, orjson.dumps(body))
+        data = await response.read(ANSWER_LIMIT)
+    except ChannelBroken:
+        raise await lease.fate() from None
+    if response.status >= 300:
+        raise refusal(response.status, data, lease.model.id)
+    reply = orjson.loads(data)
+    return reply if isinstance(reply, dict) else {}
+
+
+__all__ = ["Generation", "Tokens", "UmlError", "resolve"]

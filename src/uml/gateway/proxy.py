@@ -1,0 +1,228 @@
+"""A request's way to a worker and back: bytes are passed on as they come."""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any, Final
+
+import orjson
+
+from uml.core.errors import EngineError, UmlError
+from uml.gateway.choices import DONE, Events, Sums, join, last_event, without_sums
+from uml.gateway.refusal import from_engine, refusal
+from uml.gateway.wire import EVENTS, JSON, Call, event
+from uml.generation import Checked, Prepared
+from uml.runtime.channel import ChannelBroken, Response
+from uml.runtime.supervisor import Lease
+
+ANSWER_LIMIT: Final = 1 << 29
+REFUSAL_LIMIT: Final = 1 << 20
+_ERROR: Final = b'{"error":'
+_TAIL: Final = 6
+"""Chunks kept to find the figures in: engines tell them at the very end."""
+
+_PROMPT: Final = re.compile(rb'"prompt_tokens": ?(\d+)')
+_COMPLETION: Final = re.compile(rb'"completion_tokens": ?(\d+)')
+_PROMPT_N: Final = re.compile(rb'"prompt_n": ?(\d+)')
+_CACHE_N: Final = re.compile(rb'"cache_n": ?(\d+)')
+_PREDICTED_N: Final = re.compile(rb'"predicted_n": ?(\d+)')
+
+
+@dataclass(slots=True)
+class Figures:
+    """What an answer took. first_s: from the request's arrival to its first byte; None when it was not streamed."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    first_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Errand:
+    """One request on its way to a worker."""
+
+    call: Call
+    path: str
+    raw: bytes
+    checked: Checked
+    prepared: Prepared
+
+    @property
+    def n(self) -> int:
+        """Answers to each prompt."""
+        body = self.prepared.body if self.prepared.body is not None else self.checked.body
+        return int(body.get("n") or 1)
+
+    def body(self, **changed: Any) -> bytes:
+        """What goes to the worker."""
+        if self.prepared.body is None and not changed:
+            return self.raw
+        base = self.checked.body if self.prepared.body is None else self.prepared.body
+        return orjson.dumps({**base, **changed})
+
+
+async def ask(errand: Errand, lease: Lease, body: bytes, *, stream: bool) -> Response:
+    """Send the request to the worker. Raises what the worker, or its end, gives as the reason."""
+    try:
+        response = await lease.channel.request("POST", errand.path, body, stream=stream)
+        if response.status >= 300:
+            said = await response.read(REFUSAL_LIMIT)
+            raise refusal(response.status, said, lease.model.id, errand.checked.endpoint)
+    except ChannelBroken:
+        raise await lease.fate() from None
+    return response
+
+
+async def whole(errand: Errand, lease: Lease) -> tuple[bytes, Figures]:
+    """An answer that is not streamed, with the warnings put in."""
+    if errand.checked.choices > 1:
+        return await _joined(errand, lease)
+    response = await ask(errand, lease, errand.body(), stream=False)
+    try:
+        data = await response.read(ANSWER_LIMIT)
+    except ChannelBroken:
+        raise await lease.fate() from None
+    figures = count(data[-2048:])
+    warnings = errand.prepared.warnings
+    if warnings and data.rstrip().endswith(b"}"):
+        data = data.rstrip()[:-1] + b',"warnings":' + orjson.dumps(warnings) + b"}"
+    return data, figures
+
+
+async def _joined(errand: Errand, lease: Lease) -> tuple[bytes, Figures]:
+    body = errand.body(stream=True, stream_options={"include_usage": True})
+    response = await ask(errand, lease, body, stream=True)
+    events, values = Events(), list[dict[str, Any]]()
+    try:
+        async for chunk in response:
+            for value in events.feed(chunk):
+                if "error" in value:
+                    raise from_engine(500, value["error"], lease.model.id, errand.checked.endpoint)
+                values.append(value)
+    except ChannelBroken:
+        raise await lease.fate() from None
+    finally:
+        response.close()
+    reply = join(values, errand.n)
+    if errand.prepared.warnings:
+        reply["warnings"] = errand.prepared.warnings
+    usage = reply.get("usage") or {}
+    return orjson.dumps(reply), Figures(usage.get("prompt_tokens", 0), usage.get("completion_tokens", 0))
+
+
+async def stream(errand: Errand, lease: Lease, figures: Figures) -> None:
+    """Pass a stream on to the client. Errors before the first byte are raised, later ones end the stream.
+
+    figures: filled in as they become known, so that they are there however this ends.
+    """
+    call = errand.call
+    several = errand.checked.choices > 1
+    # The figures of every answer are wanted for the sum, whether the client asked for them or not.
+    body = errand.body(stream_options={"include_usage": True}) if several else errand.body()
+    response = await ask(errand, lease, body, stream=True)
+    try:
+        await call.start(200, [*EVENTS])
+        call.streaming = True
+        if errand.prepared.warnings:
+            await call.write(_warning_event(errand, lease))
+        figures.first_s = perf_counter() - call.began
+        if several:
+            await _summed(errand, lease, response, figures)
+        else:
+            await _passed_on(errand, lease, response, figures)
+        call.streaming = False
+        await call.write(b"", more=False)
+    except ChannelBroken:
+        # The head is out: the client learns it as the last event, and misses the [DONE].
+        await call.fail(await lease.fate())
+    except UmlError as error:
+        await call.fail(error)
+    finally:
+        response.close()
+
+
+async def _passed_on(errand: Errand, lease: Lease, response: Response, figures: Figures) -> None:
+    """Chunk by chunk, not looked into but for errors."""
+    tail: deque[bytes] = deque(maxlen=_TAIL)
+    send = errand.call.send
+    try:
+        async for chunk in response:
+            if _ERROR in chunk:
+                await _pass_error(errand, lease, chunk)
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            tail.append(chunk)
+    finally:
+        found = count(b"".join(tail))
+        figures.prompt_tokens, figures.completion_tokens = found.prompt_tokens, found.completion_tokens
+
+
+async def _pass_error(errand: Errand, lease: Lease, chunk: bytes) -> None:
+    """Pass on what comes before an engine's error event, and raise that error in our shape."""
+    before, _, rest = chunk.partition(_ERROR)
+    try:
+        error = orjson.loads((_ERROR + rest).split(b"\n", 1)[0])["error"]
+    except orjson.JSONDecodeError:
+        return  # cut in two, or no error event at all
+    if before.rpartition(b"\n")[0]:
+        await errand.call.write(before.rpartition(b"\n")[0] + b"\n")
+    if isinstance(error, dict):
+        raise from_engine(500, error, lease.model.id, errand.checked.endpoint)
+    raise EngineError(lease.model.id, str(error))
+
+
+async def _summed(errand: Errand, lease: Lease, response: Response, figures: Figures) -> None:
+    """Event by event, for several answers: the figures come once, at the end, and are the sums."""
+    call, events, sums, like = errand.call, Events(), Sums(errand.n), dict[str, Any]()
+    async for chunk in response:
+        passed = b""
+        for value in events.feed(chunk):
+            if "error" in value:
+                raise from_engine(500, value["error"], lease.model.id, errand.checked.endpoint)
+            like = like or value
+            if without_sums(value, sums):
+                passed += event(value)
+        if passed:
+            await call.write(passed)
+    options = errand.checked.body.get("stream_options") or {}
+    last = last_event(like, sums, bool(options.get("include_usage")))
+    await call.write((event(last) if last else b"") + DONE)
+    usage = sums.usage or {}
+    figures.prompt_tokens, figures.completion_tokens = usage.get("prompt_tokens", 0), usage.get("completion_tokens", 0)
+
+
+def _warning_event(errand: Errand, lease: Lease) -> bytes:
+    """A first event that every client takes for an empty piece, with the warnings beside it."""
+    choice: dict[str, Any] = {"index": 0, "finish_reason": None, "logprobs": None}
+    chat = errand.checked.endpoint == "chat"
+    choice |= {"delta": {"role": "assistant", "content": ""}} if chat else {"text": ""}
+    return event(
+        {
+            "id": f"warnings-{errand.call.id.decode()}",
+            "object": "chat.completion.chunk" if chat else "text_completion",
+            "created": 0,
+            "model": lease.model.id,
+            "choices": [choice],
+            "warnings": errand.prepared.warnings,
+        }
+    )
+
+
+def count(tail: bytes) -> Figures:
+    """Tokens as an answer's last bytes tell them: from `usage`, else from llama.cpp's `timings`."""
+    prompt, completion = _last(_PROMPT, tail), _last(_COMPLETION, tail)
+    if completion is None:
+        read = _last(_PROMPT_N, tail)
+        prompt = None if read is None else read + (_last(_CACHE_N, tail) or 0)
+        completion = _last(_PREDICTED_N, tail)
+    return Figures(prompt or 0, completion or 0)
+
+
+def _last(pattern: re.Pattern[bytes], data: bytes) -> int | None:
+    found = pattern.findall(data)
+    return int(found[-1]) if found else None
+
+
+__all__ = ["ANSWER_LIMIT", "JSON", "Errand", "Figures", "ask", "count", "stream", "whole"]

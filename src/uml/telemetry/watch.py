@@ -1,0 +1,40 @@
+"""What happens to workers, counted and logged. Fits `uml.runtime.observer.Observer`."""
+
+from __future__ import annotations
+
+import logging
+
+from uml.telemetry.metrics import Metrics
+
+log = logging.getLogger(__name__)
+
+
+class Watch:
+    """An observer of the supervisor."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
+    def load_started(self, model: str, engine: str) -> None:
+        """A worker is being started."""
+        log.info("load started", extra={"model": model, "engine": engine})
+
+    def load_ended(self, model: str, engine: str, seconds: float, error: str | None) -> None:
+        """A started worker serves, or does not: `error` is then the code."""
+        self._metrics.load(model, engine, seconds, error)
+        told = {"model": model, "engine": engine, "seconds": round(seconds, 3)}
+        if error is None:
+            log.info("ready", extra=told)
+        elif error == "cancelled":
+            log.info("load cancelled", extra=told)
+        else:
+            log.warning("load failed", extra={**told, "error": error})
+
+    def worker_exited(self, model: str, engine: str, exit_code: int | None) -> None:
+        """The process is gone; negative for a signal."""
+        self._metrics.exit(model, engine, exit_code)
+        log.info("worker ended", extra={"model": model, "engine": engine, "exit_code": exit_code})
+
+    def queue_changed(self, waiting: int) -> None:
+        """So many requests wait now."""
+        self._metrics.waiting.set(waiting)

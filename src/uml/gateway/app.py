@@ -13,7 +13,7 @@ from uml.config import Settings
 from uml.core.errors import NotFound, Overloaded, UmlError
 from uml.gateway import native
 from uml.gateway.openai import Generation, Tokens
-from uml.gateway.wire import Call, ClientGone, Message, Receive, Scope, Send, internal_error
+from uml.gateway.wire import JSON, Call, ClientGone, Message, Receive, Scope, Send, internal_error
 from uml.house import House
 from uml.telemetry.metrics import Metrics
 
@@ -112,6 +112,9 @@ class Application:
             await call.send(message)
 
         call.scope["uml.call"] = call
+        # All our bodies are JSON, whatever a client calls them: `curl -d` says they are a form.
+        kept = [header for header in call.scope["headers"] if header[0] != b"content-type"]
+        call.scope["headers"] = [*kept, JSON]
         try:
             await self._rest(call.scope, receive, send)
         finally:

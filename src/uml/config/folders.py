@@ -63,6 +63,8 @@ def ensure_writable(folder: Path) -> Path:
         # Permission bits lie on read-only and full disks, and to root: only a file that was made proves it.
         with TemporaryFile(dir=folder) as probe:
             probe.write(b"x")
+    except FileExistsError as error:
+        raise FolderNotWritable(folder, "it is not a folder") from error
     except OSError as error:
         raise FolderNotWritable(folder, error.strerror or str(error)) from error
     return folder

@@ -1,0 +1,77 @@
+"""All models under all their names: built anew after a change, then only looked up."""
+
+from __future__ import annotations
+
+import difflib
+import heapq
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from uml.core.model import Model
+from uml.registry.entries import Entry
+from uml.registry.names import MAX_ALIAS, automatic_aliases
+from uml.registry.paths import absolute
+
+
+@dataclass(frozen=True, slots=True)
+class Catalog:
+    """A moment's view of the registry.
+
+    names: ids and aliases, folded to lower case.
+    paths: absolute paths, as found and with links resolved.
+    """
+
+    models: tuple[Model, ...]
+    entries: Mapping[str, Entry]
+    names: Mapping[str, Model]
+    paths: Mapping[str, Model]
+
+    def find(self, name: str) -> Model | None:
+        """The model of this id, alias or path: two or three lookups."""
+        model = self.names.get(name) or self.names.get(name.casefold()) or self.paths.get(name)
+        if model is None and (name.startswith(("~", ".")) or os.sep in name):
+            model = self.paths.get(str(absolute(name)))
+        return model
+
+    def close(self, name: str) -> list[str]:
+        """Up to three names like this one: first those that it is the beginning of."""
+        if len(name) > MAX_ALIAS:
+            return []
+        # difflib takes a fifth of a millisecond a name where many are alike: it sees the likeliest only.
+        name = name.casefold()
+        parts = {name[start : start + 3] for start in range(len(name))}
+        likely = heapq.nlargest(50, self.names, key=lambda known: sum(part in known for part in parts))
+        longer = [known for known in likely if known.startswith(name)]
+        return list(dict.fromkeys((*longer, *difflib.get_close_matches(name, likely, 3))))[:3]
+
+
+def build(entries: Iterable[Entry], given: Mapping[str, str]) -> Catalog:
+    """The catalog of these entries. An id beats an alias, a given alias (name -> id) an automatic one.
+
+    An automatic alias that several models claim is nobody's. One that has vanished claims only
+    what no present one does.
+    """
+    ordered = sorted(entries, key=lambda entry: entry.id)
+    claims = {entry.id: automatic_aliases(entry) for entry in ordered}
+    strong = Counter(name.casefold() for entry in ordered if entry.present for name in claims[entry.id])
+    weak = Counter(name.casefold() for entry in ordered if not entry.present for name in claims[entry.id])
+    taken = {entry.id for entry in ordered} | {name.casefold() for name in given}
+
+    def wins(name: str, present: bool) -> bool:
+        folded = name.casefold()
+        if folded in taken:
+            return False
+        return strong[folded] == 1 if present else strong[folded] == 0 and weak[folded] == 1
+
+    models = []
+    for entry in ordered:
+        own = [name for name, owner in given.items() if owner == entry.id]
+        automatic = [name for name in claims[entry.id] if wins(name, entry.present)]
+        models.append(Model(entry.id, entry.info, (*own, *automatic), entry.found.source, entry.present))
+    names = {name.casefold(): model for model in models for name in model.aliases}
+    names |= {model.id: model for model in models}
+    paths = {entry.real: model for entry, model in zip(ordered, models, strict=True)}
+    paths |= {str(model.info.path): model for model in models}
+    return Catalog(tuple(models), {entry.id: entry for entry in ordered}, names, paths)

@@ -15,6 +15,9 @@ from typing import Any, Literal
 
 from uml.formats.gguf_types import TENSOR_TYPE_IDS, TENSOR_TYPES
 
+Order = Literal["<", ">"]
+"""Little or big endian, as `struct` has it."""
+
 # --- GGUF ---------------------------------------------------------------------------------------
 
 GGUF_TYPES = {
@@ -58,7 +61,7 @@ def write_gguf(
     tensors: Mapping[str, Tensor] | None = None,
     *,
     version: int = 3,
-    order: Literal["<", ">"] = "<",
+    order: Order = "<",
     alignment: int = 32,
 ) -> Path:
     """A GGUF file of any version and byte order, with zeros (a hole) for weights.
@@ -81,7 +84,7 @@ def gguf_header(
     tensors: Mapping[str, Tensor],
     *,
     version: int = 3,
-    order: Literal["<", ">"] = "<",
+    order: Order = "<",
     alignment: int = 32,
 ) -> bytes:
     """Everything before the padding and the weights."""

@@ -173,7 +173,7 @@ def inspect_genai(folder: Path, names: Sequence[str]) -> ModelInfo:
         format=Format.ONNX_GENAI,
         role=Role.TEXT if parts["decoder"] else Role.UNKNOWN,
         confidence=0.98 if wanted else 0.7,
-        reason=f"{GENAI_CONFIG} of type {text(model, 'type') or 'unknown'} with {len(wanted)} graphs",
+        reason=f"{GENAI_CONFIG} of type {text(model, 'type') or 'unknown'} with {', '.join(wanted) or 'no graph'}",
         size_bytes=sum(file.stat().st_size for file in files),
         files=tuple(files),
         name=hf.folder_name(folder),

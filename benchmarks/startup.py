@@ -5,7 +5,6 @@ python -m benchmarks.startup
 
 from __future__ import annotations
 
-import asyncio
 import subprocess
 import sys
 import time

@@ -21,7 +21,7 @@ MODELS = {
 }  # fmt: skip
 WORKER = {
     "model": "demo", "engine": "fake", "state": "ready", "pid": 4711, "device": "cpu", "memory_bytes": 1 << 30,
-    "context_length": 2048, "in_flight": 1, "queued": 2, "slots": 4, "idle_s": 0.0,
+    "context_length": 2048, "in_flight": 1, "queued": 2, "slots": 4, "idle_s": 0.0, "error": None,
 }  # fmt: skip
 ESTIMATE = {
     "model": "demo", "engine": "fake", "options": {"ctx": 2048, "parallel": 4}, "fits": True, "method": "header",
@@ -111,7 +111,7 @@ class _Handler(BaseHTTPRequestHandler):
             case ["v1", "models"]:
                 self._json({"object": "list", "data": [*MODELS.values()]})
             case ["v1", "models", "status"]:
-                queue = [{"model": "big", "waiting_s": 3.5}]
+                queue = [{"model": "big", "position": 1}]
                 workers = [{**WORKER, "model": name} for name in self.world.loaded]
                 self._json({"workers": workers, "queue": queue if workers else []})
             case ["v1", "models", name]:

@@ -11,6 +11,7 @@ import typer
 from uml.cli import complete, words
 from uml.cli.command import command
 from uml.cli.names import as_path
+from uml.cli.progress import scan_bar
 from uml.cli.result import Facts, Lines, Result, Table, View, facts
 from uml.cli.session import Session
 from uml.core.jsonable import jsonable
@@ -61,12 +62,13 @@ def scan(
     Later scans, and the server's start, look through it again.
     """
     place = folder.expanduser().absolute()
-    if client := session.find_client():
+    if session.flags.server and (client := session.find_client()):
         with client:
             report = client.scan(place)
     else:
-        with session.library() as library:
-            report = jsonable(library.registry.scan(place))
+        # A server of this data folder reads the same registry: no need to ask it, and here a bar can be shown.
+        with session.library() as library, scan_bar(place, quiet=session.flags.json) as looked:
+            report = jsonable(library.registry.scan(place, looked))
     return Result(report, _scanned(place, report))
 
 

@@ -64,7 +64,7 @@ def _why(words: IO[bytes]) -> UmlError:
     for line in reversed(text.splitlines()):
         with contextlib.suppress(ValueError):
             found = json.loads(line)
-            if isinstance(found, dict) and "error" in found:
+            if isinstance(found, dict) and isinstance(found.get("error"), dict):
                 return from_wire(500, found)
     return SetupError("the server for this command did not start", log=text[-4000:])
 

@@ -1,4 +1,4 @@
-"""Progress of a load on stderr: a bar on a terminal, nothing elsewhere."""
+"""Progress on stderr: a bar on a terminal, nothing elsewhere."""
 
 from __future__ import annotations
 
@@ -6,21 +6,49 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Final
 
 from uml.cli import render
+from uml.core.errors import gib
 
 _SHOW_AFTER_S: Final = 0.4
-"""A load that is over sooner needs no bar, and no import of rich."""
+"""What is over sooner needs no bar, and no import of rich."""
 
 Update = Callable[[Mapping[str, Any]], None]
+Looked = Callable[[int, int, Path], None]
 
 
 @contextmanager
 def load_bar(name: str, quiet: bool = False) -> Iterator[Update]:
     """A function that takes the events of a load and shows how far it is; the bar is gone at the end."""
+    with _bar(name, quiet) as bar:
+        yield lambda event: bar(float(event.get("percent") or 0.0), 100.0, stage(event), _size(event))
+
+
+@contextmanager
+def scan_bar(folder: Path, quiet: bool = False) -> Iterator[Looked]:
+    """A function that takes how many files were looked at, of how many, and the next one."""
+    with _bar(str(folder), quiet) as bar:
+        yield lambda done, total, path: bar(float(done), float(total), f"{done} of {total}", path.name)
+
+
+def stage(event: Mapping[str, Any]) -> str:
+    """The stage in a word or two: `loading`, `queued (place 2)`."""
+    name = str(event.get("stage", ""))
+    position = event.get("queue_position")
+    return f"{name} (place {position})" if name == "queued" and position else name
+
+
+def _size(event: Mapping[str, Any]) -> str:
+    total = event.get("total_bytes")
+    return f"{gib(int(event.get('bytes') or 0))} of {gib(int(total))}" if total else ""
+
+
+@contextmanager
+def _bar(name: str, quiet: bool) -> Iterator[Callable[[float, float, str, str], None]]:
     if quiet or not sys.stderr.isatty():
-        yield lambda event: None
+        yield lambda done, total, stage, what: None
         return
     bar = _Bar(name)
     try:
@@ -30,7 +58,7 @@ def load_bar(name: str, quiet: bool = False) -> Iterator[Update]:
 
 
 class _Bar:
-    """A bar that comes into being when the load has taken a moment."""
+    """A bar that comes into being when the work has taken a moment."""
 
     def __init__(self, name: str) -> None:
         self._name = render.printable(name)
@@ -38,19 +66,17 @@ class _Bar:
         self._bar: Any = None
         self._task: Any = None
 
-    def update(self, event: Mapping[str, Any]) -> None:
+    def update(self, done: float, total: float, stage: str, what: str) -> None:
+        """Show how far it is."""
         if self._bar is None:
             if time.monotonic() - self._started < _SHOW_AFTER_S:
                 return
             self._open()
-        self._bar.update(
-            self._task,
-            completed=float(event.get("percent") or 0.0),
-            stage=stage(event),
-            size=_size(event),
-        )
+        shown = render.printable(what)
+        self._bar.update(self._task, completed=done, total=total, stage=render.printable(stage), what=shown)
 
     def close(self) -> None:
+        """Take it away."""
         if self._bar is not None:
             self._bar.stop()
 
@@ -62,24 +88,10 @@ class _Bar:
             TextColumn("{task.fields[stage]}", style="cyan", markup=False),
             BarColumn(bar_width=30),
             TaskProgressColumn(),
-            TextColumn("{task.fields[size]}", markup=False),
+            TextColumn("{task.fields[what]}", markup=False),
             TimeElapsedColumn(),
             console=render.console(sys.stderr),
             transient=True,
         )
         self._bar.start()
-        self._task = self._bar.add_task(self._name, total=100.0, stage="", size="")
-
-
-def stage(event: Mapping[str, Any]) -> str:
-    """The stage in a word or two: `loading`, `queued (2nd)`."""
-    name = str(event.get("stage", ""))
-    position = event.get("queue_position")
-    return f"{name} (place {position})" if name == "queued" and position else name
-
-
-def _size(event: Mapping[str, Any]) -> str:
-    from uml.core.errors import gib
-
-    total = event.get("total_bytes")
-    return f"{gib(int(event.get('bytes') or 0))} of {gib(int(total))}" if total else ""
+        self._task = self._bar.add_task(self._name, total=100.0, stage="", what="")

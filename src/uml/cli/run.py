@@ -20,6 +20,7 @@ from uml.cli.own_server import own_server
 from uml.cli.progress import load_bar
 from uml.cli.result import Result
 from uml.cli.session import Session
+from uml.cli.workers import warn
 from uml.client.client import Client
 
 _SAMPLING = "Sampling"
@@ -83,8 +84,10 @@ def run(
     with _server(session) as client:
         name = name_for(client, model)
         with load_bar(name, quiet=session.flags.json) as update:
-            for event in client.load(name, options):
-                update(event)
+            last: dict[str, Any] = {}
+            for last in client.load(name, options):
+                update(last)
+        warn(last)
         conversation = Conversation(name, params, system)
         if question is None:
             converse(client, conversation, verbose)

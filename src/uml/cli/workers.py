@@ -46,13 +46,25 @@ def load(
                 return Result(None, exit=Exit.INTERRUPTED) if not session.flags.json else None
     if session.flags.json:
         return None
+    warn(last)
     return said(last, _ready(name, last))
 
 
+def warn(ready: Mapping[str, Any]) -> None:
+    """What the plan of a load warned of."""
+    for warning in ready.get("warnings") or ():
+        render.note(f"warning: {warning}")
+
+
 def _ready(name: str, event: Mapping[str, Any]) -> str:
-    worker = event.get("worker") if isinstance(event.get("worker"), Mapping) else event
-    took = words.seconds(worker.get("load_s") or event.get("seconds")) if isinstance(worker, Mapping) else ""
-    return f"{name} is ready" + (f" after {took}" if took else "")
+    facts = [
+        str(event.get("engine") or ""),
+        f"context {event['context_length']}" if event.get("context_length") else "",
+        words.size(event.get("memory_bytes") or event.get("estimated_bytes")),
+        words.seconds(event["load_s"]) if event.get("load_s") else "",
+    ]
+    told = ", ".join(fact for fact in facts if fact)
+    return f"{name} is ready" + (f" ({told})" if told else "")
 
 
 @command()
@@ -90,8 +102,8 @@ def ps(session: Session) -> Result:
         )
     ]
     if queue:
-        rows = tuple((str(item.get("model", "")), words.seconds(item.get("waiting_s"))) for item in queue)
-        views.append(Table(("MODEL", "FOR"), rows, frozenset({"FOR"}), title="Waiting"))
+        rows = tuple((str(item.get("position", "")), str(item.get("model", ""))) for item in queue)
+        views.append(Table(("PLACE", "WAITS FOR"), rows, frozenset({"PLACE"}), title="Waiting"))
     return Result(status, tuple(views))
 
 

@@ -110,7 +110,7 @@ class Client:
         with self._stream("/v1/models/load", body) as found:
             for event in found:
                 value = self._value(event)
-                if event.name == "error" or "error" in value:
+                if event.name == "error" or value.get("error"):
                     raise from_wire(500, value)
                 yield {"event": event.name, **value}
                 if event.name == "ready":
@@ -191,7 +191,7 @@ class Client:
                     yield Piece(usage=usage, timings=timings)
                     return
                 value = self._value(event)
-                if "error" in value:
+                if value.get("error"):
                     raise from_wire(500, value)
                 usage, timings = value.get("usage") or usage, value.get("timings") or timings
                 yield from _pieces(value)

@@ -40,7 +40,7 @@ class WorkerLog:
             os.truncate(self.path, 0)
 
     def tail(self, limit_bytes: int = TAIL_BYTES) -> str:
-        """The end of the log as text, whole lines only; of the one before where this one is empty."""
+        """The end of the log as text, from the start of a line; of the log before where this one is empty."""
         for path in (self.path, self._older):
             try:
                 with path.open("rb") as file:
@@ -50,7 +50,7 @@ class WorkerLog:
             except OSError:
                 continue
             if size > limit_bytes:
-                data = data.partition(b"\n")[2]
+                data = data.partition(b"\n")[2] or data
             if data:
                 return data.decode("utf-8", "replace")
         return ""

@@ -189,7 +189,7 @@ class WorkerProcess:
             await asyncio.wait({exited}, timeout=self._stop_limit_s)
             if not exited.done():
                 log.warning(
-                    "the worker of %s did not stop in %.0f s and is killed", self.plan.model.id, self._stop_limit_s
+                    "the worker of %s did not stop in %g s and is killed", self.plan.model.id, self._stop_limit_s
                 )
         self._kill_group()
         code: int = await exited

@@ -1,0 +1,220 @@
+"""A worker that misbehaves as no engine of ours does, and what a supervisor needs around it.
+
+Run as a program it serves `/health` on the socket that standard input names, and does what its flags say.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from uml.core.engine import Availability, Endpoint, EngineSpec, Launch
+from uml.core.errors import BadOption, DoesNotFit, OutOfMemory, UmlError
+from uml.core.machine import Device, Machine
+from uml.core.model import Format, Model, ModelInfo, Role
+from uml.core.options import LoadOptions
+from uml.core.plan import Footprint, LoadPlan, Placement
+from uml.engines.fake import Fake
+from uml.planning.evict import Running, evict
+from uml.runtime.supervisor import Observer, Supervisor
+
+SIZE = 1 << 20
+
+
+class StandIn:
+    """The engine of these workers; its flags are `extra_flags`."""
+
+    spec = EngineSpec(
+        name="stand-in",
+        title="A worker that misbehaves",
+        formats=frozenset(Format),
+        roles=frozenset(Role),
+        devices=frozenset({"cpu"}),
+        split="whole",
+        served=True,
+        options=frozenset(),
+    )
+
+    def available(self) -> Availability:
+        return Availability(True)
+
+    def launch(self, plan: LoadPlan, endpoint: Endpoint) -> Launch:
+        flags = plan.options.extra_flags
+        if "no-launch" in flags:
+            raise BadOption("extra_flags", "no-launch", "something else")
+        if "broken-launch" in flags:
+            raise ZeroDivisionError("an engine with a bug")
+        program = "/nowhere/at/all" if "no-program" in flags else sys.executable
+        line = json.dumps({"socket": str(endpoint.socket), "flags": flags}).encode() + b"\n"
+        return Launch((program, __file__), {"STAND_IN": "yes"}, line)
+
+    def cause(self, plan: LoadPlan, log: str, exit_code: int | None) -> UmlError | None:
+        return OutOfMemory(plan.model.id, "cpu") if "cannot allocate" in log else None
+
+
+def model(name: str = "demo") -> Model:
+    return Model(name, ModelInfo(Path(f"/models/{name}.gguf"), Format.GGUF, Role.TEXT, 1.0, "", SIZE))
+
+
+DEMO = model()
+
+
+def flags(*words: str, engine: str = "fake") -> LoadOptions:
+    return LoadOptions.parse({"engine": engine, "extra_flags": list(words)})
+
+
+def machine(free_bytes: int) -> Machine:
+    """One with memory only."""
+    memory = Device("cpu", "cpu", "memory", 1 << 40, free_bytes)
+    return Machine("Linux", "x86_64", "test", 2, 2, frozenset(), memory)
+
+
+def plan(model: Model, options: LoadOptions, machine: Machine, running: Sequence[Running]) -> LoadPlan:
+    """Every model takes SIZE bytes; `broken` breaks the planner."""
+    if model.id == "broken":
+        raise ZeroDivisionError("a planner with a bug")
+    victims = evict(SIZE, machine.memory.free_bytes, running)
+    if victims is None:
+        raise DoesNotFit(model.id, SIZE, machine.memory.free_bytes)
+    return LoadPlan(
+        model=model,
+        engine="fake" if options.engine == "auto" else options.engine,
+        options=replace(options, ctx=512, parallel=2),
+        footprint=Footprint(SIZE, 0, 0),
+        placement=Placement({"cpu": SIZE}),
+        evict=victims,
+    )
+
+
+class Bench:
+    """A supervisor on a machine with room for `room_for` models."""
+
+    def __init__(
+        self, folder: Path, room_for: int, queue_limit: int, stall_s: float, observer: Observer | None
+    ) -> None:
+        self.room_for = room_for
+        self.measured = 0
+        self.run = folder / "run"
+        self.logs = folder / "logs"
+        self.supervisor = Supervisor(
+            engines={"fake": Fake(), "stand-in": StandIn()},
+            planner=plan,
+            defaults=LoadOptions(),
+            runtime_folder=self.run,
+            log_folder=self.logs,
+            snapshot=self.snapshot,
+            load_timeout_s=stall_s,
+            queue_limit=queue_limit,
+            observer=observer,
+        )
+
+    def snapshot(self) -> Machine:
+        self.measured += 1
+        used = len(list(self.run.glob("*.worker"))) * SIZE
+        return machine(self.room_for * SIZE - used)
+
+    @property
+    def pid(self) -> int:
+        """The process of the only worker."""
+        (worker,) = [status for status in self.supervisor.status() if status.pid]
+        assert worker.pid is not None
+        return worker.pid
+
+
+@asynccontextmanager
+async def bench(
+    folder: Path,
+    *,
+    room_for: int = 4,
+    queue_limit: int = 100,
+    stall_s: float = 20.0,
+    observer: Observer | None = None,
+) -> AsyncIterator[Bench]:
+    made = Bench(folder, room_for, queue_limit, stall_s, observer)
+    async with made.supervisor:
+        yield made
+    assert sorted(path.name for path in made.run.iterdir()) == []
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs; a zombie does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0] != b"Z"
+    except OSError:
+        return False
+
+
+async def until(condition: Callable[[], object], seconds: float = 10.0) -> None:
+    """Wait until something is so."""
+    async with asyncio.timeout(seconds):
+        while True:
+            if condition():
+                return
+            await asyncio.sleep(0.002)
+
+
+# --- the child's side ---------------------------------------------------------------------------
+
+
+def main() -> None:
+    order = json.loads(sys.stdin.readline())
+    words: list[str] = order["flags"]
+    value: Callable[[str], str | None] = lambda name: next(  # noqa: E731
+        (word.partition("=")[2] for word in words if word.startswith(name + "=")), None
+    )
+    if "ignore-stop" in words:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    else:
+        threading.Thread(target=lambda: (sys.stdin.read(), os._exit(0)), daemon=True).start()
+    if "environment" in words:
+        print("\n".join(f"{name}={text}" for name, text in os.environ.items()), flush=True)
+    if "grandchild" in words:
+        print("grandchild", subprocess.Popen(["sleep", "60"]).pid, flush=True)
+    if said := value("say"):
+        print(said, flush=True)
+    if code := value("exit"):
+        os._exit(int(code))
+    if raised := value("kill"):
+        os.kill(os.getpid(), int(raised))
+    if "hang" in words:
+        time.sleep(60)
+    if seconds := value("chatter"):
+        for _ in range(int(float(seconds) * 20)):
+            print("still loading", flush=True)
+            time.sleep(0.05)
+    serve(order["socket"], deaf="deaf" in words, chatty="chatty" in words)
+
+
+def serve(path: str, deaf: bool, chatty: bool) -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen()
+        kept: list[Any] = []
+        while True:
+            connection, _ = listener.accept()
+            if deaf:
+                kept.append(connection)
+                continue
+            with connection:
+                request = connection.recv(1 << 16)
+                if chatty:
+                    print("x" * (9 << 20), flush=True)
+                if b"/break" in request:
+                    continue
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+
+
+if __name__ == "__main__":
+    main()

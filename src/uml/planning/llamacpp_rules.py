@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from uml.core.model import ModelInfo, Shape
+from uml.core.model import ModelInfo, Role, Shape
 from uml.core.options import LoadOptions
 from uml.planning.cache import Cache, cells, is_encoder
 
@@ -80,7 +80,8 @@ def compute(info: ModelInfo, shape: Shape, options: LoadOptions, kept: Cache) ->
     With flash attention, a row of the batch takes 4 (5 d + 3 ff) bytes, and 2 for each cell its masks
     span: of the full layers, and once more of the sliding ones. In a mixture ff is that of all experts
     in use. Without flash attention every head's scores are written out: 4 bytes a head and cell.
-    A batch over several slots holds the states of all of them besides.
+    A batch over several slots holds the states of all of them besides. A text model that is to
+    embed too has the logits of the whole batch: 4 bytes a row and token; without being asked to, at most.
     """
     slots = max(1, options.parallel)
     rows = min(options.ubatch, options.batch, options.ctx * (1 if options.kv_unified else slots))
@@ -101,9 +102,12 @@ def compute(info: ModelInfo, shape: Shape, options: LoadOptions, kept: Cache) ->
     likely = rows * row + state
     if {options.cache_type_k, options.cache_type_v} - {"auto", "f16", "f32", "bf16"}:
         likely += likely // 64
+    logits = 0 if info.role in (Role.EMBEDDING, Role.RERANKER) else rows * shape.vocabulary * 4
+    if options.embeddings:
+        likely, logits = likely + logits, 0
     if info.architecture in _KNOWN_COMPUTE or info.architecture in _ROW_FLOATS:
-        return Range(likely * 6 // 10, likely, likely + likely // 16 + 2 * MIB)
-    return Range(likely // 2, likely, likely * 5 // 2 + 16 * MIB)
+        return Range(likely * 6 // 10, likely, likely + likely // 16 + 2 * MIB + logits)
+    return Range(likely // 2, likely, likely * 5 // 2 + 16 * MIB + logits)
 
 
 def _forward(info: ModelInfo, shape: Shape) -> int:

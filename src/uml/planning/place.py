@@ -19,9 +19,10 @@ GPU_MARGIN_BYTES: Final = 1024 * _MIB
 
 
 def margin(device: Device) -> int:
-    """Bytes that stay free whatever is placed; at most a sixteenth of the device."""
-    limit = CPU_MARGIN_BYTES if device.kind == "cpu" else GPU_MARGIN_BYTES
-    return min(limit, device.total_bytes // 16)
+    """Bytes that stay free whatever is placed: at most a sixteenth of the memory, an eighth of a GPU."""
+    if device.kind == "cpu":
+        return min(CPU_MARGIN_BYTES, device.total_bytes // 16)
+    return min(GPU_MARGIN_BYTES, device.total_bytes // 8)
 
 
 def room(device: Device) -> int:
@@ -60,7 +61,8 @@ def place(
 ) -> Placement | None:
     """The best place that has room: one GPU, several, a GPU and memory, memory; None when none has.
 
-    layers: of the model; 0 when not known, then it is not cut. split, on_cpu: what the engine can do.
+    layers: of the model; 0 when not known, then it is not cut. split: `whole` for an engine that cannot
+    spread a model; on_cpu: whether it can compute layers in memory.
     The process and what it keeps beside the model stay in memory, wherever the layers are.
     Raises BadOption for a device or a split that is not there.
     """
@@ -123,7 +125,7 @@ def _on_gpus(task: _Task, gpus: Sequence[Device], split: Split, on_cpu: bool) ->
     counts = _shares(task, gpus)
     on = sum(counts)
     rest = task.layers - on
-    if not on or (on < task.wanted and task.options.gpu_layers > 0) or (rest and not (split == "layers" and on_cpu)):
+    if not on or (on < task.wanted and task.options.gpu_layers > 0) or (rest and not on_cpu):
         return None
     compute = task.footprint.compute_bytes
     pairs = [(gpu, count) for gpu, count in zip(gpus, counts, strict=True) if count]

@@ -16,7 +16,7 @@ from uml.planning.estimate import companion_paths, estimate
 from uml.planning.evict import Running, leaving
 from uml.planning.place import place, room, within_budget
 from uml.planning.rank import obstacle, rank, usable
-from uml.planning.resolve import resolve_options, unhonoured
+from uml.planning.resolve import least_options, resolve_options, unhonoured
 
 Specs = Mapping[str, tuple[EngineSpec, Availability]]
 
@@ -142,7 +142,8 @@ class _Case:
         decided = replace(
             options,
             device=",".join(on),
-            gpu_layers=placement.gpu_layers,
+            # All is more than the model's layers to some engines: the output counts as one.
+            gpu_layers=placement.gpu_layers if placement.gpu_layers < layers else options.gpu_layers,
             tensor_split=tuple(float(count) for count in placement.gpu_split),
             main_gpu=0,
         )
@@ -164,7 +165,7 @@ def _engine(model: Model, options: LoadOptions, machine: Machine, specs: Specs) 
             raise BadOption("engine", options.engine, f"auto or one of {', '.join(sorted(specs))}")
         spec, availability = specs[options.engine]
         why_not = obstacle(info, spec)
-        if not why_not and options.engine not in able:
+        if not why_not and not usable(machine, spec, availability):
             why_not = f"{spec.title} needs a device of {', '.join(sorted(spec.devices))}"
         if why_not and able:
             raise BadOption("engine", options.engine, f"one of {', '.join(able)}: {why_not}")
@@ -191,10 +192,14 @@ def _engine(model: Model, options: LoadOptions, machine: Machine, specs: Specs) 
 def _make_room(case: _Case) -> tuple[_Fit, tuple[str, ...]]:
     """The model in the best place it can have, and who leaves for it. Raises DoesNotFit."""
     options = case.resolve(case.after(()))
-    everyone = [one for one in case.running if not one.busy and not one.pinned]
-    at_best = case.fit(case.after(everyone), options)
+    emptied = case.after([one for one in case.running if not one.busy and not one.pinned])
+    at_best = case.fit(emptied, options)
     if at_best is None:
-        raise _shortage(case, options, case.after(everyone))
+        # Layers on the processor may be copied, which was not known when the open options were decided.
+        options = least_options(case.model.info, case.options, options)
+        at_best = case.fit(emptied, options)
+    if at_best is None:
+        raise _shortage(case, options, emptied)
     goal = at_best.placement.gpu_layers
 
     def enough(gone: Sequence[Running]) -> bool:
@@ -230,9 +235,7 @@ def _warnings(case: _Case, fit: _Fit, machine: Machine) -> tuple[str, ...]:
     if case.options.gpu_layers > 0 and not fit.placement.gpu_layers:
         found.append(f"gpu_layers {case.options.gpu_layers} was asked for, and there is no GPU to use")
     if not case.options.ctx and fit.options.ctx < trained:
-        found.append(
-            f"ctx is {fit.options.ctx} of the {trained} tokens it was trained for: memory; set ctx for another"
-        )
+        found.append(f"ctx is {fit.options.ctx} of {trained} trained, as memory allows; set ctx for another")
     unknown = [path for path in companion_paths(case.options) if path not in case.companions]
     if unknown:
         found.append(f"the memory of {', '.join(unknown)} is not counted in the estimate")

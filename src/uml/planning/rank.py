@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from uml.core.engine import Availability, EngineSpec
 from uml.core.machine import Device, Machine
-from uml.core.model import ModelInfo, Role
+from uml.core.model import Format, ModelInfo, Role
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,22 +20,32 @@ class Ranked:
     reason: str
 
 
-def rank(info: ModelInfo, machine: Machine, specs: Mapping[str, tuple[EngineSpec, Availability]]) -> tuple[Ranked, ...]:
+def rank(
+    info: ModelInfo, machine: Machine | None, specs: Mapping[str, tuple[EngineSpec, Availability]]
+) -> tuple[Ranked, ...]:
     """The engines that can run it, best first; those that are not installed come after, and say so.
 
     Installed before not installed; one that can use this machine's GPUs before one that cannot; one made
-    for few formats before one that takes many; else in the order of `specs`.
+    for few formats before one that takes many; else in the order of `specs`. Without a machine, on any.
     """
     found = []
     for name, (spec, availability) in specs.items():
-        if obstacle(info, spec) or not usable(machine, spec, availability):
+        if obstacle(info, spec) or _takes_anything(spec):
             continue
-        gpus = [device for device in usable(machine, spec, availability) if device.kind != "cpu"]
+        devices = usable(machine, spec, availability) if machine else ()
+        if machine and not devices:
+            continue
+        gpus = [device for device in devices if device.kind != "cpu"]
         score = 100.0 * availability.available + 20.0 * bool(gpus) + 10.0 / len(spec.formats)
-        place = f"on {gpus[0].name}" if gpus else "on the processor"
+        place = f" on {gpus[0].name}" if gpus else " on the processor" if devices else ""
         state = "installed" if availability.available else "not installed"
-        found.append(Ranked(name, score, availability.available, f"{spec.title} runs {info.format} {place}; {state}"))
+        found.append(Ranked(name, score, availability.available, f"{spec.title} runs {info.format}{place}; {state}"))
     return tuple(sorted(found, key=lambda ranked: -ranked.score))
+
+
+def _takes_anything(spec: EngineSpec) -> bool:
+    """Whether it claims what nobody knows: such an engine reads no model, and runs when it is asked for by name."""
+    return Format.UNKNOWN in spec.formats
 
 
 def obstacle(info: ModelInfo, spec: EngineSpec) -> str | None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
 from uml.core.engine import EngineSpec
 from uml.core.errors import BadOption
-from uml.core.machine import Machine
+from uml.core.machine import Device, Machine
 from uml.core.model import ModelInfo, Role
 from uml.core.options import OPTIONS, LoadOptions
 from uml.planning.cache import CACHE_BLOCKS, PADDING, is_encoder
@@ -45,13 +45,12 @@ def resolve_options(
     - cache types: f16. A model for embeddings answers for them; a reranker ranks.
     - device and gpu_layers: the processor, where no GPU can be used; else as they are: the place decides.
 
-    Free is the largest GPU's memory where the engine can use one, else the machine's.
+    Free is the GPUs' memory where the engine can use them and they hold the model, else the machine's besides.
     Raises BadOption: ctx over what the model was trained for without rope scaling, a cache type that
     the engine would refuse, a device that is not there.
     """
     _check(info, options)
     gpus = chosen_gpus(machine, options)
-    free = max((room(gpu) for gpu in gpus), default=room(machine.memory))
     options = replace(
         options,
         threads=options.threads or machine.cores,
@@ -70,11 +69,31 @@ def resolve_options(
 
     trained = info.context_length or max(_UNKNOWN_TRAINED_CTX, options.ctx)
     parallel = options.parallel
+    least = needed(options.ctx or min(trained, SMALLEST_AUTO_CTX), parallel or 1)
+    free = _free(machine, gpus, spec, least)
     if not parallel:
         ctx = options.ctx or min(trained, COMFORTABLE_CTX)
         parallel = next((slots for slots in (4, 2) if needed(ctx, slots) <= free // 2), 1)
     ctx = options.ctx or _largest(trained, free, lambda ctx: needed(ctx, parallel))
     return _with_batches(info, replace(options, ctx=ctx, parallel=parallel))
+
+
+def _free(machine: Machine, gpus: Sequence[Device], spec: EngineSpec, least: int) -> int:
+    """Bytes that a model may count on, of which it takes `least` whatever is decided."""
+    rooms = [room(gpu) for gpu in gpus] or [0]
+    on_gpus = max(rooms) if spec.split == "whole" else sum(rooms)
+    if least <= on_gpus or "cpu" not in spec.devices:
+        return on_gpus
+    memory = room(machine.memory)
+    shared = any(gpu.kind == "metal" for gpu in gpus)
+    return memory if spec.split == "whole" or shared else on_gpus + memory
+
+
+def least_options(info: ModelInfo, asked: LoadOptions, options: LoadOptions) -> LoadOptions:
+    """Resolved options with what was left open as small as it may be."""
+    trained = info.context_length or _UNKNOWN_TRAINED_CTX
+    ctx = asked.ctx or min(trained, SMALLEST_AUTO_CTX)
+    return _with_batches(info, replace(options, ctx=ctx, parallel=asked.parallel or 1))
 
 
 def _largest(trained: int, free: int, needed: Callable[[int], int]) -> int:

@@ -1,0 +1,322 @@
+"""From a model and a machine to a decision."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.planning.things import GIB, LLAMACPP, MIB, SPECS, info, installed, machine, missing, model, small, spec
+from uml.core.engine import Availability
+from uml.core.errors import BadOption, DoesNotFit, EngineNotInstalled, UnsupportedFormat
+from uml.core.model import Format, Quantization, Role
+from uml.core.options import LoadOptions
+from uml.planning import Running, plan
+from uml.planning.place import room
+
+AUTO = LoadOptions()
+
+
+def test_everything_is_decided() -> None:
+    found = plan(model(), AUTO, machine(), SPECS)
+    assert found.engine == "llamacpp"
+    assert found.options.ctx == 48128
+    assert found.placement.device_bytes == {"cpu": found.footprint.total_bytes}
+    assert found.evict == ()
+    assert "llamacpp runs gguf on the processor; installed; all in memory" in found.reason
+    assert found.warnings == ("ctx is 48128 of 131072 trained, as memory allows; set ctx for another",)
+
+
+def test_planning_what_was_planned_changes_nothing() -> None:
+    for where in (machine(), machine(gpus=(24 * GIB,)), machine(gpus=(5 * GIB, 7 * GIB)), machine(gpus=(4 * GIB,))):
+        found = plan(model(), AUTO, where, SPECS)
+        again = plan(model(), found.options, where, SPECS)
+        assert again.options == found.options
+        assert again.placement.gpu_layers == found.placement.gpu_layers
+
+
+# --- who runs it ---
+
+
+def test_an_engine_by_name() -> None:
+    specs = {**SPECS, **installed(spec("other"))}
+    found = plan(model(), LoadOptions(engine="other"), machine(), specs)
+    assert found.engine == "other"
+    assert found.reason.startswith("other was asked for")
+
+
+def test_an_engine_that_takes_anything_runs_when_it_is_asked_for() -> None:
+    specs = {**SPECS, **installed(spec("fake", formats=frozenset(Format)))}
+    assert plan(model(), LoadOptions(engine="fake"), machine(), specs).engine == "fake"
+    assert plan(model(), AUTO, machine(), specs).engine == "llamacpp"
+
+
+def test_an_unknown_engine_is_answered_with_the_known_ones() -> None:
+    with pytest.raises(BadOption, match="auto or one of llamacpp"):
+        plan(model(), LoadOptions(engine="lamacpp"), machine(), SPECS)
+
+
+def test_a_missing_engine_is_answered_with_the_command() -> None:
+    for options in (AUTO, LoadOptions(engine="llamacpp")):
+        with pytest.raises(EngineNotInstalled, match="uml engine install llamacpp"):
+            plan(model(), options, machine(), missing(LLAMACPP))
+    with pytest.raises(EngineNotInstalled, match="not here"):
+        plan(model(), AUTO, machine(), missing(spec(install_command="")))
+
+
+def test_an_engine_that_does_not_run_the_format() -> None:
+    transformers = spec("transformers", title="Transformers", formats=frozenset({Format.SAFETENSORS}))
+    wanted = LoadOptions(engine="transformers")
+    with pytest.raises(BadOption, match="one of llamacpp: Transformers does not run gguf, only safetensors"):
+        plan(model(), wanted, machine(), {**SPECS, **installed(transformers)})
+    with pytest.raises(UnsupportedFormat, match=r"Transformers does not run gguf.*llama.cpp runs it"):
+        plan(model(), wanted, machine(), installed(transformers))
+
+
+def test_an_engine_for_devices_that_are_not_there() -> None:
+    exl = spec("exl", title="Exl", devices=frozenset({"cuda"}))
+    with pytest.raises(UnsupportedFormat, match="Exl needs a device of cuda"):
+        plan(model(), LoadOptions(engine="exl"), machine(), installed(exl))
+    with pytest.raises(BadOption, match="Exl runs on cuda"):
+        plan(model(), LoadOptions(device="cpu"), machine(gpus=(24 * GIB,)), installed(exl))
+    assert plan(model(), AUTO, machine(gpus=(24 * GIB,)), installed(exl)).placement.device == "cuda:0"
+    with pytest.raises(DoesNotFit):
+        plan(model(), AUTO, machine(gpus=(4 * GIB,)), installed(exl))
+
+
+def test_a_format_that_nothing_runs_is_named_with_what_would() -> None:
+    exl3 = info(format=Format.EXL3, quantization=Quantization("exl3", "EXL3 4.0 bpw", 4.0))
+    with pytest.raises(
+        UnsupportedFormat, match=r"no engine here runs exl3 \(EXL3 4.0 bpw\); ExLlamaV3 runs it"
+    ) as caught:
+        plan(model(exl3), AUTO, machine(), SPECS)
+    assert caught.value.details["quantization"] == "EXL3 4.0 bpw"
+    with pytest.raises(UnsupportedFormat, match="no engine here runs unknown; a GGUF"):
+        plan(model(info(format=Format.UNKNOWN, quantization=None)), AUTO, machine(), SPECS)
+
+
+@pytest.mark.parametrize(
+    ("role", "words"),
+    [
+        (Role.PROJECTOR, "options.mmproj=/m/x.gguf"),
+        (Role.ADAPTER, "options.lora=/m/x.gguf"),
+        (Role.VOCABULARY, "without weights"),
+    ],
+)
+def test_what_cannot_be_served_alone_is_told_how_to_be_used(role: Role, words: str) -> None:
+    with pytest.raises(UnsupportedFormat, match=words):
+        plan(model(info(role=role, path=Path("/m/x.gguf"))), AUTO, machine(), SPECS)
+
+
+# --- where it goes ---
+
+
+def test_on_a_gpu_the_place_is_written_into_the_options() -> None:
+    one = plan(model(), AUTO, machine(gpus=(24 * GIB,)), SPECS)
+    assert (one.options.device, one.options.gpu_layers) == ("cuda:0", -1), "-1: the output layer too"
+    assert one.footprint.mapped_bytes == 0
+
+    two = plan(model(), LoadOptions(ctx=8192), machine(gpus=(7 * GIB, 7 * GIB)), SPECS)
+    assert two.options.device == "cuda:0,cuda:1"
+    assert two.options.tensor_split == (16.0, 16.0)
+
+    some = plan(model(), LoadOptions(ctx=8192), machine(gpus=(6 * GIB,)), SPECS)
+    assert 0 < some.options.gpu_layers == some.placement.gpu_layers < 32
+    assert some.options.device == "cuda:0"
+
+
+def test_layers_that_stay_on_the_processor_may_be_copied() -> None:
+    quantized = model(info(weights={"Q4_K": 8 * GIB}))
+    wanted = LoadOptions(ctx=8192)
+    found = plan(quantized, wanted, machine(gpus=(6 * GIB,)), SPECS)
+    plain = plan(quantized, replace(wanted, repack=False), machine(gpus=(6 * GIB,)), SPECS)
+    assert found.placement.device_bytes["cpu"] > plain.placement.device_bytes["cpu"]
+    assert sum(found.placement.device_bytes.values()) >= found.footprint.total_bytes
+
+    tight = machine(plain.placement.device_bytes["cpu"] + 257 * MIB, gpus=(6 * GIB,))
+    plan(quantized, replace(wanted, repack=False), tight, SPECS)
+    with pytest.raises(DoesNotFit, match="repack=false"):
+        plan(quantized, replace(wanted, parallel=found.options.parallel), tight, SPECS)
+
+
+def test_a_gpu_too_small_leaves_it_in_memory() -> None:
+    found = plan(model(info(weights={"Q4_K": 8 * GIB})), AUTO, machine(gpus=(256 * MIB,)), SPECS)
+    assert (found.options.device, found.options.gpu_layers) == ("cpu", 0)
+    assert found.footprint.weight_bytes == 16 * GIB, "copied, as on any processor"
+    assert found.placement.device_bytes == {"cpu": found.footprint.total_bytes}
+
+
+def test_a_gpu_too_small_does_not_make_the_context_small() -> None:
+    found = plan(model(), AUTO, machine(gpus=(2 * GIB,)), SPECS)
+    assert found.options.ctx > 32768
+    assert 0 < found.options.gpu_layers < 32
+    whole = installed(spec(split="whole"))
+    assert plan(model(), AUTO, machine(gpus=(2 * GIB,)), whole).options.device == "cpu"
+    apple = machine(32 * GIB, gpus=(16 * GIB,), kind="metal")
+    metal = installed(spec(devices=frozenset({"cpu", "metal"})))
+    assert plan(model(), AUTO, apple, metal).placement.gpu_layers == 32
+
+
+def test_open_options_shrink_before_a_model_is_refused() -> None:
+    """Resolved for GPU and memory together; the copies on the processor then need the rest."""
+    quantized = model(info(weights={"Q4_K": 8 * GIB}))
+    found = plan(quantized, AUTO, machine(11 * GIB, gpus=(4 * GIB,)), SPECS)
+    assert (found.options.ctx, found.options.parallel) == (2048, 1)
+
+
+def test_a_gpu_that_the_install_cannot_use_is_told() -> None:
+    wheel = {"llamacpp": (LLAMACPP, Availability(True, devices=frozenset({"cpu"})))}
+    found = plan(model(), LoadOptions(gpu_layers=10), machine(gpus=(24 * GIB,)), wheel)
+    assert found.placement.device == "cpu"
+    assert "GPU 0 cannot be used by this install of llamacpp" in found.warnings
+    assert "gpu_layers 10 was asked for, and there is no GPU to use" in found.warnings
+
+
+def test_a_native_build_with_amx_copies_more() -> None:
+    amx = replace(machine(), instructions=frozenset({"amx_int8"}))
+    assert plan(model(), AUTO, amx, SPECS).footprint.weight_bytes < 9 * GIB
+    assert plan(model(), AUTO, amx, installed(LLAMACPP, way="external")).footprint.weight_bytes > 16 * GIB
+
+
+def test_what_the_user_should_know() -> None:
+    simple = installed(spec(title="Simple", options=frozenset({"ctx", "mmproj", "lora"})))
+    wanted = LoadOptions(ctx=512, mlock=True, mmproj="/p.gguf", lora=("/a.gguf=0.5",))
+    found = plan(model(info(shape=None)), wanted, machine(), simple, companions={"/a.gguf": small(role=Role.ADAPTER)})
+    assert found.warnings == (
+        "Simple does not honour the option mlock",
+        "the memory of /p.gguf is not counted in the estimate",
+        "its header does not tell its shape: the estimate is rough",
+    )
+
+
+# --- who leaves ---
+
+
+def idle(name: str, count: int, order: int = 1, **rest: object) -> Running:
+    return Running(name, count, order, **rest)  # type: ignore[arg-type]
+
+
+FIXED = LoadOptions(ctx=8192, parallel=1)
+"""8 GiB of weights and 1 of cache."""
+
+
+def test_idle_models_leave_until_it_fits() -> None:
+    running = [idle("new", 6 * GIB, 3), idle("old", 6 * GIB, 1), idle("busy", 30 * GIB, 0, busy=True)]
+    found = plan(model(), FIXED, machine(5 * GIB), SPECS, running)
+    assert found.evict == ("old",)
+
+
+def test_whoever_leaves_makes_room_for_more_than_the_least() -> None:
+    alone = plan(model(), AUTO, machine(3 * GIB), SPECS, [idle("old", 40 * GIB)])
+    assert alone.evict == ("old",)
+    assert alone.options.ctx > 2048
+
+
+def test_pages_of_a_mapped_file_are_free_already() -> None:
+    mapped = idle("old", 10 * GIB, mapped_bytes=8 * GIB)
+    with pytest.raises(DoesNotFit):
+        plan(model(), FIXED, machine(5 * GIB), SPECS, [mapped])
+    assert plan(model(), FIXED, machine(5 * GIB), SPECS, [replace(mapped, mapped_bytes=0)]).evict == ("old",)
+
+
+def test_a_model_on_a_gpu_leaves_for_a_better_place() -> None:
+    there = idle("there", 20 * GIB, device_bytes={"cuda:0": 19 * GIB, "cpu": GIB})
+    beside = idle("beside", 20 * GIB, 0)
+    found = plan(model(), FIXED, replace(machine(gpus=(24 * GIB,))), SPECS)
+    assert found.placement.gpu_layers == 32
+
+    full = machine(40 * GIB, gpus=(24 * GIB,))
+    full = replace(full, gpus=(replace(full.gpus[0], free_bytes=5 * GIB),))
+    found = plan(model(), FIXED, full, SPECS, [there, beside])
+    assert found.evict == ("there",), "the other one takes no memory of the GPU"
+    assert found.placement.gpu_layers == 32
+    assert plan(model(), FIXED, full, SPECS, [replace(there, busy=True)]).placement.gpu_layers < 32
+
+
+def test_the_budget_counts_what_was_handed_out() -> None:
+    roomy = machine(60 * GIB)
+    running = [idle("old", 6 * GIB)]
+    assert plan(model(), FIXED, roomy, SPECS, running, budget_bytes=20 * GIB).evict == ()
+    assert plan(model(), FIXED, roomy, SPECS, running, budget_bytes=12 * GIB).evict == ("old",)
+    with pytest.raises(DoesNotFit) as caught:
+        plan(model(), FIXED, roomy, SPECS, running, budget_bytes=8 * GIB)
+    assert caught.value.details["free"] == 8 * GIB
+
+
+# --- what does not fit ---
+
+
+def test_what_would_fit_is_data_and_a_sentence() -> None:
+    with pytest.raises(DoesNotFit) as caught:
+        plan(model(), LoadOptions(ctx=65536, parallel=2), machine(18 * GIB), SPECS)
+    refusal = caught.value
+    assert refusal.details["needed"] > refusal.details["free"] == room(machine(18 * GIB).memory)
+    by_option = {key: change for change in refusal.details["would_fit"] for key in change}
+    assert by_option["parallel"] == {"parallel": 1}
+    smaller = by_option["ctx"]["ctx"]
+    assert f"ctx={smaller}" in refusal.message
+    plan(model(), LoadOptions(ctx=smaller, parallel=2), machine(18 * GIB), SPECS)
+    with pytest.raises(DoesNotFit):
+        plan(model(), LoadOptions(ctx=smaller + 256, parallel=2), machine(18 * GIB), SPECS)
+
+
+def test_a_coarser_cache_or_no_copy_may_do() -> None:
+    with pytest.raises(DoesNotFit, match="cache_type_k=q8_0 cache_type_v=q8_0"):
+        plan(model(), LoadOptions(ctx=65536, parallel=1), machine(14 * GIB), SPECS)
+    with pytest.raises(DoesNotFit, match="repack=false"):
+        plan(model(info(weights={"Q4_K": 5 * GIB})), LoadOptions(ctx=2048), machine(8 * GIB), SPECS)
+
+
+def test_all_of_it_together_may_do() -> None:
+    heavy = info(weights={"Q4_K": 5 * GIB})
+    with pytest.raises(DoesNotFit) as caught:
+        plan(model(heavy), LoadOptions(ctx=131_072, parallel=4), machine(5 * GIB + 750 * MIB), SPECS)
+    (change,) = caught.value.details["would_fit"]
+    assert set(change) == {"repack", "parallel", "cache_type_k", "cache_type_v", "ctx"}
+    plan(model(heavy), LoadOptions.parse(change), machine(5 * GIB + 750 * MIB), SPECS)
+
+
+def test_nothing_would_do() -> None:
+    with pytest.raises(DoesNotFit, match="use a smaller quantization") as caught:
+        plan(model(), AUTO, machine(GIB), SPECS)
+    assert caught.value.details["would_fit"] == []
+    bare = LoadOptions(ctx=2048, parallel=1, repack=False, cache_type_k="q8_0")
+    with pytest.raises(DoesNotFit, match="use a smaller quantization"):
+        plan(model(), bare, machine(GIB), SPECS)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(
+        st.builds(
+            Running,
+            model=st.uuids().map(str),
+            bytes=st.integers(0, 20 * GIB),
+            idle_order=st.integers(0, 9),
+            busy=st.booleans(),
+            pinned=st.booleans(),
+        ),
+        max_size=6,
+    ),
+    st.integers(GIB, 64 * GIB),
+    st.integers(0, 64 * GIB),
+    st.sampled_from([AUTO, LoadOptions(ctx=4096), LoadOptions(parallel=2, cache_type_k="q8_0")]),
+    st.sampled_from([info(), small(), info(weights={"Q4_K": 5 * GIB}), info(shape=None)]),
+)
+def test_no_plan_exceeds_the_budget_or_stops_a_busy_model(
+    running: list[Running], budget: int, free: int, options: LoadOptions, about: object
+) -> None:
+    where = machine(free)
+    known = {one.model: one for one in running}
+    try:
+        found = plan(model(about), options, where, SPECS, running, budget)  # type: ignore[arg-type]
+    except DoesNotFit:
+        return
+    gone = set(found.evict)
+    assert not any(known[name].busy or known[name].pinned for name in gone)
+    stay = sum(one.bytes for one in running if one.model not in gone)
+    needed = found.placement.device_bytes["cpu"]
+    assert needed == found.footprint.total_bytes
+    assert stay + needed <= budget
+    assert needed <= free + sum(known[name].bytes for name in gone)

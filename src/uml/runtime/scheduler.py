@@ -87,6 +87,20 @@ class Waiter:
     passed: int = 0
 
 
+@dataclass(slots=True)
+class Walk:
+    """What one walk through the queue has found so far.
+
+    full: models of which an earlier ticket waits for a slot or a reload.
+    starved: the first ticket that waits for memory; later ones may pass it only so often.
+    wanted: the models whose memory it needs.
+    """
+
+    full: set[str] = field(default_factory=set)
+    starved: Waiter | None = None
+    wanted: set[str] = field(default_factory=set)
+
+
 class Scheduler:
     """Owned by one task; see the module's docstring for its laws."""
 
@@ -179,8 +193,7 @@ class Scheduler:
     def _unload(self, models: Iterable[str]) -> list[Effect]:
         effects: list[Effect] = []
         for model in models:
-            worker = self.workers.get(model)
-            if worker is None or worker.state == "stopping":
+            if (worker := self.workers.get(model)) is None or worker.state == "stopping":
                 continue
             if worker.state == "starting":
                 effects += self._refuse(self._waiters(model), Cancelled(f"the load of {model} was cancelled"))
@@ -201,38 +214,31 @@ class Scheduler:
         for model, worker in self.workers.items():
             if worker.leaving and worker.idle:
                 effects += self._stop(model)
-        full: set[str] = set()
-        """Models of which an earlier ticket waits for a slot or a reload."""
-        starved: Waiter | None = None
-        """The first ticket that waits for memory; who comes later may pass it only so often."""
-        wanted: set[str] = set()
-        """Models whose memory it needs."""
+        walk = Walk()
         for ticket, waiter in list(self.waiting.items()):
-            model = waiter.asked.model.id
-            worker = self.workers.get(model)
-            if worker is None:
-                if starved is None and self._draining():
-                    starved = waiter
-                elif starved is None:
-                    done, missing = self._load(ticket, waiter)
-                    effects += done
-                    if missing is not None:
-                        starved, wanted = waiter, missing
-                continue
-            if model in full or worker.state != "ready" or worker.leaving:
-                continue
-            if not worker.serves(waiter.asked.options):
-                full.add(model)
-                effects += self._stop(model) if worker.idle else []
-            elif waiter.asked.slots > worker.free_slots and worker.holders:
-                full.add(model)
-            elif starved is not None and model in wanted and starved.passed >= FAIRNESS:
-                full.add(model)
-            else:
-                effects.append(self._grant(ticket, model, worker))
-                if starved is not None and model in wanted:
-                    starved.passed += 1
+            worker_now = self.workers.get(waiter.asked.model.id)
+            if worker_now is not None:
+                effects += self._serve(ticket, waiter, worker_now, walk)
+            elif walk.starved is None:
+                effects += self._load(ticket, waiter, walk)
         return effects
+
+    def _serve(self, ticket: int, waiter: Waiter, worker: Worker, walk: Walk) -> list[Effect]:
+        """Grant a ticket whose model has a worker, or let it wait."""
+        model = waiter.asked.model.id
+        if model in walk.full or worker.state != "ready" or worker.leaving:
+            return []
+        if not worker.serves(waiter.asked.options):
+            walk.full.add(model)
+            return self._stop(model) if worker.idle else []
+        starved = walk.starved if model in walk.wanted else None
+        no_slot = waiter.asked.slots > worker.free_slots and worker.holders
+        if no_slot or (starved is not None and starved.passed >= FAIRNESS):
+            walk.full.add(model)
+            return []
+        if starved is not None:
+            starved.passed += 1
+        return [self._grant(ticket, model, worker)]
 
     def _grant(self, ticket: int, model: str, worker: Worker) -> Grant:
         slots = self.waiting.pop(ticket).asked.slots
@@ -246,11 +252,11 @@ class Scheduler:
         """Whether memory is on its way back: until it was measured nothing new is planned."""
         return self._unmeasured or any(worker.state == "stopping" for worker in self.workers.values())
 
-    def _load(self, ticket: int, waiter: Waiter) -> tuple[list[Effect], set[str] | None]:
-        """Start a model, or make room for it, or refuse its ticket.
-
-        The second value names the busy models whose memory it waits for; None when it does not wait.
-        """
+    def _load(self, ticket: int, waiter: Waiter, walk: Walk) -> list[Effect]:
+        """Start a model, or make room for it, or refuse its ticket; what it must wait for goes into `walk`."""
+        if self._draining():
+            walk.starved = waiter
+            return []
         model, asked = waiter.asked.model, waiter.asked.options
         options = asked or self._defaults
         try:
@@ -260,14 +266,16 @@ class Scheduler:
             try:
                 later = self._planner(model, options, self._spare(), self._running(pretend_idle=True))
             except UmlError:
-                return self._refuse([ticket], shortage), None
-            return [], set(later.evict)
+                return self._refuse([ticket], shortage)
+            walk.starved, walk.wanted = waiter, set(later.evict)
+            return []
         except UmlError as error:
-            return self._refuse([ticket], error), None
+            return self._refuse([ticket], error)
         if plan.evict:
-            return [effect for victim in plan.evict for effect in self._stop(victim)], set(plan.evict)
+            walk.starved, walk.wanted = waiter, set(plan.evict)
+            return [effect for victim in plan.evict for effect in self._stop(victim)]
         self.workers[model.id] = Worker(plan, asked)
-        return [Start(plan)], None
+        return [Start(plan)]
 
     def _running(self, pretend_idle: bool) -> list[Running]:
         return [

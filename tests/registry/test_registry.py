@@ -446,8 +446,11 @@ async def test_threads_may_ask_while_a_scan_runs(registry: Registry, folder: Pat
     seen = await asyncio.gather(*(asyncio.to_thread(registry.models) for _ in range(8)))
     assert {len(ids(models)) for models in seen} == {10}
     assert registry.resolve("m0").present
+    added = await asyncio.to_thread(registry.add, folder / "m19.gguf")
     go_on.set()
     assert len((await scan).added) == 20
+    assert registry.resolve(added.id) == added
+    assert len(ids(registry.models())) == 20
     reports = await asyncio.gather(*(asyncio.to_thread(registry.rescan) for _ in range(4)))
     assert all(len(report.unchanged) == 20 for report in reports)
 

@@ -9,7 +9,6 @@ import pytest
 
 from tests.registry.conftest import Shelfless, gguf
 from uml.core.errors import FolderNotWritable, ModelNotFound, SetupError
-from uml.registry import Registry
 from uml.registry.store import MIGRATIONS, Store
 
 
@@ -187,8 +186,32 @@ def test_a_row_of_another_version_keeps_its_id_and_is_read_again(tmp_path: Path,
         assert registry.resolve(str(path)).id == "yi"
 
 
-def test_a_registry_can_be_opened_by_many_at_once(tmp_path: Path) -> None:
-    opened = [Registry(tmp_path / "r.sqlite", shelves=tuple) for _ in range(5)]
-    assert {len(registry.models()) for registry in opened} == {1}
-    for registry in opened:
-        registry.close()
+def test_a_new_file_can_be_opened_by_many_at_once(tmp_path: Path) -> None:
+    code = f"""
+import sys
+from pathlib import Path
+from uml.registry import Registry
+sys.stdin.readline()
+Registry(Path({str(tmp_path / "r.sqlite")!r}), shelves=tuple).alias("demo", sys.argv[1])
+"""
+    started = [
+        subprocess.Popen([sys.executable, "-c", code, f"name{number}"], stdin=subprocess.PIPE, text=True)
+        for number in range(4)
+    ]
+    for process in started:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.close()
+    assert [process.wait(30) for process in started] == [0] * 4
+    with Shelfless(tmp_path / "r.sqlite") as registry:
+        assert registry.resolve("demo").aliases[:4] == ("name0", "name1", "name2", "name3")
+
+
+def test_a_new_file_that_stays_locked_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("uml.registry.store.BUSY_TIMEOUT_S", 0.05)
+    other = sqlite3.connect(tmp_path / "r.sqlite", isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")
+    with pytest.raises(SetupError, match="cannot be used: database is locked"):
+        Shelfless(tmp_path / "r.sqlite")
+    other.close()
+    Shelfless(tmp_path / "r.sqlite").close()

@@ -111,19 +111,20 @@ class Registry:
 
         Raises BadFile when it is gone or cannot be read any more.
         """
-        entry = self._catalog.entries.get(model.id) or self._refresh().entries.get(model.id)
+        known = self._catalog if model.id in self._catalog.entries else self._refresh()
+        entry = known.entries.get(model.id)
         if entry is None:
             raise ModelNotFound(model.id)
         if entry.present and is_unchanged(entry):
-            return self._catalog.names[entry.id]
+            return known.names[entry.id]
         path = entry.found.path
         if not is_there(path):
             self._keep(Outcome("changed", replace(entry, present=False), entry))
             self._refresh()
             raise BadFile(path, "it is gone since it was found; `uml scan` looks for it where it may be now")
-        outcome = settle(entry.found, Index.of([entry]), self._inspect)
-        self._keep(outcome)
-        return self._refresh().names[entry.id]
+        self._keep(settle(entry.found, Index.of([entry]), self._inspect))
+        self._refresh()
+        return self.resolve(entry.id)
 
     def _refresh(self) -> catalog.Catalog:
         """The catalog, built anew if this or another process has written since."""
@@ -145,10 +146,8 @@ class Registry:
         check_text(folder)
         root = real(folder)
         if not is_folder(root):
-            what = (
-                "it is a file; give its folder, or run it by its path" if is_there(root) else "there is no such folder"
-            )
-            raise BadFile(root, what)
+            file = "it is a file; give its folder, or run it by its path"
+            raise BadFile(root, file if is_there(root) else "there is no such folder")
         with self._scanning:
             with self._stored:
                 self._store.add_root(root)
@@ -179,15 +178,16 @@ class Registry:
             return self.fresh(known)
         if not is_there(path):
             raise BadFile(path, "there is no such file or folder")
-        with self._scanning:
-            now = self._refresh()
-            index = Index.of(now.entries.values())
-            try:
-                outcome = settle(Found.at(path), index, self._inspect)
-            except UnsupportedFormat as error:
-                outcome = settle(Found.at(self._only_model_in(path, error)), index, self._inspect)
-            entry = self._keep(outcome, now.names)
-            return self._refresh().names[entry.id]
+        # A scan that runs need not end first: a file that both meet gets one id in the database.
+        now = self._refresh()
+        index = Index.of(now.entries.values())
+        try:
+            outcome = settle(Found.at(path), index, self._inspect)
+        except UnsupportedFormat as error:
+            outcome = settle(Found.at(self._only_model_in(path, error)), index, self._inspect)
+        entry = self._keep(outcome, now.names)
+        self._refresh()
+        return self.resolve(entry.id)
 
     def _only_model_in(self, path: Path, refusal: UnsupportedFormat) -> Path:
         """The one model below a folder that is none itself."""
@@ -231,10 +231,10 @@ class Registry:
 
     def remove(self, id: str) -> None:
         """Forget a model and its aliases; its files stay, and only `scan` or `add` brings it back."""
-        model = self.resolve(id)
-        if model.source == "package":
-            raise BadRequest(f"{model.id} comes with the program and is always there", param="model")
         with self._stored:
+            model = self.resolve(id)
+            if model.source == "package":
+                raise BadRequest(f"{model.id} comes with the program and is always there", param="model")
             self._store.remove(self._catalog.entries[model.id])
             self._stale = True
             self._refresh()
@@ -265,7 +265,8 @@ class Registry:
         with self._stored:
             self._store.set_alias(name, model.id)
             self._stale = True
-            return self._refresh().names[model.id]
+            self._refresh()
+        return self.resolve(model.id)
 
     def unalias(self, name: str) -> None:
         """Take back a name that `alias` gave. Raises ModelNotFound."""

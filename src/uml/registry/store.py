@@ -59,7 +59,7 @@ class Store:
     def _open(self) -> None:
         self._db = sqlite3.connect(self.database, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
         try:
-            self._db.execute("PRAGMA journal_mode=WAL")
+            self._use_wal()
             self._db.execute("PRAGMA synchronous=NORMAL")
             self._migrate()
             self._inode = self._inode_now()
@@ -67,6 +67,18 @@ class Store:
         except BaseException:
             self._db.close()
             raise
+
+    def _use_wal(self) -> None:
+        """Let others read while one writes. SQLite does not wait by itself for its turn to switch a new file over."""
+        deadline = time.monotonic() + BUSY_TIMEOUT_S
+        while True:
+            try:
+                self._db.execute("PRAGMA journal_mode=WAL")
+                return
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                    raise
+            time.sleep(0.01)
 
     def _migrate(self) -> None:
         newest = len(self._migrations)

@@ -51,19 +51,15 @@ class Library:
 
     def find(self, name: str) -> Model:
         """A model by id, alias or path; a path that was never seen is added."""
-        if _is_path(name):
-            return self.registry.add(Path(name).expanduser())
-        return self.registry.resolve(name)
+        path = path_in(name)
+        return self.registry.add(path) if path else self.registry.resolve(name)
 
     def inspect(self, name: str) -> ModelInfo:
         """What a registered model, or any path, is; the path is not added."""
-        if _is_path(name):
-            return inspect(Path(name).expanduser())
-        return self.registry.fresh(self.registry.resolve(name)).info
+        path = path_in(name)
+        return inspect(path) if path else self.registry.fresh(self.registry.resolve(name)).info
 
-    def plan(
-        self, model: Model, options: LoadOptions, machine: Machine, running: Sequence[Running] = ()
-    ) -> LoadPlan:
+    def plan(self, model: Model, options: LoadOptions, machine: Machine, running: Sequence[Running] = ()) -> LoadPlan:
         """`planning.plan` with this house's engines and budget; the file is looked at once more before."""
         return plan(
             self.registry.fresh(model), options, machine, self.specs, running, self.settings.memory_budget_bytes
@@ -118,8 +114,14 @@ class Library:
         return ranked[0].engine if ranked else None
 
 
-def _is_path(name: str) -> bool:
-    return "/" in name and Path(name).expanduser().exists() or name.endswith(".gguf")
+def path_in(name: str) -> Path | None:
+    """The path that a user means, or None for an id or an alias (`Qwen/Qwen2.5-0.5B` is one)."""
+    if name.startswith(("/", "./", "../", "~")) or name.endswith(".gguf"):
+        return Path(name).expanduser().absolute()
+    try:
+        return Path(name).absolute() if "/" in name and Path(name).exists() else None
+    except OSError:  # not readable, or too long for a path
+        return None
 
 
 @dataclass(frozen=True, slots=True)

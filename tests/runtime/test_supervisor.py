@@ -184,8 +184,8 @@ async def test_a_load_that_stands_still_is_given_up(tmp_path: Path) -> None:
 
 
 async def test_a_slow_load_that_shows_signs_of_work_is_waited_for(tmp_path: Path) -> None:
-    async with bench(tmp_path, stall_s=0.4) as office:
-        assert (await office.supervisor.load(DEMO, flags("chatter=1.0", engine="stand-in"))).load_s > 1.0
+    async with bench(tmp_path, stall_s=0.8) as office:
+        assert (await office.supervisor.load(DEMO, flags("chatter=1.6", engine="stand-in"))).load_s > 1.6
 
 
 async def test_a_crash_in_mid_answer_is_told_and_the_next_lease_gets_a_fresh_worker(tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ class Application:
         if scope["type"] != "http":
             return
         call = Call(scope, receive, send, perf_counter())
-        self._metrics.in_flight.inc()
+        self._metrics.in_flight += 1
         try:
             await self._answer(call)
         except ClientGone:
@@ -145,7 +145,7 @@ class Application:
 
     def _account(self, call: Call) -> None:
         seconds = perf_counter() - call.began
-        self._metrics.in_flight.dec()
+        self._metrics.in_flight -= 1
         self._metrics.request(call.route or "unknown", call.model, call.status, seconds)
         if log.isEnabledFor(logging.DEBUG):
             told: dict[str, Any] = {"request": call.id.decode(), "route": call.route, "status": call.status}

@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 
-from uml.core.errors import BadRequest, UmlError
+from uml.core.errors import BadRequest
 from uml.core.model import Model
 from uml.gateway.proxy import ANSWER_LIMIT, Errand, Figures, stream, whole
 from uml.gateway.refusal import refusal
@@ -137,6 +137,3 @@ async def _exchange(lease: Lease, path: str, body: dict[str, Any]) -> dict[str, 
         raise refusal(response.status, data, lease.model.id)
     reply = orjson.loads(data)
     return reply if isinstance(reply, dict) else {}
-
-
-__all__ = ["Generation", "Tokens", "UmlError", "resolve"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import deque
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, Final
@@ -13,16 +12,14 @@ import orjson
 from uml.core.errors import EngineError, UmlError
 from uml.gateway.choices import DONE, Events, Sums, join, last_event, without_sums
 from uml.gateway.refusal import from_engine, refusal
-from uml.gateway.wire import EVENTS, JSON, Call, event
+from uml.gateway.sink import ERROR, Sink
+from uml.gateway.wire import EVENTS, Call, event
 from uml.generation import Checked, Prepared
 from uml.runtime.channel import ChannelBroken, Response
 from uml.runtime.supervisor import Lease
 
 ANSWER_LIMIT: Final = 1 << 29
 REFUSAL_LIMIT: Final = 1 << 20
-_ERROR: Final = b'{"error":'
-_TAIL: Final = 6
-"""Chunks kept to find the figures in: engines tell them at the very end."""
 
 _PROMPT: Final = re.compile(rb'"prompt_tokens": ?(\d+)')
 _COMPLETION: Final = re.compile(rb'"completion_tokens": ?(\d+)')
@@ -146,28 +143,32 @@ async def stream(errand: Errand, lease: Lease, figures: Figures) -> None:
 
 async def _passed_on(errand: Errand, lease: Lease, response: Response, figures: Figures) -> None:
     """Chunk by chunk, not looked into but for errors."""
-    tail: deque[bytes] = deque(maxlen=_TAIL)
-    send = errand.call.send
+    sink = Sink(errand.call.send, response)
     try:
-        async for chunk in response:
-            if _ERROR in chunk:
-                await _pass_error(errand, lease, chunk)
-            await send({"type": "http.response.body", "body": chunk, "more_body": True})
-            tail.append(chunk)
+        try:
+            await response.pipe(sink)
+        except ChannelBroken:
+            if sink.failed is None:
+                raise
+        await sink.drained()
+        if sink.failed is not None:
+            await _pass_error(errand, lease, sink.failed)
     finally:
-        found = count(b"".join(tail))
+        sink.close()
+        found = count(b"".join(sink.tail))
         figures.prompt_tokens, figures.completion_tokens = found.prompt_tokens, found.completion_tokens
 
 
 async def _pass_error(errand: Errand, lease: Lease, chunk: bytes) -> None:
     """Pass on what comes before an engine's error event, and raise that error in our shape."""
-    before, _, rest = chunk.partition(_ERROR)
+    before, _, rest = chunk.partition(ERROR)
+    complete = before.rpartition(b"\n\n")[0]
+    if complete:
+        await errand.call.write(complete + b"\n\n")
     try:
-        error = orjson.loads((_ERROR + rest).split(b"\n", 1)[0])["error"]
+        error = orjson.loads((ERROR + rest).split(b"\n", 1)[0])["error"]
     except orjson.JSONDecodeError:
-        return  # cut in two, or no error event at all
-    if before.rpartition(b"\n")[0]:
-        await errand.call.write(before.rpartition(b"\n")[0] + b"\n")
+        error = rest[:200].decode("utf-8", "replace")
     if isinstance(error, dict):
         raise from_engine(500, error, lease.model.id, errand.checked.endpoint)
     raise EngineError(lease.model.id, str(error))
@@ -223,6 +224,3 @@ def count(tail: bytes) -> Figures:
 def _last(pattern: re.Pattern[bytes], data: bytes) -> int | None:
     found = pattern.findall(data)
     return int(found[-1]) if found else None
-
-
-__all__ = ["ANSWER_LIMIT", "JSON", "Errand", "Figures", "ask", "count", "stream", "whole"]

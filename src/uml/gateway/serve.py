@@ -129,6 +129,8 @@ class Server(uvicorn.Server):
                 ws="none",
                 lifespan="off",
                 access_log=False,
+                # Whose address a proxy says it is matters to nobody here, and every request would pay.
+                proxy_headers=False,
                 log_config=None,
                 server_header=False,
                 date_header=False,

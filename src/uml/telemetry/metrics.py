@@ -35,7 +35,11 @@ class Metrics:
         # The moment at which each child was made would double the page.
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
-        self.in_flight = Gauge("uml_requests_in_flight", "Requests being answered", registry=self.registry)
+        self.in_flight = 0
+        """Requests being answered: a plain number, looked at when somebody asks."""
+        Gauge("uml_requests_in_flight", "Requests being answered", registry=self.registry).set_function(
+            lambda: self.in_flight
+        )
         self._requests = Counter(
             "uml_requests", "Requests answered", ("route", "model", "status"), registry=self.registry
         )

@@ -219,7 +219,7 @@ def last_words(request: Mapping[str, Any]) -> str:
     if "prompt" in request:
         return str(request["prompt"])
     asked = [message for message in request["messages"] if message.get("role") == "user"]
-    return " ".join(texts({"messages": asked[-1:]}))
+    return " ".join(text for text in texts({"messages": asked[-1:]}) if text)
 
 
 def _first_time(marker: str) -> bool:

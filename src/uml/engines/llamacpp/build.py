@@ -45,7 +45,7 @@ def embedded_devices() -> frozenset[str]:
     try:
         files = distribution(DISTRIBUTION).files or ()
     except PackageNotFoundError:
-        return frozenset()
+        files = ()
     for file in files:
         if file.name.startswith(DISTRIBUTION) and file.suffix == ".so":
             for library in needed_libraries(Path(str(file.locate()))):
@@ -76,7 +76,7 @@ def needed_libraries(path: Path) -> list[str]:
             names = sections[dynamic[6]]
             file.seek(names[4])
             strings = file.read(min(names[5], 1 << 26))
-    except (OSError, struct.error, IndexError):
+    except (OSError, ValueError, struct.error, IndexError):
         return []
     found = []
     for at in range(0, len(entries) - 15, 16):

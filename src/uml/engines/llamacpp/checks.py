@@ -37,7 +37,7 @@ def check(plan: LoadPlan, *, external: bool) -> None:
     _check_devices(plan)
     _check_cache(plan)
     _check_tensors(plan)
-    _check_files(plan, external=external)
+    _check_files(plan)
     _check_guessing(plan)
     if external:
         _check_words(plan)
@@ -99,15 +99,13 @@ def _check_tensors(plan: LoadPlan) -> None:
             raise BadOption("override_kv", text, "KEY=TYPE:VALUE with TYPE int, float, bool or str")
 
 
-def _check_files(plan: LoadPlan, *, external: bool) -> None:
+def _check_files(plan: LoadPlan) -> None:
     options = plan.options
     if options.chat_template and options.chat_template_file:
         raise BadOption("chat_template_file", options.chat_template_file, "nothing beside chat_template")
     for option, path in _files(plan):
         if not Path(path).is_file():
             raise BadOption(option, path, "the path of a file that exists")
-        if external and ":" in path and scaled(path).scale != 1.0:
-            raise BadOption(option, path, "a path without colons where a scale is given")
     if options.chat_template_file:
         try:
             Path(options.chat_template_file).read_text(encoding="utf-8")
@@ -141,3 +139,7 @@ def _check_words(plan: LoadPlan) -> None:
         raise BadOption("numa", "mirror", "disabled, distribute, isolate or numactl with llama-server")
     if plan.options.rope_scaling == "longrope":
         raise BadOption("rope_scaling", "longrope", "auto, none, linear or yarn with llama-server")
+    for option in ("lora", "control_vector"):
+        files = [scaled(text) for text in getattr(plan.options, option)]
+        if any(file.scale != 1.0 for file in files) and any(":" in file.path for file in files):
+            raise BadOption(option, [file.path for file in files], "paths without colons, which part path and scale")

@@ -47,11 +47,12 @@ class LlamaCpp:
         if self.server:
             if not os.access(self.server, os.X_OK) or not self.server.is_file():
                 return Availability(False, way="external", reason=f"{self.server} is not a program that can be run")
-            return Availability(True, build.server_version(self.server), "external", str(self.server))
+            version = build.server_version(self.server)
+            return Availability(True, version, "external", str(self.server), self.spec.devices)
         version = build.embedded_version()
         if not version:
             return Availability(False, way="embedded", reason="the package xllamacpp is not installed")
-        return Availability(True, version, "embedded", "comes with this package")
+        return Availability(True, version, "embedded", "comes with this package", self.spec.devices)
 
     def launch(self, plan: LoadPlan, endpoint: Endpoint) -> Launch:
         """The command for a worker. Raises BadOption for what would end it."""

@@ -31,6 +31,8 @@ from uml.engines.llamacpp.meaning import (
 
 MAX_DEVICES: Final = 128
 """Length of `tensor_split` in xllamacpp."""
+NGRAM_MOD_MIN: Final = 48
+"""`speculative.ngram_mod.n_min` of the engine; a smaller most must lower the least too."""
 DEFAULTS: Final = LoadOptions()
 
 
@@ -257,24 +259,27 @@ def csv_cell(text: str) -> str:
     return '"' + text.replace('"', '""') + '"' if any(mark in text for mark in ',"') else text
 
 
-def _ngram(option: str, name: str, mod_attribute: str, mod_argument: str) -> Row:
+def _ngram(option: str, name: str, mod: tuple[str, ...]) -> Row:
     """One size for every kind that looks up; `ngram-mod` has sizes of its own that suit it better by default."""
 
-    def target(plan: LoadPlan) -> tuple[str, str] | None:
+    def targets(plan: LoadPlan) -> list[tuple[str, str]]:
         kind = guessing(plan.options)
         if kind in ("ngram-simple", "ngram-map-k", "ngram-map-k4v"):
-            return f"speculative.{kind.replace('-', '_')}.{name}", f"--spec-{kind}-{name.replace('_', '-')}"
-        if kind == "ngram-mod" and mod_attribute and _changed(plan, option):
-            return f"speculative.ngram_mod.{mod_attribute}", mod_argument
-        return None  # a kind that does not look up tokens
+            return [(f"speculative.{kind.replace('-', '_')}.{name}", f"--spec-{kind}-{name.replace('_', '-')}")]
+        if kind == "ngram-mod" and _changed(plan, option):
+            return [(f"speculative.ngram_mod.{own}", f"--spec-ngram-mod-{own.replace('_', '-')}") for own in mod]
+        return []  # a kind that looks nothing up
 
     def given(plan: LoadPlan) -> Parameters:
-        found = target(plan)
-        return {found[0]: getattr(plan.options, option)} if found else {}
+        size = getattr(plan.options, option)
+        return {attribute: least(attribute, size) for attribute, _ in targets(plan)}
 
     def words(plan: LoadPlan) -> Arguments:
-        found = target(plan)
-        return [found[1], _word(getattr(plan.options, option))] if found else []
+        size = getattr(plan.options, option)
+        return [word for attribute, name in targets(plan) for word in (name, str(least(attribute, size)))]
+
+    def least(attribute: str, size: int) -> int:
+        return min(size, NGRAM_MOD_MIN) if attribute.endswith("n_min") else size
 
     return Row((option,), given, words)
 
@@ -401,9 +406,9 @@ ROWS: Final[tuple[Row, ...]] = (
         lambda plan: {"speculative.types": [member]} if (member := _guessing(plan)) else {},
         lambda plan: ["--spec-type", member.word] if (member := _guessing(plan)) else [],
     ),
-    _ngram("spec_ngram_size_n", "size_n", "n_match", "--spec-ngram-mod-n-match"),
-    _ngram("spec_ngram_size_m", "size_m", "n_max", "--spec-ngram-mod-n-max"),
-    _ngram("spec_ngram_min_hits", "min_hits", "", ""),
+    _ngram("spec_ngram_size_n", "size_n", ("n_match",)),
+    _ngram("spec_ngram_size_m", "size_m", ("n_max", "n_min")),
+    _ngram("spec_ngram_min_hits", "min_hits", ()),
     Row(
         ("chat_template", "chat_template_file"),
         lambda plan: {"chat_template": text} if (text := template(plan.options)) else {},

@@ -1,0 +1,160 @@
+"""A worker ends with its parent, however that ends, and leaves nobody behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.worker.process import PATIENCE_S, Worker, plan_for
+from uml.core.engine import Engine
+from uml.engines.fake import Fake
+from uml.engines.llamacpp.engine import LlamaCpp
+
+PARENT = """
+import sys, time
+from pathlib import Path
+from tests.worker.process import Worker, plan_for
+from uml.engines import builtin
+name, folder = sys.argv[1:]
+worker = Worker(builtin()[name], plan_for(engine=name), Path(folder)).ready()
+print(worker.process.pid, flush=True)
+time.sleep(600)
+"""
+
+SERVER = """#!{python}
+import json, os, socket, sys
+from http.server import BaseHTTPRequestHandler
+from socketserver import UnixStreamServer
+line = dict(argv=sys.argv[1:], key=os.environ.get("LLAMA_API_KEY"), stray=os.environ.get("LLAMA_ARG_CTX_SIZE"))
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self):
+        body = json.dumps(line).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+    def log_message(self, *rest):
+        pass
+    def address_string(self):
+        return ""
+UnixStreamServer(sys.argv[sys.argv.index("--host") + 1], Handler).serve_forever()
+"""
+
+
+def alive(pid: int) -> bool:
+    """Whether the process runs; one that nobody has waited for yet is dead."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def gone(pid: int, within_s: float = 5.0) -> bool:
+    deadline = time.monotonic() + within_s
+    while alive(pid):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.005)
+    return True
+
+
+@pytest.fixture(params=["llamacpp", "fake"])
+def engine(request: pytest.FixtureRequest) -> Engine:
+    engines: dict[str, Engine] = {"llamacpp": LlamaCpp(), "fake": Fake()}
+    return engines[request.param]
+
+
+def test_the_end_of_standard_input_ends_it(engine: Engine, tmp_path: Path) -> None:
+    with Worker(engine, plan_for(engine=engine.spec.name), tmp_path).ready() as worker:
+        assert worker.process.stdin
+        worker.process.stdin.close()
+        assert worker.end() == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc")
+def test_a_killed_parent_leaves_no_orphan(engine: Engine, tmp_path: Path) -> None:
+    root = Path(__file__).parents[2]
+    parent = subprocess.Popen(
+        [sys.executable, "-c", PARENT, engine.spec.name, str(tmp_path)],
+        cwd=root,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(root)},
+    )
+    assert parent.stdout
+    child = int(parent.stdout.readline())
+    assert alive(child)
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+    assert gone(child)
+
+
+def test_a_worker_that_hangs_ends_with_the_pipe(tmp_path: Path) -> None:
+    with Worker(Fake(), plan_for(engine="fake", extra_flags=["hang_on_load=1"]), tmp_path) as worker:
+        assert worker.process.stdin
+        worker.process.stdin.close()
+        assert worker.end() == 0
+
+
+def test_ctrl_c_is_the_parents_business(engine: Engine, tmp_path: Path) -> None:
+    with Worker(engine, plan_for(engine=engine.spec.name), tmp_path).ready() as worker:
+        worker.process.send_signal(signal.SIGINT)
+        assert worker.health() == 200
+        worker.process.terminate()
+        assert worker.end() in (0, -signal.SIGTERM)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="PR_SET_PDEATHSIG")
+def test_a_program_gets_its_line_its_key_and_nothing_stray(tmp_path: Path) -> None:
+    program = tmp_path / "llama-server"
+    program.write_text(SERVER.format(python=sys.executable))
+    program.chmod(0o755)
+    engine = LlamaCpp(program)
+    with Worker(engine, plan_for(ctx=256, parallel=4), tmp_path, LLAMA_ARG_CTX_SIZE="7").ready() as worker:
+        told = worker.request("GET", "/")[1]
+        assert told["argv"] == engine.arguments(worker.plan, worker.endpoint)
+        assert told["argv"][told["argv"].index("--ctx-size") + 1] == "1024"
+        assert (told["key"], told["stray"]) == (worker.endpoint.key, None)
+        # The kernel still holds the promise that was made before the exec.
+        assert worker.process.pid
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="PR_SET_PDEATHSIG")
+def test_a_program_dies_with_its_parent_too(tmp_path: Path) -> None:
+    order = json.dumps({"argv": ["/bin/sleep", "600"], "environment": {}})
+    script = f"""
+import subprocess, sys, time
+child = subprocess.Popen([sys.executable, "-m", "uml.worker", "--exec"], stdin=subprocess.PIPE)
+child.stdin.write({order!r}.encode() + b"\\n"); child.stdin.flush()
+print(child.pid, flush=True)
+time.sleep(600)
+"""
+    parent = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE)
+    assert parent.stdout
+    child = int(parent.stdout.readline())
+    deadline = time.monotonic() + PATIENCE_S
+    while "sleep" not in Path(f"/proc/{child}/cmdline").read_text() and time.monotonic() < deadline:
+        time.sleep(0.005)
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+    assert gone(child)
+
+
+def test_a_wrong_command_line_says_how_it_is_used() -> None:
+    done = subprocess.run([sys.executable, "-m", "uml.worker"], capture_output=True, check=False)
+    assert done.returncode == 2 and b"usage" in done.stderr
+
+
+def test_a_parent_that_says_nothing_is_gone() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "uml.worker", "--engine", "fake"], stdin=subprocess.DEVNULL, check=False
+    )
+    assert done.returncode == 0

@@ -14,7 +14,7 @@ from uml.formats.reader import opened, read_at
 MAX_JSON = 16 << 20
 """Bytes of a JSON text; the largest configurations in the wild have 5 MiB."""
 MAX_COST = 48 << 20
-"""Bytes that parsing may take, as estimated by `_cost`."""
+"""Bytes that parsing may take, as estimated by `cost`."""
 MAX_SCALARS = 2000
 MAX_SCALAR_TEXT = 4096
 
@@ -36,8 +36,8 @@ def read_object(path: Path, max_bytes: int = MAX_JSON) -> dict[str, Any]:
 
 def parse(path: Path, raw: bytes, hook: Hook | None = None, offset: int = 0) -> Any:
     """The value of a JSON text that lies at `offset` of a file. Raises CorruptFile or BadFile."""
-    if (cost := _cost(raw)) > MAX_COST:
-        raise BadFile(path, f"its JSON would take {cost >> 20} MiB of memory; at most {MAX_COST >> 20} are allowed")
+    if (needed := cost(raw)) > MAX_COST:
+        raise BadFile(path, f"its JSON would take {needed >> 20} MiB of memory; at most {MAX_COST >> 20} are allowed")
     try:
         return json.loads(raw.decode("utf-8"), object_pairs_hook=hook)
     except json.JSONDecodeError as error:
@@ -49,7 +49,7 @@ def parse(path: Path, raw: bytes, hook: Hook | None = None, offset: int = 0) -> 
         raise CorruptFile(path, f"no JSON: {error}", "a JSON object", offset) from error
 
 
-def _cost(raw: bytes) -> int:
+def cost(raw: bytes) -> int:
     """Bytes that the parsed value may take, at most: measured on CPython 3.11, with every entry an object of its own.
 
     The entry of a tensor in a safetensors header (3 brackets, 4 colons, 5 commas) is made small as it is
@@ -59,7 +59,15 @@ def _cost(raw: bytes) -> int:
     containers = raw.count(b"{") + raw.count(b"[") - 3 * tensors
     pairs = raw.count(b":") - 4 * tensors
     items = raw.count(b",") - 5 * tensors
-    return 2 * len(raw) + 450 * tensors + 120 * max(0, containers) + 110 * max(0, pairs) + 60 * max(0, items)
+    text_bytes = len(raw) * (1 + 2 * _character_bytes(raw))
+    return text_bytes + 450 * tensors + 120 * max(0, containers) + 110 * max(0, pairs) + 60 * max(0, items)
+
+
+def _character_bytes(raw: bytes) -> int:
+    """Bytes that Python keeps for each character of the text: one that needs four makes all of them need four."""
+    if raw.isascii():
+        return 1
+    return 4 if any(raw.count(lead) for lead in (b"\xf0", b"\xf1", b"\xf2", b"\xf3", b"\xf4")) else 2
 
 
 def child(config: Object, key: str) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from uml.core.errors import CorruptFile, UnsupportedFormat
 from uml.core.model import Scalar
 from uml.formats.gguf_types import REMOVED_TENSOR_TYPES, TENSOR_TYPES
-from uml.formats.reader import Cursor, opened
+from uml.formats.reader import TEXT_BUDGET, Cursor, opened
 
 MAGIC = b"GGUF"
 VERSIONS = (2, 3)
@@ -165,7 +165,9 @@ def _name(cursor: Cursor, what: str) -> str:
     begin = cursor.at
     name = cursor.string(what, MAX_NAME)
     if name is None:
-        raise CorruptFile(cursor.path, f"{what} is too long", f"at most {MAX_NAME} bytes", begin)
+        raise CorruptFile(
+            cursor.path, f"{what} is too long", f"{MAX_NAME} bytes, and {TEXT_BUDGET >> 20} MiB of text in all", begin
+        )
     return name
 
 

@@ -24,7 +24,7 @@ FIRST_WINDOW = 64 << 10
 WINDOW = 1 << 20
 READ_BUDGET = 256 << 20
 """Bytes: the largest header seen in the wild (262,000 tokens, 514,000 merges) has 20 MiB."""
-STRING_BUDGET = 3_000_000
+STRING_BUDGET = 2_000_000
 """Strings in arrays of one file: the largest vocabulary and its merges have 800,000."""
 
 TEXT_BUDGET = 8 << 20

@@ -63,9 +63,12 @@ def _walk(folder: Path, depth: int, visited: set[tuple[int, int]]) -> Iterator[P
     folders, files = listing(folder)
     ggufs = [name for name in files if name.lower().endswith(".gguf")]
     yield from _first_parts(folder, ggufs)
-    if not ggufs and is_model_folder(files):
-        yield folder
-        return
+    if is_model_folder(files):
+        if not ggufs:
+            yield folder
+            return
+        # The same model in another format; the GGUF files stand for it.
+        files = []
     # The parts of an image pipeline look like models of their own.
     if "model_index.json" in files:
         return

@@ -124,8 +124,6 @@ Effect = Start | Stop | Grant | Refuse
 class Planner(Protocol):
     """`planning.plan` with engines and budget already given."""
 
-    def __call__(
-        self, model: Model, options: LoadOptions, machine: Machine, running: Sequence[Running]
-    ) -> LoadPlan:
+    def __call__(self, model: Model, options: LoadOptions, machine: Machine, running: Sequence[Running]) -> LoadPlan:
         """The plan, or an UmlError; DoesNotFit when idle models do not free enough."""
         ...

@@ -71,7 +71,7 @@ def command(*, server: bool = True, load_options: bool = False) -> Callable[[Cal
             )
             for name, kind in common.items()
         ]
-        run.__doc__ = function.__doc__
+        run.__doc__ = _reflowed(function)
         run.__name__ = function.__name__
         run.__annotations__ = {}
         run.__signature__ = inspect.Signature(  # type: ignore[attr-defined]  # typer reads it
@@ -80,6 +80,12 @@ def command(*, server: bool = True, load_options: bool = False) -> Callable[[Cal
         return run
 
     return wrap
+
+
+def _reflowed(function: Callable[..., Any]) -> str:
+    """The docstring with one line a paragraph: the help page breaks lines by the width of the terminal."""
+    paragraphs = (inspect.getdoc(function) or "").split("\n\n")
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
 
 
 def _run(

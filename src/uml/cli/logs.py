@@ -28,6 +28,7 @@ def logs(
     model: Annotated[
         str | None,
         typer.Argument(
+            metavar="MODEL",
             help="Id or alias of a model; without: every loaded one",
             autocompletion=complete.models,
             show_default=False,

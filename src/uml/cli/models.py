@@ -17,7 +17,10 @@ from uml.cli.session import Session
 from uml.core.jsonable import jsonable
 
 Name = Annotated[
-    str, typer.Argument(help="Id, alias or path of a model", autocompletion=complete.models, show_default=False)
+    str,
+    typer.Argument(
+        metavar="MODEL", help="Id, alias or path of a model", autocompletion=complete.models, show_default=False
+    ),
 ]
 
 
@@ -55,7 +58,7 @@ def _row(model: Mapping[str, Any]) -> tuple[str, ...]:
 @command()
 def scan(
     session: Session,
-    folder: Annotated[Path, typer.Argument(help="A folder with models", show_default=False)],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A folder with models", show_default=False)],
 ) -> Result:
     """Add a folder with models, and look through it.
 

@@ -34,10 +34,15 @@ def _sampling(flag: str, metavar: str, help: str) -> Any:
 def run(
     session: Session,
     model: Annotated[
-        str, typer.Argument(help="Id, alias or path of a model", autocompletion=complete.models, show_default=False)
+        str,
+        typer.Argument(
+            metavar="MODEL", help="Id, alias or path of a model", autocompletion=complete.models, show_default=False
+        ),
     ],
     options: dict[str, Any],
-    prompt: Annotated[str | None, typer.Argument(help="What to ask; without, a chat", show_default=False)] = None,
+    prompt: Annotated[
+        str | None, typer.Argument(metavar="PROMPT", help="What to ask; without, a chat", show_default=False)
+    ] = None,
     system: Annotated[str | None, _sampling("--system", "TEXT", "A system message")] = None,
     temperature: Annotated[float | None, _sampling("--temperature", "X", "0: always the likeliest token")] = None,
     top_p: Annotated[float | None, _sampling("--top-p", "X", "Only the likeliest tokens that sum to this")] = None,

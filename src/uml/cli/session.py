@@ -7,11 +7,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+import typer
 
 from uml.client.client import Client
 from uml.client.find import find_server
-from uml.core.errors import NoServer
+from uml.core.errors import BadRequest, NoServer
 
 if TYPE_CHECKING:
     from uml.config import Settings
@@ -65,9 +67,13 @@ class Session:
         """A client of the server that runs; None where none does. A server that was asked for by name must run."""
         if self.flags.server is None:
             return find_server(self.settings.data)
-        client = Client(self.flags.server, self.settings.api_key)
+        try:
+            client = Client(self.flags.server, self.settings.api_key)
+        except BadRequest as error:
+            raise typer.BadParameter(f"--server: {error.message}") from error
         if not client.live():
-            raise NoServer(self.flags.server)
+            client.close()
+            raise NoServer(client.url)
         return client
 
     def client(self) -> Client:
@@ -76,12 +82,3 @@ class Session:
         if client is None:
             raise NoServer
         return client
-
-    def tell(self, value: Any, text: str) -> None:
-        """Something on the way: a JSON line with `--json`, else a remark on stderr."""
-        from uml.cli import render
-
-        if self.flags.json:
-            render.emit(value)
-        else:
-            render.note(text)

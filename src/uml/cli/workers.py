@@ -20,7 +20,10 @@ from uml.cli.session import Session
 def load(
     session: Session,
     model: Annotated[
-        str, typer.Argument(help="Id, alias or path of a model", autocompletion=complete.models, show_default=False)
+        str,
+        typer.Argument(
+            metavar="MODEL", help="Id, alias or path of a model", autocompletion=complete.models, show_default=False
+        ),
     ],
     options: dict[str, Any],
 ) -> Result | None:
@@ -72,7 +75,9 @@ def unload(
     session: Session,
     model: Annotated[
         str | None,
-        typer.Argument(help="Id or alias of a model", autocompletion=complete.models, show_default=False),
+        typer.Argument(
+            metavar="MODEL", help="Id or alias of a model", autocompletion=complete.models, show_default=False
+        ),
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="Unload every model")] = False,
 ) -> Result:

@@ -1,0 +1,87 @@
+"""A program at a terminal: what a user types and sees."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_STYLE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+
+
+class Terminal:
+    """`uml` with a terminal on all three streams."""
+
+    def __init__(self, process: subprocess.Popen[bytes], master: int) -> None:
+        self.process = process
+        self._master = master
+        self.raw = ""
+        self._seen = 0
+
+    @property
+    def text(self) -> str:
+        """All that was shown, without colours and movements of the cursor."""
+        return _STYLE.sub("", self.raw).replace("\r", "")
+
+    def type(self, text: str) -> None:
+        os.write(self._master, text.encode())
+
+    def enter(self, line: str) -> None:
+        self.type(line + "\n")
+
+    def interrupt(self) -> None:
+        """Ctrl-C."""
+        self.process.send_signal(signal.SIGINT)
+
+    def expect(self, words: str, timeout_s: float = 20.0) -> str:
+        """Wait until this is shown, after what was expected last; gives what came before it."""
+        end = time.monotonic() + timeout_s
+        while (at := self.text.find(words, self._seen)) < 0:
+            left = end - time.monotonic()
+            if left <= 0 or not self._read(left):
+                raise AssertionError(f"{words!r} was not shown; this was:\n{self.text[self._seen :]}")
+        before, self._seen = self.text[self._seen : at], at + len(words)
+        return before
+
+    def leave(self, timeout_s: float = 20.0) -> int:
+        """Read to the end; the exit code."""
+        end = time.monotonic() + timeout_s
+        while self._read(max(0.0, end - time.monotonic())):
+            pass
+        return self.process.wait(max(0.1, end - time.monotonic()))
+
+    def _read(self, timeout_s: float) -> bool:
+        ready, _, _ = select.select([self._master], [], [], timeout_s)
+        try:
+            data = os.read(self._master, 65536) if ready else b""
+        except OSError:  # the other end has gone
+            return False
+        self.raw += data.decode("utf-8", "replace")
+        return bool(data)
+
+
+@contextmanager
+def terminal(*arguments: str, **environment: str) -> Iterator[Terminal]:
+    master, slave = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "uml", *arguments],
+        stdin=slave,
+        stdout=slave,
+        stderr=slave,
+        env={**os.environ, "TERM": "xterm-256color", "COLUMNS": "120", **environment},
+        start_new_session=True,
+    )
+    os.close(slave)
+    try:
+        yield Terminal(process, master)
+    finally:
+        process.kill()
+        process.wait()
+        os.close(master)

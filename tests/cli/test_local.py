@@ -1,0 +1,182 @@
+"""Commands that need no server."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Uml
+from uml import __version__
+from uml.cli import complete
+from uml.cli.doctor import unused
+from uml.registry import packaged_model
+
+DEMO = packaged_model()
+
+
+def test_version_is_said_in_both_ways(uml: Uml) -> None:
+    assert uml("version").out == uml("--version").out == f"uml {__version__}\n"
+    # The quick way and the one with flags are two pieces of code that must agree.
+    assert uml("version", "--data", "/x").out == uml("version").out
+    assert uml("version", "--json").json["version"] == __version__
+
+
+def test_the_help_page_has_every_command_and_the_exit_codes(uml: Uml) -> None:
+    page = uml("--help").out
+    for word in ("run", "serve", "doctor", "estimate", "logs", "Exit codes", "130"):
+        assert word in page
+    assert uml().code == 2
+    for command in ("run", "serve", "ls", "estimate", "doctor"):
+        assert "--json" in uml(command, "-h").out
+
+
+def test_a_wrong_command_line_is_a_sentence_and_code_2(uml: Uml) -> None:
+    said = uml("lss")
+    assert said.code == 2 and said.err.startswith("error: No such command 'lss'. Did you mean 'ls'")
+    said = uml("estimate")
+    assert said.code == 2 and "MODEL" in said.err and "try: uml estimate --help" in said.err
+    said = uml("ls", "--jsn", "--json")
+    assert said.code == 2 and said.error["code"] == "usage" and said.out == ""
+
+
+def test_the_demo_model_is_always_listed(uml: Uml) -> None:
+    said = uml("ls")
+    head, row = said.out.splitlines()
+    assert said.code == 0 and head.split()[:3] == ["MODEL", "FORMAT", "QUANTIZATION"]
+    assert row.startswith("demo ") and "Q8_0" in row and "\x1b" not in said.out
+    (model,) = uml("ls", "--json").json["data"]
+    assert model["id"] == "demo" and model["state"] == "unloaded"
+
+
+def test_inspect_tells_by_id_and_by_path(uml: Uml) -> None:
+    by_id, by_path = uml("inspect", "demo"), uml("inspect", DEMO)
+    assert by_id.out == by_path.out and "GGUF v3" in by_id.out and "llama" in by_id.out
+    assert "general.architecture" in uml("inspect", "demo", "--metadata").out
+    assert uml("inspect", "demo", "--json").json["architecture"] == "llama"
+
+
+def test_a_bad_file_is_named_with_code_6(uml: Uml, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.gguf"
+    broken.write_bytes(DEMO.read_bytes()[:999])
+    said = uml("inspect", broken)
+    assert said.code == 6 and said.err.startswith(f"error: {broken}: ") and "Traceback" not in said.err
+    said = uml("inspect", broken, "--json")
+    assert said.code == 6 and said.out == "" and said.error["details"]["path"] == str(broken)
+    assert uml("inspect", tmp_path / "none.gguf").code == 6
+
+
+def test_an_unknown_model_is_code_4_with_close_names(uml: Uml) -> None:
+    said = uml("inspect", "dmeo")
+    assert said.code == 4 and "demo" in said.err
+    assert uml("estimate", "dmeo", "--json").error["code"] == "model_not_found"
+
+
+def test_estimate_adds_up(uml: Uml) -> None:
+    data = uml("estimate", "demo", "--ctx", "1024", "--cache-type-k", "q8_0", "-o", "parallel=2", "--json").json
+    assert data["options"]["ctx"] == 1024 and data["options"]["parallel"] == 2
+    assert data["options"]["cache_type_k"] == "q8_0"
+    assert sum(data["parts"].values()) == data["total"]["likely"]
+    said = uml("estimate", "demo")
+    assert said.code == 0 and "kv cache" in said.out and "fits" in said.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--ctx", "many"], "whole number"),
+        (["--ctx", "99999999999"], "16777216"),
+        (["--cache-type-k", "i32"], "q8_0"),
+        (["-o", "ctxx=1"], "did you mean ctx"),
+        (["-o", "zzzz=1"], "zzzz"),
+        (["-o", "ctx"], "NAME=VALUE"),
+        (["--ctx", "1", "-o", "n_ctx=2"], "given twice"),
+        (["-o", "tensor_split=a,b"], "list of numbers"),
+        (["-o", "kv_offload=maybe"], "true or false"),
+        (["-o", "lora=[1"], "list of texts"),
+    ],
+)
+def test_a_bad_load_option_is_code_2(uml: Uml, arguments: list[str], words: str) -> None:
+    said = uml("estimate", "demo", *arguments)
+    assert said.code == 2 and words in said.err and said.err.startswith("error: ")
+
+
+def test_every_load_option_is_listed(uml: Uml) -> None:
+    said = uml("estimate", "demo", "--option", "help")
+    assert said.code == 0 and "spec_ngram_min_hits" in said.out
+    assert {row["name"] for row in uml("run", "x", "-o", "help", "--json").json} >= {"ctx", "yarn_beta_slow"}
+
+
+def test_scan_adds_a_folder(uml: Uml, tmp_path: Path) -> None:
+    folder = tmp_path / "models"
+    folder.mkdir()
+    (folder / "twin.gguf").write_bytes(DEMO.read_bytes())
+    (folder / "cut.gguf").write_bytes(DEMO.read_bytes()[:99])
+    said = uml("scan", folder)
+    assert said.code == 0 and "1 added" in said.out and "cut.gguf" in said.out
+    assert "twin" in uml("ls").out
+    assert len(uml("scan", folder, "--json").json["unchanged"]) == 1
+    assert uml("scan", tmp_path / "nowhere").code == 6
+
+
+def test_the_shell_completes_names_of_models(uml: Uml, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert complete.models("d") == ["demo"] and not uml.data.exists()
+    uml("ls")
+    assert complete.models("uml") == ["uml-demo-5m"]
+    (uml.data / "registry.sqlite").write_bytes(b"no database" * 99)
+    assert complete.models("d") in ([], ["demo"])
+    monkeypatch.setenv("UML_PORT", "nonsense")
+    assert complete.models("d") == []
+
+
+def test_doctor_looks_at_everything(uml: Uml) -> None:
+    said = uml("doctor")
+    assert said.code == 0 and "python" in said.out and "llamacpp" in said.out and "UML_DATA" in said.out
+    data = uml("doctor", "--json").json
+    assert data["ok"] and {check["name"] for check in data["checks"]} >= {"data folder", "port", "engines", "models"}
+    assert data["machine"]["cores"] >= 1
+
+
+def test_doctor_names_what_is_wrong(uml: Uml, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = tmp_path / "m" / "gone.gguf"
+    gone.parent.mkdir()
+    gone.write_bytes(DEMO.read_bytes() + b"\0")
+    uml("scan", gone.parent)
+    gone.write_bytes(b"GGUF")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        monkeypatch.setenv("UML_PORT", str(taken.getsockname()[1]))
+        monkeypatch.setenv("UML_MODEL_FOLDERS", str(tmp_path / "missing"))
+        monkeypatch.setenv("UML_PROT", "1")
+        checks = uml("doctor", "--json").json["checks"]
+    warned = {check["name"] for check in checks if check["state"] == "warning"}
+    assert warned >= {"port", "model", "model folder", "settings"}
+
+
+def test_a_data_folder_that_cannot_be_written_is_a_sentence(uml: Uml, tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("")
+    said = uml("ls", "--data", file / "data")
+    assert said.code == 1 and "cannot write to" in said.err and "Traceback" not in said.err
+    said = uml("doctor", "--data", file / "data")
+    assert said.code == 1 and "X" in said.out
+
+
+def test_instructions_that_a_build_leaves_unused() -> None:
+    assert unused({"avx2", "avx512f", "amx_int8"}, {"AVX2": True, "AVX512": False}) == ["avx512f", "amx_int8"]
+    assert unused({"avx2"}, {"AVX2": True}) == []
+
+
+@pytest.mark.parametrize("arguments", [("ps",), ("load", "demo"), ("unload", "--all"), ("logs",), ("stop",)])
+def test_commands_for_a_server_say_that_there_is_none(uml: Uml, arguments: tuple[str, ...]) -> None:
+    said = uml(*arguments)
+    assert said.code == 3 and said.err == "error: no server answers; start one with: uml serve\n"
+    assert uml(*arguments, "--json").error["code"] == "no_server"
+
+
+def test_a_server_that_was_asked_for_must_answer(uml: Uml) -> None:
+    said = uml("ls", "--server", "127.0.0.1:9")
+    assert said.code == 3 and "http://127.0.0.1:9" in said.err
+    assert uml("ls", "--server", "ftp://x").code == 2

@@ -22,6 +22,8 @@ from uml.core.plan import Footprint, LoadPlan, Placement
 DEMO = Path(__file__).parents[2] / "src" / "uml" / "models" / "demo.gguf"
 KEY = "test-key"
 PATIENCE_S = 30.0
+LEFT_S = 1.0
+"""Seconds within which a slot is free once its client has gone. The goal is 0.25; a busy machine is given more."""
 
 
 def plan_for(

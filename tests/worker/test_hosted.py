@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.worker.process import Worker, plan_for, question, text_of
+from tests.worker.process import LEFT_S, Worker, plan_for, question, text_of
 from uml.core.errors import BadOption, IllegalInstruction, OutOfMemory
 from uml.engines.fake import Fake, FakeHost, Faults
 
@@ -136,7 +136,7 @@ def test_a_client_that_leaves_frees_its_slot(slow: Worker, stream: bool) -> None
     connection = slow.send("POST", "/v1/completions", {"prompt": "a", "max_tokens": 500, "stream": stream})
     slow.wait_until_busy(1)
     connection.close()
-    assert slow.wait_until_busy(0) < 0.25
+    assert slow.wait_until_busy(0) < LEFT_S
 
 
 def test_one_that_waits_for_a_slot_leaves_the_queue(slow: Worker) -> None:
@@ -223,7 +223,7 @@ def test_a_hang_is_left_by_leaving(tmp_path: Path) -> None:
         connection = worker.send("POST", "/v1/completions", {"prompt": "a"})
         worker.wait_until_busy(1)
         connection.close()
-        assert worker.wait_until_busy(0) < 0.25
+        assert worker.wait_until_busy(0) < LEFT_S
 
 
 def test_it_ends_when_asked_to(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.worker.process import DEMO, Worker, plan_for, question, text_of
+from tests.worker.process import DEMO, LEFT_S, Worker, plan_for, question, text_of
 from uml.core.errors import BadFile, BadOption, CorruptFile, UmlError, UnsupportedArchitecture
 from uml.engines.llamacpp.engine import LlamaCpp
 
@@ -70,7 +70,7 @@ def test_a_client_that_leaves_its_stream_frees_the_slot(worker: Worker) -> None:
     connection = worker.send("POST", "/v1/completions", asked)
     worker.wait_until_busy(1)
     connection.close()
-    assert worker.wait_until_busy(0) < 0.25
+    assert worker.wait_until_busy(0) < LEFT_S
 
 
 def test_prompts_are_not_written_to_the_log(worker: Worker) -> None:

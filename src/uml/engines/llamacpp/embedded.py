@@ -13,7 +13,8 @@ from uml.core.errors import BadOption, LoadFailed
 from uml.core.plan import LoadPlan
 from uml.engines.llamacpp.checks import check
 from uml.engines.llamacpp.meaning import Scaled, slots
-from uml.engines.llamacpp.table import Member, parameters
+from uml.engines.llamacpp.rows import Member
+from uml.engines.llamacpp.table import parameters
 
 WARNINGS: Final = 2
 """Log level: reasons of failures, and no prompts, which begin at 5."""

@@ -7,12 +7,9 @@ Names are those of build b11549 (`common/arg.cpp`, `common/common.h`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 from uml.core.model import Role
-from uml.core.options import LoadOptions
 from uml.core.plan import LoadPlan
 from uml.engines.llamacpp.meaning import (
     ALL_LAYERS,
@@ -28,37 +25,26 @@ from uml.engines.llamacpp.meaning import (
     tensor_overrides,
     total_context,
 )
+from uml.engines.llamacpp.rows import (
+    Arguments,
+    Member,
+    Parameters,
+    Row,
+    changed,
+    choice,
+    csv_cell,
+    derived,
+    members,
+    plain,
+    same_words,
+    switch,
+    word,
+)
 
 MAX_DEVICES: Final = 128
 """Length of `tensor_split` in xllamacpp."""
 NGRAM_MOD_MIN: Final = 48
 """`speculative.ngram_mod.n_min` of the engine; a smaller most must lower the least too."""
-DEFAULTS: Final = LoadOptions()
-
-
-@dataclass(frozen=True, slots=True)
-class Member:
-    """A member of an enum of xllamacpp, and the word for it in `llama-server`'s arguments."""
-
-    enum: str
-    name: str
-    word: str
-
-
-Parameters = Mapping[str, Any]
-Arguments = Sequence[str]
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One or more options that say one thing.
-
-    parameters: attribute path -> value; arguments: words of a command line. Empty: the engine's own default.
-    """
-
-    options: tuple[str, ...]
-    parameters: Callable[[LoadPlan], Parameters]
-    arguments: Callable[[LoadPlan], Arguments]
 
 
 def parameters(plan: LoadPlan) -> dict[str, Any]:
@@ -71,101 +57,26 @@ def arguments(plan: LoadPlan) -> list[str]:
     return [word for row in ROWS for word in row.arguments(plan)]
 
 
-# --- kinds of rows ------------------------------------------------------------------------------------------------
-
-
-def _changed(plan: LoadPlan, option: str) -> bool:
-    return bool(getattr(plan.options, option) != getattr(DEFAULTS, option))
-
-
-def _value(option: str, attribute: str, argument: str, *, always: bool = False) -> Row:
-    """A value handed over as it is.
-
-    always: said even at our default, which is not the engine's. Otherwise our default means the engine's own.
-    """
-
-    def said(plan: LoadPlan) -> bool:
-        return always or _changed(plan, option)
-
-    return Row(
-        (option,),
-        lambda plan: {attribute: getattr(plan.options, option)} if said(plan) else {},
-        lambda plan: [argument, _word(getattr(plan.options, option))] if said(plan) else [],
-    )
-
-
-def _switch(option: str, attribute: str, on: str = "", off: str = "", *, inverted: bool = False) -> Row:
-    """A yes or no; `on` and `off` are the argument of the one that is not the engine's default."""
-
-    def words(plan: LoadPlan) -> Arguments:
-        word = on if getattr(plan.options, option) else off
-        return [word] if word else []
-
-    return Row((option,), lambda plan: {attribute: getattr(plan.options, option) is not inverted}, words)
-
-
-def _choice(option: str, attribute: str, argument: str, members: Mapping[str, Member]) -> Row:
-    """A word that stands for a member of an enum; a word without one leaves the engine's default."""
-
-    def chosen(plan: LoadPlan) -> Member | None:
-        return members.get(getattr(plan.options, option))
-
-    return Row(
-        (option,),
-        lambda plan: {attribute: member} if (member := chosen(plan)) else {},
-        lambda plan: [argument, member.word] if (member := chosen(plan)) and member.word else [],
-    )
-
-
-def _derived(options: str, attribute: str, argument: str, value: Callable[[LoadPlan], Any]) -> Row:
-    """A value that follows from several options; None leaves the engine's default."""
-
-    def given(plan: LoadPlan) -> Parameters:
-        result = value(plan)
-        return {} if result is None else {attribute: result}
-
-    def words(plan: LoadPlan) -> Arguments:
-        result = value(plan)
-        return [] if result is None else [argument, _word(result)]
-
-    return Row(tuple(options.split()), given, words)
-
-
-def _word(value: Any) -> str:
-    if isinstance(value, Member):
-        return value.word
-    return f"{value:.9g}" if isinstance(value, float) else str(value)
-
-
-def _members(enum: str, prefix: str, words: Mapping[str, str]) -> dict[str, Member]:
-    """Our word -> the member of the same name; the values of `words` are the program's words."""
-    return {ours: Member(enum, f"{prefix}_{ours.upper().replace('-', '_')}", theirs) for ours, theirs in words.items()}
-
-
-def _same_words(text: str) -> dict[str, str]:
-    return {word: word for word in text.split()}
-
-
-CACHE: Final = _members("ggml_type", "GGML_TYPE", _same_words("f32 f16 bf16 q8_0 q5_1 q5_0 q4_1 q4_0 iq4_nl"))
+CACHE: Final = members("ggml_type", "GGML_TYPE", same_words("f32 f16 bf16 q8_0 q5_1 q5_0 q4_1 q4_0 iq4_nl"))
 FLASH: Final = {
     "auto": Member("llama_flash_attn_type", "LLAMA_FLASH_ATTN_TYPE_AUTO", "auto"),
     "on": Member("llama_flash_attn_type", "LLAMA_FLASH_ATTN_TYPE_ENABLED", "on"),
     "off": Member("llama_flash_attn_type", "LLAMA_FLASH_ATTN_TYPE_DISABLED", "off"),
 }
-NUMA: Final = _members(
+NUMA: Final = members(
     # `disabled` and `mirror` have no word in the program: the first is its default, the second is refused.
     "ggml_numa_strategy",
     "GGML_NUMA_STRATEGY",
-    {**_same_words("distribute isolate numactl"), "disabled": "", "mirror": ""},
+    {**same_words("distribute isolate numactl"), "disabled": "", "mirror": ""},
 )
-SPLIT: Final = _members("llama_split_mode", "LLAMA_SPLIT_MODE", _same_words("none layer row tensor"))
+SPLIT: Final = members("llama_split_mode", "LLAMA_SPLIT_MODE", same_words("none layer row tensor"))
 ROPE: Final = {
-    **_members("llama_rope_scaling_type", "LLAMA_ROPE_SCALING_TYPE", _same_words("none linear yarn")),
+    **members("llama_rope_scaling_type", "LLAMA_ROPE_SCALING_TYPE", same_words("none linear yarn")),
     "longrope": Member("llama_rope_scaling_type", "LLAMA_ROPE_SCALING_TYPE_LONGROPE", ""),
 }
-POOLING: Final = _members("llama_pooling_type", "LLAMA_POOLING_TYPE", _same_words("none mean cls last rank"))
-REASONING: Final = _members(
-    "common_reasoning_format", "COMMON_REASONING_FORMAT", _same_words("auto none deepseek deepseek-legacy")
+POOLING: Final = members("llama_pooling_type", "LLAMA_POOLING_TYPE", same_words("none mean cls last rank"))
+REASONING: Final = members(
+    "common_reasoning_format", "COMMON_REASONING_FORMAT", same_words("auto none deepseek deepseek-legacy")
 )
 GUESSING: Final = {
     word: Member("common_speculative_type", f"COMMON_SPECULATIVE_TYPE_{name}", name.lower().replace("_", "-"))
@@ -254,11 +165,6 @@ def _adapters(option: str, attribute: str, argument: str) -> Row:
     return Row((option,), given, words)
 
 
-def csv_cell(text: str) -> str:
-    """A cell of `parse_csv_row` in common/arg.cpp: in quotes, doubled inside, where it has a comma or a quote."""
-    return '"' + text.replace('"', '""') + '"' if any(mark in text for mark in ',"') else text
-
-
 def _ngram(option: str, name: str, mod: tuple[str, ...]) -> Row:
     """One size for every kind that looks up; `ngram-mod` has sizes of its own that suit it better by default."""
 
@@ -266,7 +172,7 @@ def _ngram(option: str, name: str, mod: tuple[str, ...]) -> Row:
         kind = guessing(plan.options)
         if kind in ("ngram-simple", "ngram-map-k", "ngram-map-k4v"):
             return [(f"speculative.{kind.replace('-', '_')}.{name}", f"--spec-{kind}-{name.replace('_', '-')}")]
-        if kind == "ngram-mod" and _changed(plan, option):
+        if kind == "ngram-mod" and changed(plan, option):
             return [(f"speculative.ngram_mod.{own}", f"--spec-ngram-mod-{own.replace('_', '-')}") for own in mod]
         return []  # a kind that looks nothing up
 
@@ -300,34 +206,34 @@ def _device_words(plan: LoadPlan) -> Arguments:
 
 
 ROWS: Final[tuple[Row, ...]] = (
-    _derived("ctx", "n_ctx", "--ctx-size", total_context),
+    derived("ctx", "n_ctx", "--ctx-size", total_context),
     Row(
         ("kv_unified",),
         lambda plan: {"kv_unified": plan.options.kv_unified},
         lambda plan: ["--kv-unified" if plan.options.kv_unified else "--no-kv-unified"],
     ),
-    _derived("parallel", "n_parallel", "--parallel", slots),
-    _derived("batch", "n_batch", "--batch-size", lambda plan: batches(plan)[0]),
-    _derived("ubatch", "n_ubatch", "--ubatch-size", lambda plan: batches(plan)[1]),
-    _derived("threads", "cpuparams.n_threads", "--threads", lambda plan: plan.options.threads or None),
-    _derived(
+    derived("parallel", "n_parallel", "--parallel", slots),
+    derived("batch", "n_batch", "--batch-size", lambda plan: batches(plan)[0]),
+    derived("ubatch", "n_ubatch", "--ubatch-size", lambda plan: batches(plan)[1]),
+    derived("threads", "cpuparams.n_threads", "--threads", lambda plan: plan.options.threads or None),
+    derived(
         "threads_batch", "cpuparams_batch.n_threads", "--threads-batch", lambda plan: plan.options.threads_batch or None
     ),
-    _choice("numa", "numa", "--numa", NUMA),
+    choice("numa", "numa", "--numa", NUMA),
     # Embedded, devices are chosen by the environment (build.visible_devices): CommonParams has no field for them.
     Row(("device",), lambda plan: {}, _device_words),
-    _derived("gpu_layers", "n_gpu_layers", "--gpu-layers", gpu_layers),
-    _choice("split_mode", "split_mode", "--split-mode", SPLIT),
+    derived("gpu_layers", "n_gpu_layers", "--gpu-layers", gpu_layers),
+    choice("split_mode", "split_mode", "--split-mode", SPLIT),
     Row(
         ("tensor_split",),
         _tensor_split,
         lambda plan: (
-            ["--tensor-split", ",".join(_word(share) for share in plan.options.tensor_split)]
+            ["--tensor-split", ",".join(word(share) for share in plan.options.tensor_split)]
             if plan.options.tensor_split
             else []
         ),
     ),
-    _value("main_gpu", "main_gpu", "--main-gpu"),
+    plain("main_gpu", "main_gpu", "--main-gpu"),
     Row(
         ("cpu_moe_layers", "override_tensor"),
         lambda plan: (
@@ -346,14 +252,14 @@ ROWS: Final[tuple[Row, ...]] = (
             else []
         ),
     ),
-    _choice("cache_type_k", "cache_type_k", "--cache-type-k", CACHE),
-    _choice("cache_type_v", "cache_type_v", "--cache-type-v", CACHE),
-    _choice("flash_attention", "flash_attn_type", "--flash-attn", FLASH),
-    _switch("kv_offload", "no_kv_offload", off="--no-kv-offload", inverted=True),
-    _switch("swa_full", "swa_full", on="--swa-full"),
-    _switch("context_shift", "ctx_shift", on="--context-shift", off="--no-context-shift"),
-    _switch("cache_prompt", "cache_prompt", off="--no-cache-prompt"),
-    _value("cache_reuse", "n_cache_reuse", "--cache-reuse"),
+    choice("cache_type_k", "cache_type_k", "--cache-type-k", CACHE),
+    choice("cache_type_v", "cache_type_v", "--cache-type-v", CACHE),
+    choice("flash_attention", "flash_attn_type", "--flash-attn", FLASH),
+    switch("kv_offload", "no_kv_offload", off="--no-kv-offload", inverted=True),
+    switch("swa_full", "swa_full", on="--swa-full"),
+    switch("context_shift", "ctx_shift", on="--context-shift", off="--no-context-shift"),
+    switch("cache_prompt", "cache_prompt", off="--no-cache-prompt"),
+    plain("cache_reuse", "n_cache_reuse", "--cache-reuse"),
     Row(
         ("cache_ram_mib",),
         # Idle slots are parked in this memory; without any, the engine warns and turns it off by itself.
@@ -363,31 +269,31 @@ ROWS: Final[tuple[Row, ...]] = (
         },
         lambda plan: ["--cache-ram", str(plan.options.cache_ram_mib)],
     ),
-    _value("context_checkpoints", "n_ctx_checkpoints", "--ctx-checkpoints", always=True),
-    _derived("mmap mlock direct_io", "load_mode", "--load-mode", _load_mode),
-    _switch("repack", "no_extra_bufts", off="--no-repack", inverted=True),
-    _switch("check_tensors", "check_tensors", on="--check-tensors"),
-    _switch("warmup", "warmup", off="--no-warmup"),
-    _choice("rope_scaling", "rope_scaling_type", "--rope-scaling", ROPE),
-    _value("rope_freq_base", "rope_freq_base", "--rope-freq-base"),
-    _value("rope_freq_scale", "rope_freq_scale", "--rope-freq-scale"),
-    _value("yarn_orig_ctx", "yarn_orig_ctx", "--yarn-orig-ctx"),
-    _value("yarn_ext_factor", "yarn_ext_factor", "--yarn-ext-factor"),
-    _value("yarn_attn_factor", "yarn_attn_factor", "--yarn-attn-factor"),
-    _value("yarn_beta_fast", "yarn_beta_fast", "--yarn-beta-fast"),
-    _value("yarn_beta_slow", "yarn_beta_slow", "--yarn-beta-slow"),
+    plain("context_checkpoints", "n_ctx_checkpoints", "--ctx-checkpoints", always=True),
+    derived("mmap mlock direct_io", "load_mode", "--load-mode", _load_mode),
+    switch("repack", "no_extra_bufts", off="--no-repack", inverted=True),
+    switch("check_tensors", "check_tensors", on="--check-tensors"),
+    switch("warmup", "warmup", off="--no-warmup"),
+    choice("rope_scaling", "rope_scaling_type", "--rope-scaling", ROPE),
+    plain("rope_freq_base", "rope_freq_base", "--rope-freq-base"),
+    plain("rope_freq_scale", "rope_freq_scale", "--rope-freq-scale"),
+    plain("yarn_orig_ctx", "yarn_orig_ctx", "--yarn-orig-ctx"),
+    plain("yarn_ext_factor", "yarn_ext_factor", "--yarn-ext-factor"),
+    plain("yarn_attn_factor", "yarn_attn_factor", "--yarn-attn-factor"),
+    plain("yarn_beta_fast", "yarn_beta_fast", "--yarn-beta-fast"),
+    plain("yarn_beta_slow", "yarn_beta_slow", "--yarn-beta-slow"),
     Row(("embeddings", "pooling"), _embedding_parameters, _embedding_arguments),
-    _value("mmproj", "mmproj.path", "--mmproj"),
-    _switch("mmproj_offload", "mmproj_use_gpu", off="--no-mmproj-offload"),
-    _value("image_min_tokens", "image_min_tokens", "--image-min-tokens"),
-    _value("image_max_tokens", "image_max_tokens", "--image-max-tokens"),
+    plain("mmproj", "mmproj.path", "--mmproj"),
+    switch("mmproj_offload", "mmproj_use_gpu", off="--no-mmproj-offload"),
+    plain("image_min_tokens", "image_min_tokens", "--image-min-tokens"),
+    plain("image_max_tokens", "image_max_tokens", "--image-max-tokens"),
     _adapters("lora", "lora_adapters", "--lora"),
     _adapters("control_vector", "", "--control-vector"),
-    _value("draft_model", "speculative.draft.mparams.path", "--spec-draft-model"),
-    _value("draft_max", "speculative.draft.n_max", "--spec-draft-n-max"),
-    _value("draft_min", "speculative.draft.n_min", "--spec-draft-n-min"),
-    _value("draft_p_min", "speculative.draft.p_min", "--spec-draft-p-min"),
-    _derived(
+    plain("draft_model", "speculative.draft.mparams.path", "--spec-draft-model"),
+    plain("draft_max", "speculative.draft.n_max", "--spec-draft-n-max"),
+    plain("draft_min", "speculative.draft.n_min", "--spec-draft-n-min"),
+    plain("draft_p_min", "speculative.draft.p_min", "--spec-draft-p-min"),
+    derived(
         "draft_gpu_layers",
         "speculative.draft.n_gpu_layers",
         "--spec-draft-ngl",
@@ -414,9 +320,9 @@ ROWS: Final[tuple[Row, ...]] = (
         lambda plan: {"chat_template": text} if (text := template(plan.options)) else {},
         _template_arguments,
     ),
-    _choice("reasoning_format", "reasoning_format", "--reasoning-format", REASONING),
-    _value("reasoning_budget", "sampling.reasoning_budget_tokens", "--reasoning-budget"),
-    _value("slot_similarity", "slot_prompt_similarity", "--slot-prompt-similarity"),
+    choice("reasoning_format", "reasoning_format", "--reasoning-format", REASONING),
+    plain("reasoning_budget", "sampling.reasoning_budget_tokens", "--reasoning-budget"),
+    plain("slot_similarity", "slot_prompt_similarity", "--slot-prompt-similarity"),
     Row(("extra_flags",), lambda plan: {}, lambda plan: list(plan.options.extra_flags)),
 )
 

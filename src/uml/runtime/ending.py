@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import signal
 from dataclasses import dataclass
+from pathlib import Path
 
 from uml.core.engine import Engine
-from uml.core.errors import LoadFailed, UmlError, WorkerDied
+from uml.core.errors import LoadFailed, OutOfMemory, UmlError, WorkerDied
 from uml.core.plan import LoadPlan
 
 
@@ -18,13 +20,27 @@ class Ending:
     error: UmlError | None = None
 
 
-def explain(plan: LoadPlan, engine: Engine, log: str, exit_code: int | None, served: bool) -> UmlError:
+def oom_kills() -> int:
+    """How many processes the kernel has killed for want of memory; 0 where it does not tell."""
+    try:
+        found = re.search(r"^oom_kill (\d+)$", Path("/proc/vmstat").read_text("ascii"), re.MULTILINE)
+    except OSError:
+        return 0
+    return int(found[1]) if found else 0
+
+
+def explain(
+    plan: LoadPlan, engine: Engine, log: str, exit_code: int | None, *, served: bool, starved: bool
+) -> UmlError:
     """The engine's own reading of the log, else the signal and the last line.
 
     served: it was ready once, so that this is a WorkerDied whatever the cause, and not a LoadFailed.
+    starved: the kernel killed for want of memory while it lived, so that a SIGKILL was that.
     """
     model = plan.model.id
     cause = engine.cause(plan, log, exit_code)
+    if cause is None and starved and exit_code == -signal.SIGKILL:
+        cause = OutOfMemory(model, plan.placement.device, plan.footprint.total_bytes or None)
     if not served:
         return cause or LoadFailed(model, _words(log, exit_code), exit_code=exit_code)
     if cause is None:

@@ -15,7 +15,7 @@ from uml.core.engine import Endpoint, Engine, Launch
 from uml.core.errors import LoadFailed, LoadTimeout, UmlError
 from uml.core.plan import LoadPlan
 from uml.runtime.channel import Channel
-from uml.runtime.ending import Ending, explain
+from uml.runtime.ending import Ending, explain, oom_kills
 from uml.runtime.logs import WorkerLog
 from uml.runtime.orphans import Record, birth
 from uml.runtime.progress import Meter, look
@@ -72,6 +72,7 @@ class WorkerProcess:
         self._stall_limit_s = stall_limit_s
         self._stop_limit_s = stop_limit_s
         self._told = asyncio.Event()
+        self._oom_kills = oom_kills()
         self._transport: asyncio.SubprocessTransport | None = None
 
     def stop(self) -> None:
@@ -113,11 +114,14 @@ class WorkerProcess:
             alone = exited.done() and not told.done()
             self.state = "stopping"
             code = await self._end(exited)
-            why = explain(self.plan, self._engine, self.log.tail(), code, served) if alone else stalled
-            return Ending(code, why)
+            return Ending(code, self._why(code, served) if alone else stalled)
         finally:
             told.cancel()
             loading.cancel()
+
+    def _why(self, code: int, served: bool) -> UmlError:
+        starved = oom_kills() > self._oom_kills
+        return explain(self.plan, self._engine, self.log.tail(), code, served=served, starved=starved)
 
     async def _spawn(self, launch: Launch) -> Future:
         """Start the process. The future is its exit code. Raises OSError."""

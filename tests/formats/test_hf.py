@@ -390,6 +390,17 @@ def test_a_folder_with_gguf_files_is_those(tmp_path: Path) -> None:
     assert "2 GGUF models (a.gguf, b.gguf)" in found.reason
 
 
+def test_a_projector_beside_a_model_goes_with_it(tmp_path: Path) -> None:
+    path = write_tiny_gguf(tmp_path / "model.gguf")
+    write_tiny_gguf(tmp_path / "mmproj-model.gguf", general__type="mmproj")
+    assert inspect(tmp_path).path == path
+    for number in range(8):
+        write_tiny_gguf(tmp_path / f"{number}.gguf")
+    assert inspect(tmp_path).reason.startswith(
+        "a folder of 10 GGUF models (0.gguf, 1.gguf, 2.gguf, 3.gguf, 4.gguf ...)"
+    )
+
+
 def test_a_folder_without_a_model_says_what_it_holds(tmp_path: Path) -> None:
     assert inspect(tmp_path).reason.endswith("it holds nothing")
     write_json(tmp_path / "config.json", llama_config())

@@ -30,6 +30,8 @@ __all__ = ["candidates", "inspect"]
 
 START = 512
 """Bytes from which a file's format is told."""
+MAX_COMPANIONS = 8
+"""GGUF files in one folder up to which each is looked at, to tell the model from what goes with it."""
 
 
 def inspect(path: Path) -> ModelInfo:
@@ -92,11 +94,15 @@ def _folder(path: Path) -> ModelInfo:
 
 
 def _gguf_folder(path: Path) -> ModelInfo:
-    """The GGUF model in a folder, if it is the only one beside projectors and drafts."""
+    """The GGUF model in a folder, if there is one beside its projector, drafts and adapters."""
     # Files come before folders: these are the folder's own.
     own = [found for found in candidates(path) if found.parent == path and found.suffix.lower() == ".gguf"]
     if len(own) == 1:
         return inspect(own[0])
+    if len(own) <= MAX_COMPANIONS:
+        models = [found for found in map(inspect, own) if found.role in (Role.TEXT, Role.EMBEDDING, Role.RERANKER)]
+        if len(models) == 1:
+            return models[0]
     names = ", ".join(found.name for found in own[:5]) + (" ..." if len(own) > 5 else "")
     return _unknown(path, 0, f"a folder of {len(own)} GGUF models ({names}); name one of them")
 

@@ -1,4 +1,4 @@
-"""Our tables against the library that defines them."""
+"""Our tables and our strictness against the library that defines them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 import xllamacpp
 
+from tests.formats.test_gguf import header_with, tensor
+from uml.core.errors import BadFile
+from uml.formats import inspect
 from uml.formats.gguf_types import FILE_TYPES, REMOVED_TENSOR_TYPES, TENSOR_TYPES
 
 
@@ -51,3 +54,38 @@ def test_file_types_are_those_of_llama_cpp(ggml: ctypes.CDLL) -> None:
         label = FILE_TYPES[number].label
         assert label == (f"{name}_{sizes[rest]}" if rest in sizes else name) or label in ("Q2_K", "IQ3_M")
         assert FILE_TYPES[number].types <= {kind.name for kind in TENSOR_TYPES.values()}
+
+
+class _InitParams(ctypes.Structure):
+    _fields_ = [("no_alloc", ctypes.c_bool), ("context", ctypes.c_void_p)]  # noqa: RUF012
+
+
+@pytest.mark.parametrize(
+    ("tensors", "count"),
+    [
+        (tensor(b"a", 4) + tensor(b"b", 4, offset=32), 2),
+        (tensor(b"a", 4) + tensor(b"b", 4, offset=64), 2),
+        (tensor(b"a", 4) + tensor(b"b", 4), 2),
+        (tensor(b"a", 4, offset=32) + tensor(b"b", 4), 2),
+        (tensor(b"a", 4) + tensor(b"a", 4, offset=32), 2),
+        (tensor(b"a", 33, kind=8), 1),
+        (tensor(b"a", 32, kind=31), 1),
+        (tensor(b"a", 1, 1, 1, 1, 1), 1),
+        (tensor(b"a"), 1),
+        (tensor(b"a", 0), 1),
+    ],
+    ids=["whole", "gap", "overlap", "disorder", "twice", "row", "removed type", "rank", "scalar", "empty"],
+)
+def test_the_engine_refuses_the_same_tensor_tables(
+    ggml: ctypes.CDLL, tmp_path: Path, tensors: bytes, count: int
+) -> None:
+    path = header_with(tmp_path, tensors=tensors, tensor_count=count)
+    ggml.gguf_init_from_file.argtypes = [ctypes.c_char_p, _InitParams]
+    ggml.gguf_init_from_file.restype = ctypes.c_void_p
+    accepted = bool(ggml.gguf_init_from_file(str(path).encode(), _InitParams(True, None)))
+    try:
+        inspect(path)
+    except BadFile:
+        assert not accepted
+    else:
+        assert accepted

@@ -57,7 +57,7 @@ def test_file_types_are_those_of_llama_cpp(ggml: ctypes.CDLL) -> None:
 
 
 class _InitParams(ctypes.Structure):
-    _fields_ = [("no_alloc", ctypes.c_bool), ("context", ctypes.c_void_p)]  # noqa: RUF012
+    _fields_ = [("no_alloc", ctypes.c_bool), ("context", ctypes.c_void_p)]
 
 
 @pytest.mark.parametrize(

@@ -66,8 +66,8 @@ def scheduler(*loaded: str, room_for: int, queue_limit: int = 512) -> Scheduler:
     return made
 
 
-def asked(ticket: int, name: str, *, slots: int = 1, **options: object) -> Asked:
-    return Asked(ticket, model(name), LoadOptions.parse(options) if options else None, slots)
+def asked(ticket: int, name: str, *, slots: int = 1, needs: tuple[str, ...] = (), **options: object) -> Asked:
+    return Asked(ticket, model(name), LoadOptions.parse(options) if options else None, slots, needs)
 
 
 def kinds(effects: list[Effect]) -> list[str]:
@@ -213,6 +213,41 @@ def test_other_options_reload_the_model_when_it_is_idle() -> None:
 def test_options_that_are_already_so_reload_nothing() -> None:
     s = scheduler("qwen", room_for=1)
     assert s.on(asked(1, "qwen", ctx=512)) == [Grant(1, "qwen")]
+
+
+def options_of(effects: list[Effect]) -> dict[str, object]:
+    (start,) = (effect for effect in effects if isinstance(effect, Start))
+    return {"ctx": start.plan.options.ctx, "embeddings": start.plan.options.embeddings}
+
+
+def test_after_a_crash_a_model_comes_back_as_it_was_asked_for() -> None:
+    s = scheduler(room_for=1)
+    s.on(asked(1, "qwen", slots=0, ctx=1024))
+    s.on(Ready("qwen"))
+    s.on(Released(1))
+    s.on(Exited("qwen"))
+    s.on(Measured(machine(SIZE)))
+    assert options_of(s.on(asked(2, "qwen"))) == {"ctx": 1024, "embeddings": False}
+
+
+def test_options_that_failed_are_not_tried_again_for_others() -> None:
+    s = scheduler(room_for=1)
+    s.on(asked(1, "qwen", ctx=4096))
+    s.on(Failed("qwen", LoadFailed("qwen", "too much")))
+    s.on(Measured(machine(SIZE)))
+    assert options_of(s.on(asked(2, "qwen"))) == {"ctx": 512, "embeddings": False}
+
+
+def test_a_request_that_needs_a_flag_reloads_once_and_keeps_the_other_options() -> None:
+    s = scheduler(room_for=1)
+    s.on(asked(1, "qwen", ctx=1024))
+    s.on(Ready("qwen"))
+    assert s.on(asked(2, "qwen", needs=("embeddings",))) == []
+    assert s.on(Released(1)) == [Stop("qwen")]
+    s.on(Exited("qwen"))
+    assert options_of(s.on(Measured(machine(SIZE)))) == {"ctx": 1024, "embeddings": True}
+    assert s.on(Ready("qwen")) == [Grant(2, "qwen")]
+    assert s.on(asked(3, "qwen")) == [Grant(3, "qwen")]  # chats go on with the same worker
 
 
 def test_unload_waits_for_the_requests_under_way_and_takes_no_new_ones() -> None:

@@ -17,7 +17,7 @@ from uml.engines.llamacpp.engine import LlamaCpp
 
 @pytest.fixture(scope="module")
 def worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
-    with Worker(LlamaCpp(), plan_for(parallel=2, ctx=2048), tmp_path_factory.mktemp("w")) as started:
+    with Worker(LlamaCpp(), plan_for(parallel=2, ctx=2048, embeddings=True), tmp_path_factory.mktemp("w")) as started:
         yield started.ready()
 
 

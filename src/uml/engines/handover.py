@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from uml.core.engine import Endpoint, Launch
-from uml.core.errors import IllegalInstruction, LoadFailed, OutOfMemory, UmlError
+from uml.core.errors import IllegalInstruction, LoadFailed, UmlError
 from uml.core.model import Format, Model, ModelInfo, Role
 from uml.core.options import LoadOptions
 from uml.core.plan import Footprint, LoadPlan, Placement
 
 VERSION: Final = 1
 FAILURE: Final = "uml-worker-failure: "
-SIGILL, SIGKILL = 4, 9
+SIGILL = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +141,7 @@ def _kinds(root: type[UmlError]) -> Iterator[type[UmlError]]:
 
 
 def cause_of_exit(plan: LoadPlan, exit_code: int | None) -> UmlError | None:
-    """What a signal alone says: SIGILL, and SIGKILL, which on its own is nearly always the kernel's memory killer."""
+    """What a signal alone says; of a SIGKILL only the parent knows whether it was the kernel, for want of memory."""
     if exit_code == -SIGILL:
         return IllegalInstruction(
             plan.model.id,
@@ -149,6 +149,4 @@ def cause_of_exit(plan: LoadPlan, exit_code: int | None) -> UmlError | None:
             "the engine was built for another machine: `uml doctor` tells which instruction sets it uses",
             exit_code=exit_code,
         )
-    if exit_code == -SIGKILL:
-        return OutOfMemory(plan.model.id, plan.placement.device, plan.footprint.total_bytes or None)
     return None

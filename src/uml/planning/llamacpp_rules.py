@@ -81,7 +81,7 @@ def compute(info: ModelInfo, shape: Shape, options: LoadOptions, kept: Cache) ->
     span: of the full layers, and once more of the sliding ones. In a mixture ff is that of all experts
     in use. Without flash attention every head's scores are written out: 4 bytes a head and cell.
     A batch over several slots holds the states of all of them besides. A text model that is to
-    embed too has the logits of the whole batch: 4 bytes a row and token; without being asked to, at most.
+    embed too has the logits of the whole batch: 4 bytes a row and token.
     """
     slots = max(1, options.parallel)
     rows = min(options.ubatch, options.batch, options.ctx * (1 if options.kv_unified else slots))
@@ -102,12 +102,11 @@ def compute(info: ModelInfo, shape: Shape, options: LoadOptions, kept: Cache) ->
     likely = rows * row + state
     if {options.cache_type_k, options.cache_type_v} - {"auto", "f16", "f32", "bf16"}:
         likely += likely // 64
-    logits = 0 if info.role in (Role.EMBEDDING, Role.RERANKER) else rows * shape.vocabulary * 4
-    if options.embeddings:
-        likely, logits = likely + logits, 0
+    if options.embeddings and info.role not in (Role.EMBEDDING, Role.RERANKER):
+        likely += rows * shape.vocabulary * 4
     if info.architecture in _KNOWN_COMPUTE or info.architecture in _ROW_FLOATS:
-        return Range(likely * 6 // 10, likely, likely + likely // 16 + 2 * MIB + logits)
-    return Range(likely // 2, likely, likely * 5 // 2 + 16 * MIB + logits)
+        return Range(likely * 6 // 10, likely, likely + likely // 16 + 2 * MIB)
+    return Range(likely // 2, likely, likely * 5 // 2 + 16 * MIB)
 
 
 def _forward(info: ModelInfo, shape: Shape) -> int:

@@ -21,14 +21,16 @@ from uml.planning.evict import Running
 class Asked:
     """A request wants a model.
 
-    options: how it must be loaded; None: however it is, or with the defaults.
+    options: how it must be loaded; None: however it is, else as it was last asked for, else the defaults.
     slots: how many of the worker's slots the request takes; 0 for one that only needs it loaded.
+    needs: names of flags of `LoadOptions` without which it cannot be answered.
     """
 
     ticket: int
     model: Model
     options: LoadOptions | None = None
     slots: int = 1
+    needs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

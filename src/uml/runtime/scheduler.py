@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from uml.core.errors import Cancelled, DoesNotFit, Overloaded, UmlError
 from uml.core.machine import Machine
@@ -46,7 +47,7 @@ FAIRNESS = 8
 class Worker:
     """A model's worker as the scheduler knows it.
 
-    asked: the options it was asked for, before anything was resolved; None for the defaults.
+    asked: the options it was asked for, before anything was resolved.
     holders: granted tickets and the slots they take.
     used: the order of its last use; the lowest is the least recently used.
     leaving: it was asked to unload while busy.
@@ -54,7 +55,7 @@ class Worker:
     """
 
     plan: LoadPlan
-    asked: LoadOptions | None
+    asked: LoadOptions
     state: str = "starting"
     holders: dict[int, int] = field(default_factory=dict)
     used: int = 0
@@ -71,11 +72,13 @@ class Worker:
         """Slots that nobody holds."""
         return self.plan.options.parallel - sum(self.holders.values())
 
-    def serves(self, options: LoadOptions | None) -> bool:
+    def serves(self, wanted: Asked) -> bool:
         """Whether it is loaded the way that a request wants."""
+        loaded, options = self.plan.options, wanted.options
+        if not all(getattr(loaded, flag) for flag in wanted.needs):
+            return False
         if options is None or options == self.asked:
             return True
-        loaded = self.plan.options
         return all(getattr(loaded, name) == getattr(options, name) for name in options.changed())
 
 
@@ -118,6 +121,8 @@ class Scheduler:
         self._defaults = defaults or LoadOptions()
         self._queue_limit = queue_limit
         self._holds: dict[int, str] = {}
+        self._wishes: dict[str, LoadOptions] = {}
+        """The options with which each model was last loaded well: after a crash or an eviction it comes back so."""
         self._clock = 0
         self._unmeasured = False
 
@@ -134,8 +139,10 @@ class Scheduler:
             case Released(ticket):
                 self._release(ticket)
             case Ready(model):
-                if self.workers[model].state == "starting":
-                    self.workers[model].state = "ready"
+                worker = self.workers[model]
+                self._wishes[model] = worker.asked
+                if worker.state == "starting":
+                    worker.state = "ready"
             case Failed(model, error):
                 del self.workers[model]
                 self._unmeasured = True
@@ -193,6 +200,7 @@ class Scheduler:
     def _unload(self, models: Iterable[str]) -> list[Effect]:
         effects: list[Effect] = []
         for model in models:
+            self._wishes.pop(model, None)
             if (worker := self.workers.get(model)) is None or worker.state == "stopping":
                 continue
             if worker.state == "starting":
@@ -228,7 +236,7 @@ class Scheduler:
         model = waiter.asked.model.id
         if model in walk.full or worker.state != "ready" or worker.leaving:
             return []
-        if not worker.serves(waiter.asked.options):
+        if not worker.serves(waiter.asked):
             walk.full.add(model)
             return self._stop(model) if worker.idle else []
         starved = walk.starved if model in walk.wanted else None
@@ -257,8 +265,8 @@ class Scheduler:
         if self._draining():
             walk.starved = waiter
             return []
-        model, asked = waiter.asked.model, waiter.asked.options
-        options = asked or self._defaults
+        model = waiter.asked.model
+        options = self._wish(waiter.asked)
         try:
             plan = self._planner(model, options, self._spare(), self._running(pretend_idle=False))
         except DoesNotFit as shortage:
@@ -274,8 +282,14 @@ class Scheduler:
         if plan.evict:
             walk.starved, walk.wanted = waiter, set(plan.evict)
             return [effect for victim in plan.evict for effect in self._stop(victim)]
-        self.workers[model.id] = Worker(plan, asked)
+        self.workers[model.id] = Worker(plan, options)
         return [Start(plan)]
+
+    def _wish(self, asked: Asked) -> LoadOptions:
+        """The options to load a model with, for this request."""
+        options = asked.options or self._wishes.get(asked.model.id, self._defaults)
+        missing: dict[str, Any] = {flag: True for flag in asked.needs if not getattr(options, flag)}
+        return replace(options, **missing) if missing else options
 
     def _running(self, pretend_idle: bool) -> list[Running]:
         return [
@@ -284,6 +298,8 @@ class Scheduler:
                 bytes=worker.plan.footprint.total_bytes,
                 idle_order=worker.used,
                 busy=not worker.idle and not pretend_idle,
+                device_bytes=worker.plan.placement.device_bytes,
+                mapped_bytes=worker.plan.footprint.mapped_bytes,
             )
             for model, worker in self.workers.items()
         ]

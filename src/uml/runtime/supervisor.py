@@ -122,13 +122,15 @@ class Supervisor:
 
     # What others ask.
 
-    def lease(self, model: Model, options: LoadOptions | None = None, slots: int = 1) -> Leasing:
+    def lease(
+        self, model: Model, options: LoadOptions | None = None, slots: int = 1, needs: tuple[str, ...] = ()
+    ) -> Leasing:
         """Hold the model's worker, loaded first where it is not: `async with supervisor.lease(model) as lease`.
 
         Waits in the queue; cancelling the waiting task leaves it at once. Raises every error of
-        planning and loading, and Overloaded.
+        planning and loading, and Overloaded. needs: see `Asked`.
         """
-        return Leasing(self, model, options, slots)
+        return Leasing(self, model, options, slots, needs)
 
     async def load(self, model: Model, options: LoadOptions | None = None) -> WorkerStatus:
         """Load a model, or find it loaded. Cancelling gives the load up unless somebody else waits for it."""
@@ -179,13 +181,15 @@ class Supervisor:
 
     # The queue.
 
-    async def acquire(self, model: Model, options: LoadOptions | None, slots: int) -> tuple[int, Lease]:
+    async def acquire(
+        self, model: Model, options: LoadOptions | None, slots: int, needs: tuple[str, ...]
+    ) -> tuple[int, Lease]:
         """A ticket and its lease, for `Leasing`; to be given to `release`."""
         asked = time.monotonic()
         worker = self._live.get(model.id)
         if worker is None or not worker.ready_at:
             await self._measure()
-        ticket, granted = self._ask(model, options, slots)
+        ticket, granted = self._ask(model, options, slots, needs)
         try:
             worker = await granted
         except asyncio.CancelledError:
@@ -213,13 +217,15 @@ class Supervisor:
             if granted.done() and not granted.cancelled():
                 granted.exception()  # has been seen, or nobody wants to any more
 
-    def _ask(self, model: Model, options: LoadOptions | None, slots: int) -> tuple[int, asyncio.Future[Attended]]:
+    def _ask(
+        self, model: Model, options: LoadOptions | None, slots: int, needs: tuple[str, ...] = ()
+    ) -> tuple[int, asyncio.Future[Attended]]:
         if not self._open:
             raise _stopping()
         self._tickets += 1
         ticket = self._tickets
         granted = self._pending[ticket] = asyncio.get_running_loop().create_future()
-        self._feed(Asked(ticket, model, options, slots))
+        self._feed(Asked(ticket, model, options, slots, needs))
         return ticket, granted
 
     def _leave(self, ticket: int, abandon: bool = False) -> None:
@@ -362,9 +368,16 @@ class Leasing:
 
     __slots__ = ("_asked", "_lease", "_supervisor", "_ticket")
 
-    def __init__(self, supervisor: Supervisor, model: Model, options: LoadOptions | None, slots: int) -> None:
+    def __init__(
+        self,
+        supervisor: Supervisor,
+        model: Model,
+        options: LoadOptions | None,
+        slots: int,
+        needs: tuple[str, ...],
+    ) -> None:
         self._supervisor = supervisor
-        self._asked = (model, options, slots)
+        self._asked = (model, options, slots, needs)
         self._ticket = 0
         self._lease: Lease | None = None
 

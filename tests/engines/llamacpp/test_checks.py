@@ -22,7 +22,7 @@ GPUS = Placement({"cuda:0": 1, "cuda:1": 1}, gpu_layers=2, layers=2)
         ({"ctx": 1 << 24, "parallel": 256}, "ctx"),
         ({"batch": 1}, "batch"),
         ({"batch": 4, "ubatch": 4, "parallel": 16}, "batch"),
-        ({"ubatch": 1, "parallel": 2}, "ubatch"),
+        ({"ubatch": 1, "parallel": 2, "embeddings": True}, "ubatch"),
         ({"batch": 32, "parallel": 2, "spec_type": "ngram-simple"}, "batch"),
         ({"batch": 100, "parallel": 2, "spec_type": "ngram-mod"}, "batch"),
         ({"batch": 4, "parallel": 1, "spec_type": "mtp", "draft_max": 8}, "batch"),

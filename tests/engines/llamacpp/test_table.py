@@ -230,13 +230,12 @@ def test_layers_go_where_the_placement_says(tmp_path: Path) -> None:
     assert "--device" not in arguments(metal)
 
 
-def test_text_models_embed_on_the_processor_and_on_request(tmp_path: Path) -> None:
+def test_text_models_embed_on_request(tmp_path: Path) -> None:
+    plain = params_of(plan_for(), tmp_path)
+    assert (plain.embedding, plain.n_batch) == (False, 2048)
+    embedder = params_of(plan_for(embeddings=True), tmp_path)
     mean = X.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
-    on_cpu = params_of(plan_for(), tmp_path)
-    assert (on_cpu.embedding, on_cpu.pooling_type, on_cpu.n_batch) == (True, mean, 512)
-    on_gpu = params_of(plan_for(placement=TWO_GPUS), tmp_path)
-    assert (on_gpu.embedding, on_gpu.n_batch) == (False, 2048)
-    assert params_of(plan_for(placement=TWO_GPUS, embeddings=True), tmp_path).embedding
+    assert (embedder.embedding, embedder.pooling_type, embedder.n_batch) == (True, mean, 512)
 
 
 def test_models_for_embeddings_and_reranking_say_so_themselves(tmp_path: Path) -> None:

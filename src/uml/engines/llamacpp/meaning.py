@@ -57,13 +57,10 @@ def gpu_layers(plan: LoadPlan) -> int:
 def serves_embeddings(plan: LoadPlan) -> bool:
     """Whether /v1/embeddings answers.
 
-    Text models answer it too as long as they are on the processor: measured on b11549, the switch costs
-    no speed (0 to 1 % on three models), and reserves `ubatch x vocabulary x 4` bytes that the kernel only hands
-    out once embeddings are asked for. On a GPU those bytes are taken at the load, so there it is the user's choice.
+    A text model can answer it beside chats, when it was loaded so: measured on b11549, the switch costs no
+    speed (0 to 1 % on three models), but reserves `ubatch x vocabulary x 4` bytes more.
     """
-    if plan.model.info.role in (Role.EMBEDDING, Role.RERANKER) or plan.options.embeddings:
-        return True
-    return gpu_layers(plan) == 0 and not plan.options.mmproj and guessing(plan.options) == "none"
+    return plan.model.info.role in (Role.EMBEDDING, Role.RERANKER) or plan.options.embeddings
 
 
 def batches(plan: LoadPlan) -> tuple[int, int]:

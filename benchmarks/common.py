@@ -145,7 +145,7 @@ async def worker(model: str, options: Mapping[str, object]) -> AsyncIterator[tup
     """Start the engine by itself, as the server does: the channel to it and the seconds until it was ready."""
     with folder() as data:
         library = Library.open(Settings.load({"data": str(data)}, os.environ))
-        plan = library.plan(library.find(model), LoadOptions.parse(options), snapshot())
+        plan = library.decide(library.look(model), LoadOptions.parse(options), snapshot())
         endpoint = Endpoint(secrets.token_urlsafe(), socket=data / "w.sock")
         launch = library.engines[plan.engine].launch(plan, endpoint)
         began = time.perf_counter()

@@ -21,6 +21,7 @@ from uml.engines import builtin
 from uml.formats import inspect
 from uml.hardware import snapshot
 from uml.planning import plan, rank
+from uml.planning.estimate import companion_paths
 from uml.planning.evict import Running
 from uml.registry import Registry
 from uml.runtime.supervisor import Observer, Supervisor
@@ -54,22 +55,32 @@ class Library:
         path = path_in(name)
         return self.registry.add(path) if path else self.registry.resolve(name)
 
-    def inspect(self, name: str) -> ModelInfo:
-        """What a registered model, or any path, is; the path is not added."""
+    def look(self, name: str) -> Model:
+        """A model by id, alias or path, its file looked at once more; a path that was never seen is not added."""
         path = path_in(name)
-        return inspect(path) if path else self.registry.fresh(self.registry.resolve(name)).info
+        if path is None:
+            return self.registry.fresh(self.registry.resolve(name))
+        return Model(path.stem.lower(), inspect(path))
+
+    def inspect(self, name: str) -> ModelInfo:
+        """What a registered model, or any path, is."""
+        return self.look(name).info
 
     def plan(self, model: Model, options: LoadOptions, machine: Machine, running: Sequence[Running] = ()) -> LoadPlan:
-        """`planning.plan` with this house's engines and budget; the file is looked at once more before."""
-        return plan(
-            self.registry.fresh(model), options, machine, self.specs, running, self.settings.memory_budget_bytes
-        )
+        """The plan for a registered model; its file is looked at once more before."""
+        return self.decide(self.registry.fresh(model), options, machine, running)
+
+    def decide(self, model: Model, options: LoadOptions, machine: Machine, running: Sequence[Running] = ()) -> LoadPlan:
+        """`planning.plan` with this house's engines and budget, and what goes with the model read too."""
+        budget = self.settings.memory_budget_bytes
+        companions = {path: inspect(Path(path).expanduser()) for path in companion_paths(options)}
+        return plan(model, options, machine, self.specs, running, budget, companions=companions)
 
     def estimate(self, name: str, options: Mapping[str, object]) -> dict[str, Any]:
         """Bytes that a load takes, part by part, and whether they fit; nothing is started."""
-        model = self.find(name)
+        model = self.look(name)
         wanted = LoadOptions.parse({**self.defaults.changed(), **options})
-        decided = self.plan(model, wanted, snapshot())
+        decided = self.decide(model, wanted, snapshot())
         footprint = decided.footprint
         return {
             "model": model.id,

@@ -119,13 +119,15 @@ def test_ctrl_c_stops_an_answer_of_the_own_server(uml: Uml) -> None:
     ) as user:
         user.expect(">>> ")
         user.enter("one two three")
-        user.expect("three")
+        user.expect("three 1")
         user.interrupt()
         user.expect("(stopped)")
+        user.expect(">>> ")
         user.enter("four")
         user.expect("four 1")
         user.interrupt()
         user.expect("(stopped)")
+        user.expect(">>> ")
         user.type("\x04")
         assert user.leave() == 0
     assert becomes(lambda: not servers(uml.data))
@@ -213,3 +215,28 @@ def test_the_shell_gets_completions(uml: Uml) -> None:
     assert "demo" in complete("uml run de")
     assert "--cache-type-k" in complete("uml estimate demo --cache-t")
     assert "q8_0" in complete("uml estimate demo --cache-type-k q8")
+
+
+def test_a_server_that_hangs_is_killed_on_demand(uml: Uml, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("uml.cli.serve._STOP_S", 0.5)
+    with serving(uml.data) as server:
+        process = psutil.Process(server["pid"])
+        process.suspend()
+        said = uml("stop")
+        assert said.code == 1 and "uml stop --force" in said.err
+        assert uml("stop", "--force").code == 0
+        assert becomes(lambda: not process.is_running() or process.status() == psutil.STATUS_ZOMBIE)
+    assert uml("stop").code == 3
+
+
+def test_serve_warns_of_a_misspelt_variable_and_says_where_it_listens(uml: Uml) -> None:
+    server = subprocess.Popen(
+        [*UML, "serve", "--port", "0"], stderr=subprocess.PIPE, text=True, env={**os.environ, "UML_PROT": "1"}
+    )
+    assert server.stderr is not None
+    lines = [server.stderr.readline(), server.stderr.readline()]
+    server.send_signal(signal.SIGINT)
+    server.stderr.read()
+    server.stderr.close()
+    assert server.wait(20) == 0
+    assert "did you mean UML_PORT" in lines[0] and "listens on http://127.0.0.1:" in lines[1]

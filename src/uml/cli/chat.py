@@ -54,18 +54,17 @@ def converse(client: Client, conversation: Conversation, verbose: bool = False) 
     while True:
         try:
             line = read_question(input)
+            if line.startswith("/"):
+                if not command(conversation, line):
+                    return
+            elif line:
+                _ask(client, conversation, line, verbose)
         except EOFError:
             sys.stdout.write("\n")
             return
-        except KeyboardInterrupt:
+        except KeyboardInterrupt:  # at the prompt, or in the moment before an answer begins
             sys.stdout.write("\n")
             render.note("Ctrl-D or /exit leaves")
-            continue
-        if line.startswith("/"):
-            if not command(conversation, line):
-                return
-        elif line:
-            _ask(client, conversation, line, verbose)
 
 
 def read_question(read: Callable[[str], str]) -> str:

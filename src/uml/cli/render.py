@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 REPORT_AT: Final = "run it again with --debug and report what it prints, with the output of: uml doctor --json"
 
+_SHORT: Final = 16
+
 # Text of models, and out of their files, must not move the cursor, recolour or rename the terminal.
 _CONTROL: Final = {code: None for code in (*range(0x20), 0x7F, *range(0x80, 0xA0)) if chr(code) not in "\n\t"}
 
@@ -35,9 +37,12 @@ def show(result: Result, as_json: bool) -> None:
         emit(result.data)
         return
     for number, view in enumerate(result.views):
+        if sys.stdout.isatty():
+            _draw(view)  # a drawn table has air around it
+            continue
         if number and not isinstance(view, Lines):
             sys.stdout.write("\n")
-        _draw(view) if sys.stdout.isatty() else _write(view)
+        _write(view)
 
 
 def emit(value: object) -> None:
@@ -132,13 +137,13 @@ def _draw(view: View) -> None:
             out.print(Text(empty), soft_wrap=True)
         case Table(columns, rows, numeric, title, _):
             drawn = Drawn(box=box.SIMPLE_HEAD, title=title or None, title_justify="left", title_style="bold")
-            for number, column in enumerate(columns):
-                # The first column is what one types next: it is folded rather than cut.
+            for column, cells in zip(columns, zip(*rows, strict=True), strict=True):
+                # Numbers and words stay whole; names, paths and sentences take more lines rather than be cut.
                 drawn.add_column(
                     column,
                     justify="right" if column in numeric else "left",
-                    overflow="fold" if not number else "ellipsis",
-                    no_wrap=bool(number),
+                    overflow="fold",
+                    no_wrap=max(map(len, cells)) <= _SHORT,
                 )
             for row in rows:
                 drawn.add_row(*(Text(printable(cell)) for cell in row))

@@ -70,7 +70,10 @@ class EstimateBody(Strict):
 class ScanBody(Strict):
     """Where to look for models."""
 
-    folder: str = Field(description="A folder of the server's machine; it is looked through at every start, too")
+    folder: str | None = Field(
+        None,
+        description="A folder of the server's machine; it is looked through at every start, too. Left out: all known folders",
+    )
 
 
 class AddBody(Strict):
@@ -160,7 +163,10 @@ def _actions(app: FastAPI, house: House) -> None:
 
     @app.post("/v1/models/scan", tags=["models"], summary="Add a folder, and look through it")
     async def scan(body: ScanBody) -> Response:
-        return _json(jsonable(await asyncio.to_thread(house.library.registry.scan, _absolute(body.folder, "folder"))))
+        registry, others = house.library.registry, house.library.settings.model_folders
+        if body.folder is None:
+            return _json(jsonable(await asyncio.to_thread(registry.rescan, others)))
+        return _json(jsonable(await asyncio.to_thread(registry.scan, _absolute(body.folder, "folder"))))
 
     @app.post("/v1/models/add", tags=["models"], summary="Register the model at a path")
     async def add(body: AddBody) -> Response:

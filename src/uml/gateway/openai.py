@@ -42,6 +42,7 @@ class Generation:
         self._house = house
         self._metrics = metrics
         self._body_limit = body_limit
+        self._needs = ("embeddings",) if endpoint == "embedding" else ()
 
     async def __call__(self, call: Call) -> None:
         """Answer one request."""
@@ -53,7 +54,7 @@ class Generation:
         async with Listener(call.receive) as listener:
             figures, waited, answer = Figures(), 0.0, b""
             try:
-                async with self._house.supervisor.lease(model, None, checked.choices) as lease:
+                async with self._house.supervisor.lease(model, None, checked.choices, self._needs) as lease:
                     waited = lease.waited_s
                     _tell(call, lease)
                     errand = Errand(call, self.path, raw, checked, prepare(checked, lease.spec, lease.plan.options.ctx))

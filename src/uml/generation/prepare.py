@@ -6,6 +6,7 @@ look-up and one check a field.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import json
 from collections.abc import Callable, Mapping
@@ -238,10 +239,10 @@ def _breakers(values: Values, given: Names, spec: EngineSpec, context_length: in
     breakers = values.get("dry_sequence_breakers")
     if type(breakers) is not str:
         return
-    try:
-        parsed = json.loads(breakers if breakers.lstrip().startswith("[") else f"[{breakers}]")
-    except ValueError:
-        parsed = [breakers]
+    parsed = [breakers]
+    if breakers.lstrip()[:1] in ("[", '"'):
+        with contextlib.suppress(ValueError):
+            parsed = json.loads(breakers if breakers.lstrip().startswith("[") else f"[{breakers}]")
     if not all(type(item) is str for item in parsed):
         raise BadRequest("dry_sequence_breakers: expected a list of texts", param="dry_sequence_breakers")
     values["dry_sequence_breakers"] = parsed

@@ -1,0 +1,178 @@
+"""Models, workers, the machine: our own endpoints."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from tests.gateway.server import Server, ask, events, eventually
+from uml.registry import packaged_model
+
+
+def test_models_are_listed_with_their_state(server: Server) -> None:
+    assert server.chat("demo", max_tokens=1).status_code == 200
+    found = {model["id"]: model for model in server.get("/v1/models").json()["data"]}
+    demo = found["demo"]
+    assert (demo["format"], demo["quantization"], demo["state"], demo["engine"]) == (
+        "gguf",
+        "Q8_0",
+        "ready",
+        "llamacpp",
+    )
+    assert demo["context_length"] == 2048 and demo["size"] > 5_000_000 and demo["path"].endswith("demo.gguf")
+    ready = server.get("/v1/models?state=ready").json()["data"]
+    assert "demo" in [model["id"] for model in ready]
+    assert all(model["state"] == "ready" for model in ready)
+    assert server.get("/v1/models?state=sleepy").status_code == 400
+    for name in ("demo", "Demo", demo["path"]):
+        assert server.get(f"/v1/models/{name}").json()["id"] == "demo"
+
+
+def test_names_with_slashes_work(server: Server, tmp_path: Path) -> None:
+    path = tmp_path / "models--acme--tiny" / "model.gguf"
+    path.parent.mkdir()
+    shutil.copyfile(packaged_model(), path)
+    added = server.post("/v1/models/add", {"path": str(path)}).json()
+    by_path = server.get(f"/v1/models/{path!s}")
+    assert by_path.json()["id"] == added["id"]
+    assert server.get(f"/v1/models/{str(path).replace('/', '%2F')}").json()["id"] == added["id"]
+    assert server.get(f"/v1/models/{path!s}/inspect").json()["format"] == "gguf"
+
+
+def test_a_path_that_was_never_seen_can_be_loaded(server: Server, tmp_path: Path) -> None:
+    path = tmp_path / "stranger.gguf"
+    shutil.copyfile(packaged_model(), path)
+    worker = server.post("/v1/models/load", {"model": str(path), "options": {"ctx": 256}}).json()
+    assert (worker["state"], worker["context_length"], worker["warnings"]) == ("ready", 256, [])
+    assert server.chat(worker["model"], max_tokens=1).status_code == 200
+    assert server.post("/v1/models/unload", {"model": worker["model"]}).json() == {"unloaded": [worker["model"]]}
+
+
+def test_a_load_tells_its_progress(server: Server) -> None:
+    body = {"model": "alpha", "options": {"engine": "fake", "extra_flags": ["load_s=0.5"]}, "stream": True}
+    reply = server.post("/v1/models/load", body)
+    assert reply.headers["content-type"].startswith("text/event-stream")
+    names = [line[7:] for line in reply.text.splitlines() if line.startswith("event: ")]
+    assert names[-1] == "ready" and set(names[:-1]) == {"progress"}
+    *progress, ready = events(reply.text)
+    assert {"loading"} <= {step["stage"] for step in progress} <= {"queued", "evicting", "starting", "loading"}
+    percents = [step["percent"] for step in progress]
+    assert percents == sorted(percents)
+    assert (ready["model"], ready["engine"], ready["state"]) == ("alpha", "fake", "ready")
+    assert server.post("/v1/models/unload", {"model": "alpha"}).json() == {"unloaded": ["alpha"]}
+
+
+def test_a_load_that_fails_ends_its_stream_with_an_error(server: Server) -> None:
+    body = {"model": "alpha", "options": {"engine": "fake", "extra_flags": ["crash_on_load=1"]}, "stream": True}
+    assert events(server.post("/v1/models/load", body).text)[-1]["error"]["code"] == "load_failed"
+
+
+def test_closing_the_connection_cancels_the_load(server: Server) -> None:
+    body = {"model": "alpha", "options": {"engine": "fake", "extra_flags": ["hang_on_load=1"]}, "stream": True}
+    with server.http.stream("POST", "/v1/models/load", json=body) as reply:
+        assert "progress" in next(reply.iter_text())
+        eventually(lambda: server.worker("alpha").get("state") in ("starting", "loading"))
+    eventually(lambda: server.worker("alpha") == {})
+
+
+def test_closing_the_connection_cancels_a_silent_load_too(server: Server) -> None:
+    body = {"model": "alpha", "options": {"engine": "fake", "extra_flags": ["hang_on_load=1"]}}
+    with httpx2.Client(base_url=server.url, timeout=0.5, trust_env=False) as http, pytest.raises(httpx2.ReadTimeout):
+        http.post("/v1/models/load", json=body)
+    eventually(lambda: server.worker("alpha") == {})
+
+
+def test_unload_all(server: Server, fake: Callable[..., str]) -> None:
+    fake()
+    assert "alpha" in server.post("/v1/models/unload", {"all": True}).json()["unloaded"]
+    assert server.get("/v1/models/status").json() == {"workers": [], "queue": []}
+    assert server.post("/v1/models/unload", {"all": True}).json() == {"unloaded": []}
+
+
+def test_an_estimate_has_parts_and_a_range(server: Server) -> None:
+    found = server.post("/v1/models/estimate", {"model": "demo", "options": {"ctx": 1024}}).json()
+    assert found["fits"] and found["options"]["ctx"] == 1024
+    assert found["total"]["low"] <= found["total"]["likely"] <= found["total"]["high"]
+    assert sum(found["parts"].values()) == found["total"]["likely"]
+
+
+def test_a_folder_is_scanned(server: Server, tmp_path: Path) -> None:
+    shutil.copyfile(packaged_model(), tmp_path / "found-by-scan.gguf")
+    report = server.post("/v1/models/scan", {"folder": str(tmp_path)}).json()
+    assert "found-by-scan" in report["added"]
+    assert server.get("/v1/models/found-by-scan").json()["path"] == str(tmp_path / "found-by-scan.gguf")
+    assert server.post("/v1/models/inspect", {"model": "found-by-scan"}).json()["architecture"] == "llama"
+
+
+def test_the_engines_words_can_be_read(server: Server) -> None:
+    server.chat("demo", max_tokens=1)
+    log = server.get("/v1/models/demo/log?lines=5").json()
+    assert log["model"] == "demo" and len(log["lines"]) <= 5
+    assert server.get("/v1/models/demo/log?lines=0").status_code == 400
+
+
+def test_tokens_there_and_back(server: Server) -> None:
+    found = server.post("/v1/tokenize", {"model": "demo", "text": "hello world"}).json()
+    assert found["count"] == len(found["tokens"]) and found["context_length"] > 0
+    assert server.post("/v1/detokenize", {"model": "demo", "tokens": found["tokens"]}).json()["text"] == "hello world"
+    pieces = server.post("/v1/tokenize", {"model": "demo", "prompt": "hello", "with_pieces": True}).json()["tokens"]
+    assert "".join(piece["piece"] for piece in pieces) == "hello"
+
+
+def test_the_machine_and_the_health_are_told(server: Server) -> None:
+    machine = server.get("/v1/system/resources").json()
+    assert machine["memory"]["total_bytes"] > machine["memory"]["free_bytes"] > 0
+    assert server.get("/health/live").json() == {"status": "ok"}
+    assert server.get("/health/ready").json()["status"] == "ok"
+    assert server.get("/version").json()["version"]
+    assert server.get("/").json()["docs"] == "/docs"
+
+
+def test_everything_is_counted(server: Server, fake: Callable[..., str]) -> None:
+    model = fake()
+    server.chat(model, max_tokens=4)
+    server.chat(model, max_tokens=4, stream=True, stream_options={"include_usage": True})
+    text = server.get("/metrics").text
+    for line in (
+        'uml_requests_total{model="alpha",route="/v1/chat/completions",status="200"}',
+        'uml_tokens_total{kind="completion",model="alpha"}',
+        'uml_first_token_seconds_count{model="alpha"}',
+        'uml_queue_seconds_count{model="alpha"}',
+        'uml_load_seconds_count{engine="fake",model="alpha",outcome="ready"}',
+        'uml_worker_memory_bytes{engine="fake",model="alpha",state="ready"}',
+        "uml_requests_in_flight 1.0",
+        "process_resident_memory_bytes",
+    ):
+        assert line in text, line
+    tokens = [
+        line for line in text.splitlines() if line.startswith('uml_tokens_total{kind="completion",model="alpha"}')
+    ]
+    assert float(tokens[0].split()[-1]) >= 8
+
+
+def test_the_documentation_needs_no_network(server: Server) -> None:
+    schema = server.get("/openapi.json").json()
+    chat = schema["paths"]["/v1/chat/completions"]["post"]
+    fields = chat["requestBody"]["content"]["application/json"]["schema"]["properties"]
+    assert {"messages", "temperature", "tools", "strict"} <= set(fields)
+    for path in ("/v1/models", "/v1/models/load", "/v1/embeddings", "/v1/tokenize", "/health/ready", "/metrics"):
+        assert path in schema["paths"]
+    for operations in schema["paths"].values():
+        for operation in operations.values():
+            assert operation["responses"]["default"]["content"]["application/json"]["schema"]["$ref"].endswith("Error")
+    page = server.get("/docs")
+    assert page.headers["content-type"].startswith("text/html")
+    assert "/v1/chat/completions" in page.text and "messages" in page.text
+    assert "http://" not in page.text and "https://" not in page.text and "<script" not in page.text
+
+
+def test_a_form_header_does_not_make_json_less_so(server: Server) -> None:
+    headers = {"content-type": "application/x-www-form-urlencoded"}
+    reply = server.http.post("/v1/models/estimate", content=b'{"model": "demo"}', headers=headers)
+    assert reply.status_code == 200
+    chat = server.http.post("/v1/chat/completions", json=ask("demo", max_tokens=1), headers=headers)
+    assert chat.status_code == 200

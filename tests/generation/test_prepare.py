@@ -1,0 +1,171 @@
+"""Requests, checked and said in an engine's words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from uml.core.engine import EngineSpec
+from uml.core.errors import BadRequest, UmlError, UnsupportedParameter
+from uml.engines import builtin
+from uml.generation import PARAMETERS, Endpoint, Prepared, check, prepare
+
+LLAMA = builtin()["llamacpp"].spec
+FAKE = builtin()["fake"].spec
+HELLO: dict[str, Any] = {"messages": [{"role": "user", "content": "hello"}]}
+
+
+def said(endpoint: Endpoint = "chat", spec: EngineSpec = LLAMA, context: int = 0, **more: Any) -> Prepared:
+    bases: dict[str, dict[str, Any]] = {"chat": HELLO, "completion": {"prompt": "a"}, "embedding": {"input": "a"}}
+    base = bases[endpoint]
+    return prepare(check(endpoint, {**base, **more}), spec, context)
+
+
+def body(**more: Any) -> dict[str, Any]:
+    prepared = said(**more)
+    assert prepared.body is not None and prepared.warnings == ()
+    return {name: value for name, value in prepared.body.items() if name != "messages"}
+
+
+def test_a_plain_request_goes_as_it_came() -> None:
+    common: dict[str, Any] = {
+        "model": "m", "temperature": 0.7, "top_p": 1, "top_k": 40.0, "max_tokens": 5, "stream": True, "stop": ["a"],
+        "seed": 1, "n": 1, "user": "me", "presence_penalty": None, "stream_options": {"include_usage": True},
+    }  # fmt: skip
+    for spec in (LLAMA, FAKE):
+        assert said(spec=spec, **common) == Prepared(None)
+    assert said("completion", prompt=[[1, 2], "three"]).body is None
+    assert said("embedding", encoding_format="base64").body is None
+
+
+def test_names_of_other_systems_are_translated() -> None:
+    assert body(max_new_tokens=3) == {"max_tokens": 3}
+    assert body(max_completion_tokens=3) == {"max_tokens": 3}
+    assert body(max_tokens=3, num_predict=3) == {"max_tokens": 3}
+    assert body(repetition_penalty=1.1) == body(rep_pen=1.1) == body(repeat_penalty=1.1) == {"repeat_penalty": 1.1}
+    assert body(typical=0.9, nsigma=1, temp=0.5) == {"typical_p": 0.9, "top_n_sigma": 1, "temperature": 0.5}
+    assert body(mirostat=2) == {"mirostat": 2}
+    assert body(grammar_string="g", ban_eos_token=True) == {"grammar": "g", "ignore_eos": True}
+
+
+def test_values_that_the_engine_says_differently() -> None:
+    assert body(dynamic_temperature=True, dynatemp_low=0.5, dynatemp_high=1.5) == {
+        "temperature": 1.0,
+        "dynatemp_range": 0.5,
+    }
+    assert body(dynamic_temperature=False, dynatemp_low=0.5) == {}
+    assert body(do_sample=False, temperature=1) == {"temperature": 0}
+    assert body(do_sample=True) == {}
+    assert body(repetition_penalty_range=-1, context=500) == {"repeat_last_n": 500}
+    assert body(dry_penalty_last_n=-1) == {"dry_penalty_last_n": 1 << 20}
+    assert body(repeat_last_n=0) == {"repeat_last_n": 0}
+    assert body(adaptive_target=0) == {"adaptive_target": -1.0}
+    assert body(custom_token_bans="5, 7", logit_bias={"9": 1, "word": -1}) == {
+        "logit_bias": [[9, 1], ["word", -1], [5, False], [7, False]]
+    }
+    assert body(custom_token_bans="5", logit_bias=[[1, 2]]) == {"logit_bias": [[1, 2], [5, False]]}
+    assert body(custom_token_bans="") == {}
+    for breakers in ('["a", "b"]', '"a", "b"', ["a", "b"]):
+        assert body(dry_sequence_breakers=breakers) == {"dry_sequence_breakers": ["a", "b"]}
+    assert body(dry_sequence_breakers="\n") == {"dry_sequence_breakers": ["\n"]}
+    assert body(enable_thinking=False, chat_template_kwargs={"a": 1}) == {
+        "chat_template_kwargs": {"enable_thinking": False, "a": 1}
+    }
+    order = ["repetition_penalty", "presence_penalty", "top_k", "typical_p"]
+    assert body(sampler_priority=order) == {"samplers": ["penalties", "top_k", "typ_p"]}
+    assert body(samplers="top_k temperature") == {"samplers": ["top_k", "temperature"]}
+
+
+def test_what_the_engine_cannot_do_is_told() -> None:
+    prepared = said(tfs=0.5, colour="red", temperatur=1, guidance_scale=2.0)
+    assert prepared.body == HELLO
+    reasons = {warning["param"]: warning["reason"] for warning in prepared.warnings}
+    assert set(reasons) == {"tfs", "colour", "temperatur", "guidance_scale"}
+    assert "llamacpp" in reasons["tfs"] and "did you mean temperature?" in reasons["temperatur"]
+    assert said("completion", echo=True).warnings[0]["param"] == "echo"
+    assert said("embedding", temperature=1.0).warnings[0]["param"] == "temperature"
+    with pytest.raises(UnsupportedParameter) as caught:
+        said(strict=True, tfs=0.5)
+    assert caught.value.param == "tfs"
+    assert said(strict=True).body == HELLO
+    silent = EngineSpec(
+        name="quiet", title="", formats=frozenset(), roles=frozenset(), devices=frozenset(), split="whole",
+        served=False, options=frozenset(), dialect={"logit_bias": None},
+    )  # fmt: skip
+    assert said(spec=silent, custom_token_bans="5").warnings[0]["param"] == "custom_token_bans"
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "given", "param"),
+    [
+        ("chat", {"temperature": float("nan")}, "temperature"),
+        ("chat", {"temperature": True}, "temperature"),
+        ("chat", {"top_k": 2.5}, "top_k"),
+        ("chat", {"max_tokens": -2}, "max_tokens"),
+        ("chat", {"stop": ["a"] * 65}, "stop"),
+        ("chat", {"chat_template_kwargs": []}, "chat_template_kwargs"),
+        ("chat", {"max_tokens": 1, "n_predict": 2}, "n_predict"),
+        ("chat", {"dry_sequence_breakers": "[1]"}, "dry_sequence_breakers"),
+        ("chat", {"samplers": ["guess"]}, "samplers"),
+        ("chat", {"messages": [{"role": "user", "content": 5}]}, "messages[0].content"),
+        ("completion", {"prompt": {}}, "prompt"),
+        ("completion", {"prompt": [-1]}, "prompt"),
+        ("completion", {"prompt": []}, "prompt"),
+        ("completion", {"prompt": None}, "prompt"),
+        ("completion", {"prompt": [["a"]]}, "prompt"),
+        ("embedding", {"input": None}, "input"),
+        ("embedding", {"encoding_format": "hex"}, "encoding_format"),
+    ],
+)
+def test_wrong_values_are_named(endpoint: Endpoint, given: dict[str, Any], param: str) -> None:
+    with pytest.raises(BadRequest) as caught:
+        said(endpoint, **given)
+    assert caught.value.param == param
+
+
+def test_answers_are_counted_over_prompts() -> None:
+    assert check("completion", {"prompt": ["a", "b"], "n": 3}).choices == 6
+    assert check("completion", {"prompt": [1, 2, 3]}).choices == 1
+    assert check("chat", {**HELLO, "n": 2}).choices == 2
+    assert check("embedding", {"input": ["a", "b"]}).choices == 1
+
+
+def test_an_assistant_may_say_nothing() -> None:
+    call: dict[str, Any] = {"role": "assistant", "content": None, "tool_calls": []}
+    assert check("chat", {"messages": [call, {"role": "tool", "content": "x"}]}).plain
+
+
+def test_every_parameter_has_one_name_and_words() -> None:
+    for endpoint in ("chat", "completion", "embedding"):
+        names = [name for p in PARAMETERS if endpoint in p.endpoints for name in (p.name, *p.aliases)]
+        assert len(names) == len(set(names))
+    for parameter in PARAMETERS:
+        assert parameter.expected and parameter.help and parameter.schema["description"]
+        assert not parameter.accepts(None) or parameter.kind == "any"
+
+
+NOT_FOR_THE_ENGINE = {"model", "messages", "prompt", "input", "strict", "encoding_format", "enable_thinking"}
+
+
+def test_llamacpp_says_of_every_parameter_whether_it_has_it() -> None:
+    """One that the dialect does not know would go to the engine, and be dropped there without a word."""
+    silent = {p.name for p in PARAMETERS if not p.inert} - set(LLAMA.dialect) - NOT_FOR_THE_ENGINE
+    assert silent == set()
+
+
+VALUES = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=5), st.lists(st.integers(), max_size=3)
+)
+
+
+@given(st.dictionaries(st.sampled_from([p.name for p in PARAMETERS]), VALUES, max_size=4))
+def test_no_value_breaks_it(given_values: dict[str, Any]) -> None:
+    try:
+        prepared = said(**{name: value for name, value in given_values.items() if name != "messages"})
+    except UmlError as error:
+        assert error.param
+    else:
+        assert prepared.body is None or all(value is not None for value in prepared.body.values())

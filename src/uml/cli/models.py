@@ -26,12 +26,18 @@ Name = Annotated[
 
 @command()
 def ls(session: Session) -> Result:
-    """List the models that are known, loaded or not."""
+    """List the models there are, loaded or not.
+
+    Without a server all known folders are looked through first, and what other programs keep: the Hugging
+    Face cache, LM Studio, Ollama. A server does that when it starts; `uml scan` lets it look again.
+    """
     if client := session.find_client():
         with client:
             found = client.models()
     else:
         with session.library() as library:
+            with scan_bar("looking for models", quiet=session.flags.json) as looked:
+                library.registry.rescan(library.settings.model_folders, looked)
             found = [library.describe(model) for model in library.registry.models()]
     table = Table(
         ("MODEL", "FORMAT", "QUANTIZATION", "PARAMETERS", "SIZE", "CONTEXT", "ROLE", "STATE"),
@@ -58,24 +64,30 @@ def _row(model: Mapping[str, Any]) -> tuple[str, ...]:
 @command()
 def scan(
     session: Session,
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A folder with models", show_default=False)],
+    folder: Annotated[
+        Path | None,
+        typer.Argument(metavar="FOLDER", help="A folder with models; without, all known ones", show_default=False),
+    ] = None,
 ) -> Result:
     """Add a folder with models, and look through it.
 
-    Later scans, and the server's start, look through it again.
+    Later scans, and the server's start, look through it again. Without FOLDER all folders that were added are
+    looked through, and what other programs keep: the Hugging Face cache, LM Studio, Ollama.
     """
-    place = folder.expanduser().absolute()
+    place = folder.expanduser().absolute() if folder else None
+    title = str(place or "all folders")
     if session.flags.server and (client := session.find_client()):
         with client:
             report = client.scan(place)
     else:
         # A server of this data folder reads the same registry: no need to ask it, and here a bar can be shown.
-        with session.library() as library, scan_bar(place, quiet=session.flags.json) as looked:
-            report = jsonable(library.registry.scan(place, looked))
-    return Result(report, _scanned(place, report))
+        with session.library() as library, scan_bar(title, quiet=session.flags.json) as looked:
+            registry, others = library.registry, library.settings.model_folders
+            report = jsonable(registry.scan(place, looked) if place else registry.rescan(others, looked))
+    return Result(report, _scanned(title, report))
 
 
-def _scanned(place: Path, report: Mapping[str, Any]) -> tuple[View, ...]:
+def _scanned(place: str, report: Mapping[str, Any]) -> tuple[View, ...]:
     def ids(kind: str) -> list[Any]:
         found = report.get(kind)
         return found if isinstance(found, list) else []

@@ -27,9 +27,9 @@ def load_bar(name: str, quiet: bool = False) -> Iterator[Update]:
 
 
 @contextmanager
-def scan_bar(folder: Path, quiet: bool = False) -> Iterator[Looked]:
+def scan_bar(title: str, quiet: bool = False) -> Iterator[Looked]:
     """A function that takes how many files were looked at, of how many, and the next one."""
-    with _bar(str(folder), quiet) as bar:
+    with _bar(title, quiet) as bar:
         yield lambda done, total, path: bar(float(done), float(total), f"{done} of {total}", path.name)
 
 

@@ -130,9 +130,10 @@ class Client:
         body = {"model": name, "options": dict(options or {})}
         return self._object("POST", "/v1/models/estimate", body, timeout_s=None)
 
-    def scan(self, folder: Path) -> dict[str, Any]:
-        """Add a folder of the server's machine and look through it."""
-        return self._object("POST", "/v1/models/scan", {"folder": str(folder.absolute())}, timeout_s=None)
+    def scan(self, folder: Path | None = None) -> dict[str, Any]:
+        """Add a folder of the server's machine and look through it; for None look through all known ones."""
+        body = {"folder": str(folder.absolute())} if folder else {}
+        return self._object("POST", "/v1/models/scan", body, timeout_s=None)
 
     def add(self, path: Path) -> dict[str, Any]:
         """Register the model at a path of the server's machine; an already known one is given back."""

@@ -72,7 +72,7 @@ class ScanBody(Strict):
 
     folder: str | None = Field(
         None,
-        description="A folder of the server's machine; it is looked through at every start, too. Left out: all known folders",
+        description="A folder of the server's machine, looked through at every start too. Left out: all known folders",
     )
 
 

@@ -6,7 +6,8 @@
     │   ├── BadOption           400 bad_option            a load option out of its range
     │   ├── UnsupportedParameter 400 unsupported_parameter only with `strict`
     │   └── ContextLengthExceeded 400 context_length_exceeded
-    ├── NotAllowed              401/403 not_allowed        key, Host or Origin
+    ├── NotAllowed              403 not_allowed           a Host or Origin that is not expected
+    │   └── BadKey              401 invalid_api_key
     ├── NotFound                404 not_found
     │   └── ModelNotFound       404 model_not_found
     ├── BodyTooLarge            413 body_too_large

@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from uml.core.errors import BadOption, UmlError, UnknownField
+from uml.core.options import OPTIONS, LoadOptions, Option, options_by_name
+
+
+@pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.name)
+def test_every_option_says_what_it_does_and_takes_its_own_default(option: Option) -> None:
+    assert option.help
+    assert option.check(option.default) == getattr(LoadOptions(), option.name)
+
+
+def test_there_is_one_option_a_field() -> None:
+    assert [option.name for option in OPTIONS] == [field.name for field in fields(LoadOptions)]
+    names = [name for option in OPTIONS for name in (option.name, *option.aliases)]
+    assert len(names) == len(set(names)) == len(options_by_name())
+
+
+def test_names_of_other_systems_are_understood() -> None:
+    assert LoadOptions.parse({"n_ctx": 4096, "n-gpu-layers": 3}) == LoadOptions(ctx=4096, gpu_layers=3)
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"ctx": 2_000_000_000}, "ctx is 2000000000; expected a whole number from 0 to 16777216"),
+        ({"parallel": -1}, "expected a whole number from 0 to 256"),
+        ({"cache_type_k": "i32"}, "expected one of auto, f32, f16"),
+        ({"mmap": 1}, "mmap is 1; expected true or false"),
+        ({"ctx": True}, "ctx is True; expected a whole number"),
+        ({"ctx": 1.0}, "ctx is 1.0"),
+        ({"rope_freq_scale": float("nan")}, "rope_freq_scale is nan; expected a number from 0 to 1000"),
+        ({"draft_p_min": 2}, "expected a number from 0 to 1"),
+        ({"lora": "a.gguf"}, "expected a list of texts, 0 to 64 of them"),
+        ({"lora": ["x"] * 65}, "0 to 64 of them"),
+        ({"tensor_split": [1, "a"]}, "expected a list of numbers"),
+        ({"chat_template": "a\0b"}, "expected a text"),
+        ({"ctx": 1, "n_ctx": 2}, "given twice, under two names"),
+    ],
+)
+def test_a_bad_value_is_refused_with_its_range(values: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(BadOption) as caught:
+        LoadOptions.parse(values)
+    assert sentence in str(caught.value)
+    assert caught.value.param is not None
+    assert caught.value.param.startswith("options.")
+
+
+def test_an_unknown_name_is_refused_with_a_close_one() -> None:
+    with pytest.raises(UnknownField, match=r"unknown field options\.cache_typek; did you mean cache_type_k"):
+        LoadOptions.parse({"cache_typek": "f16"})
+
+
+def test_what_was_changed_can_be_given_back() -> None:
+    options = LoadOptions.parse({"ctx": 8192, "tensor_split": [3, 1], "lora": ["a=0.5"]})
+    assert options.changed() == {"ctx": 8192, "tensor_split": [3.0, 1.0], "lora": ["a=0.5"]}
+    assert LoadOptions.parse(options.changed()) == options
+    assert LoadOptions().changed() == {}
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@given(st.dictionaries(st.sampled_from(sorted(options_by_name())) | st.text(max_size=8), JSON, max_size=4))
+def test_whatever_is_given_either_parses_or_is_refused_in_words(values: dict[str, object]) -> None:
+    try:
+        options = LoadOptions.parse(values)
+    except UmlError as error:
+        assert error.status == 400
+        assert error.as_dict()["error"]["code"] in ("bad_option", "unknown_field")
+    else:
+        assert LoadOptions.parse(options.changed()) == options

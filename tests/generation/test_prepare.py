@@ -85,6 +85,8 @@ def test_what_the_engine_cannot_do_is_told() -> None:
     reasons = {warning["param"]: warning["reason"] for warning in prepared.warnings}
     assert set(reasons) == {"tfs", "colour", "temperatur", "guidance_scale"}
     assert "llamacpp" in reasons["tfs"] and "did you mean temperature?" in reasons["temperatur"]
+    assert said("embedding", dimensions=8).warnings[0]["param"] == "dimensions"
+    assert said(spec=FAKE, tfs=0.5).warnings[0]["param"] == "tfs"
     assert said("completion", echo=True).warnings[0]["param"] == "echo"
     assert said("embedding", temperature=1.0).warnings[0]["param"] == "temperature"
     with pytest.raises(UnsupportedParameter) as caught:
@@ -152,7 +154,7 @@ NOT_FOR_THE_ENGINE = {"model", "messages", "prompt", "input", "strict", "encodin
 
 def test_llamacpp_says_of_every_parameter_whether_it_has_it() -> None:
     """One that the dialect does not know would go to the engine, and be dropped there without a word."""
-    silent = {p.name for p in PARAMETERS if not p.inert} - set(LLAMA.dialect) - NOT_FOR_THE_ENGINE
+    silent = {p.name for p in PARAMETERS if not p.inert and not p.rare} - set(LLAMA.dialect) - NOT_FOR_THE_ENGINE
     assert silent == set()
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 from collections.abc import Awaitable, Callable
 from time import perf_counter
 from typing import Any, Final
 
-from uml.access import Guard
+from uml.access import Guard, is_loopback
 from uml.config import Settings
 from uml.core.errors import NotFound, Overloaded, UmlError
 from uml.gateway import native
@@ -35,7 +36,8 @@ class Application:
     """Answers every request; nothing leaves it but JSON, event streams, `/metrics` and `/docs`."""
 
     def __init__(self, house: House, settings: Settings, metrics: Metrics) -> None:
-        self._guard = Guard(settings.host, settings.api_key, settings.allowed_hosts, settings.allowed_origins)
+        hosts = (*settings.allowed_hosts, *_own_names(settings.host))
+        self._guard = Guard(settings.host, settings.api_key, hosts, settings.allowed_origins)
         self._metrics = metrics
         self._body_limit = settings.max_body_mib << 20
         limit = self._body_limit
@@ -150,6 +152,12 @@ class Application:
         if log.isEnabledFor(logging.DEBUG):
             told: dict[str, Any] = {"request": call.id.decode(), "route": call.route, "status": call.status}
             log.debug("answered", extra={**told, "model": call.model, "seconds": round(seconds, 4)})
+
+
+def _own_names(host: str) -> tuple[str, ...]:
+    """What other machines call this one, where they can reach it."""
+    name = socket.gethostname()
+    return () if is_loopback(host) else (name, f"{name}.local")
 
 
 def application(house: House, settings: Settings, metrics: Metrics) -> Application:

@@ -94,12 +94,9 @@ def without_sums(value: dict[str, Any], sums: Sums) -> bool:
     return bool(value.get("choices")) or "choices" not in value
 
 
-def last_event(like: dict[str, Any], sums: Sums, include_usage: bool) -> dict[str, Any] | None:
-    """The event that ends a stream, with the sums; like: an earlier event of it."""
-    told = {"usage": sums.usage if include_usage else None, "timings": sums.timings}
-    told = {name: value for name, value in told.items() if value is not None}
-    if not told:
-        return None
+def last_event(like: dict[str, Any], sums: Sums) -> dict[str, Any]:
+    """The event with the sums that ends a stream; like: an earlier event of it."""
+    told = {name: value for name, value in (("usage", sums.usage), ("timings", sums.timings)) if value is not None}
     return {**{name: value for name, value in like.items() if name != "choices"}, "choices": [], **told}
 
 

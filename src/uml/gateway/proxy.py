@@ -187,9 +187,9 @@ async def _summed(errand: Errand, lease: Lease, response: Response, figures: Fig
                 passed += event(value)
         if passed:
             await call.write(passed)
-    options = errand.checked.body.get("stream_options") or {}
-    last = last_event(like, sums, bool(options.get("include_usage")))
-    await call.write((event(last) if last else b"") + DONE)
+    # An event without choices surprises clients that did not ask for it.
+    wanted = (errand.checked.body.get("stream_options") or {}).get("include_usage")
+    await call.write((event(last_event(like, sums)) if wanted else b"") + DONE)
     usage = sums.usage or {}
     figures.prompt_tokens, figures.completion_tokens = usage.get("prompt_tokens", 0), usage.get("completion_tokens", 0)
 

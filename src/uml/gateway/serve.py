@@ -66,11 +66,11 @@ def serve(settings: Settings, announce: bool = True, on_ready: Callable[[str], N
 def bind(host: str, port: int) -> socket.socket:
     """A listening socket; port 0 takes any free one. Raises PortTaken, SetupError."""
     try:
-        family, kind, protocol, _, where = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except OSError as error:
         raise SetupError(f"{host} is no address of this machine: {error.strerror or error}") from error
+    # `localhost` is both on most machines, and clients try the older one.
+    family, kind, protocol, _, where = min(found, key=lambda each: each[0] != socket.AF_INET)
     listener = socket.socket(family, kind, protocol)
     try:
         # A port whose last connections are still closing counts as free; one that is listened on does not.

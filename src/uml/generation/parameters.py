@@ -28,6 +28,7 @@ class Parameter:
     low, high: inclusive bounds of a number, or of the length of `texts`.
     endpoints: where it may stand.
     inert: it changes nothing on a local server, and is accepted without a word.
+    rare: only engines whose dialect names it have it; all others go to every engine unless its dialect says None.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Parameter:
     aliases: tuple[str, ...] = ()
     endpoints: tuple[Endpoint, ...] = ("chat", "completion")
     inert: bool = False
+    rare: bool = False
 
     @cached_property
     def expected(self) -> str:
@@ -164,25 +166,34 @@ PARAMETERS: Final[tuple[Parameter, ...]] = (
     _P("top_k", "integer", "Keep the k likeliest tokens; 0: all", -1, MAX_TOKENS),
     _P("top_p", "number", "Keep the likeliest tokens up to this sum of probabilities; 1: off", 0, 1),
     _P("min_p", "number", "Keep tokens at least this likely relative to the likeliest; 0: off", 0, 1),
-    _P("top_a", "number", "Keep tokens above this times the square of the likeliest; 0: off", 0, 1),
+    _P("top_a", "number", "Keep tokens above this times the square of the likeliest; 0: off", 0, 1, rare=True),
     _P("typical_p", "number", "Locally typical sampling; 1: off", 0, 1, aliases=("typical", "typ_p")),
-    _P("tfs", "number", "Tail-free sampling; 1: off", 0, 1, aliases=("tfs_z",)),
+    _P("tfs", "number", "Tail-free sampling; 1: off", 0, 1, aliases=("tfs_z",), rare=True),
     _P(
         "top_n_sigma", "number", "Keep tokens this many deviations below the best; 0: off", -1, 100, aliases=("nsigma",)
     ),
-    _P("epsilon_cutoff", "number", "Drop tokens below this probability, in units of 1e-4; 0: off", 0, 10_000),
-    _P("eta_cutoff", "number", "Drop tokens below a limit that follows entropy, in units of 1e-4; 0: off", 0, 10_000),
+    _P(
+        "epsilon_cutoff", "number", "Drop tokens below this probability, in units of 1e-4; 0: off", 0, 10_000, rare=True
+    ),
+    _P(
+        "eta_cutoff",
+        "number",
+        "Drop tokens below a limit that follows entropy, in units of 1e-4; 0: off",
+        0,
+        10_000,
+        rare=True,
+    ),
     _P("xtc_probability", "number", "Chance to drop the likeliest tokens; 0: off", 0, 1),
     _P("xtc_threshold", "number", "Probability from which XTC drops a token", 0, 1),
     _P("min_keep", "integer", "Tokens that samplers must leave", 0, 1 << 20),
     # shape of the distribution
-    _P("dynamic_temperature", "boolean", "Let the temperature follow entropy"),
-    _P("dynatemp_low", "number", "Lowest dynamic temperature", 0, 100),
-    _P("dynatemp_high", "number", "Highest dynamic temperature", 0, 100),
+    _P("dynamic_temperature", "boolean", "Let the temperature follow entropy", rare=True),
+    _P("dynatemp_low", "number", "Lowest dynamic temperature", 0, 100, rare=True),
+    _P("dynatemp_high", "number", "Highest dynamic temperature", 0, 100, rare=True),
     _P("dynatemp_range", "number", "Dynamic temperature: this much below and above `temperature`; 0: off", 0, 100),
     _P("dynatemp_exponent", "number", "How entropy maps to temperature", 0, 100),
-    _P("smoothing_factor", "number", "Quadratic sampling; 0: off", 0, 100),
-    _P("smoothing_curve", "number", "Curve of quadratic sampling", 0, 100),
+    _P("smoothing_factor", "number", "Quadratic sampling; 0: off", 0, 100, rare=True),
+    _P("smoothing_curve", "number", "Curve of quadratic sampling", 0, 100, rare=True),
     _P("adaptive_target", "number", "Probability that chosen tokens should have; 0 or less: off", -1, 1),
     _P("adaptive_decay", "number", "How slowly adaptive sampling forgets", 0, 0.99),
     _P("mirostat_mode", "integer", "Mirostat; 0: off, 1 or 2: its version", 0, 2, aliases=("mirostat",)),
@@ -207,19 +218,19 @@ PARAMETERS: Final[tuple[Parameter, ...]] = (
     ),
     _P("presence_penalty", "number", "Taken once from the score of tokens that were there", -2, 2),
     _P("frequency_penalty", "number", "Taken from the score of tokens for every time they were there", -2, 2),
-    _P("encoder_repetition_penalty", "number", "Favours tokens of the prompt; 1: off", 0.01, 10),
-    _P("no_repeat_ngram_size", "integer", "Never repeat so many tokens in a row; 0: off", 0, 1 << 16),
+    _P("encoder_repetition_penalty", "number", "Favours tokens of the prompt; 1: off", 0.01, 10, rare=True),
+    _P("no_repeat_ngram_size", "integer", "Never repeat so many tokens in a row; 0: off", 0, 1 << 16, rare=True),
     _P("dry_multiplier", "number", "Strength of the penalty on repeated sequences; 0: off", 0, 100),
     _P("dry_base", "number", "How the DRY penalty grows with length", 1, 100),
     _P("dry_allowed_length", "integer", "Longest sequence that DRY lets repeat", 0, MAX_WINDOW),
     _P("dry_penalty_last_n", "integer", "Tokens that DRY looks back on; 0: off, -1: the whole context", -1, MAX_WINDOW),
     _P("dry_sequence_breakers", "texts", "Texts across which DRY does not look", 1, 64),
-    _P("penalty_alpha", "number", "Contrastive search", 0, 1),
-    _P("guidance_scale", "number", "Classifier-free guidance; 1: off", 0, 100),
-    _P("negative_prompt", "text", "What guidance leads away from"),
+    _P("penalty_alpha", "number", "Contrastive search", 0, 1, rare=True),
+    _P("guidance_scale", "number", "Classifier-free guidance; 1: off", 0, 100, rare=True),
+    _P("negative_prompt", "text", "What guidance leads away from", rare=True),
     _P("do_sample", "boolean", "false: always the likeliest token"),
     _P("sampler_priority", "texts", "Order of the samplers", 1, 32, aliases=("samplers",)),
-    _P("temperature_last", "boolean", "Temperature after all other samplers"),
+    _P("temperature_last", "boolean", "Temperature after all other samplers", rare=True),
     _P("logit_bias", "any", "Token id -> what is added to its score"),
     _P("custom_token_bans", "text", "Token ids that never come, with commas"),
     # structure
@@ -259,9 +270,9 @@ PARAMETERS: Final[tuple[Parameter, ...]] = (
     _P("return_tokens", "boolean", "Tell token ids too"),
     _P("return_progress", "boolean", "Tell how far the prompt is read, in a stream"),
     _P("timings_per_token", "boolean", "Timings with every piece of a stream"),
-    _P("echo", "boolean", "Repeat the prompt before the answer", endpoints=_COMPLETION),
-    _P("suffix", "text", "Text after the gap to fill", endpoints=_COMPLETION),
-    _P("best_of", "integer", "Answers to choose from", 1, 128, endpoints=_COMPLETION),
+    _P("echo", "boolean", "Repeat the prompt before the answer", endpoints=_COMPLETION, rare=True),
+    _P("suffix", "text", "Text after the gap to fill", endpoints=_COMPLETION, rare=True),
+    _P("best_of", "integer", "Answers to choose from", 1, 128, endpoints=_COMPLETION, rare=True),
     # cache
     _P("cache_prompt", "boolean", "Reuse what the last request left in the cache"),
     _P("n_keep", "integer", "Tokens of the prompt kept when the context shifts; -1: all", -1, MAX_TOKENS),
@@ -270,7 +281,7 @@ PARAMETERS: Final[tuple[Parameter, ...]] = (
     _P("lora", "array", "Adapters with their scale, of those that are loaded"),
     # embeddings
     _P("encoding_format", "text", "How vectors are written", choices=("float", "base64"), endpoints=_EMBEDDING),
-    _P("dimensions", "integer", "Length of the vectors", 1, 1 << 20, endpoints=_EMBEDDING),
+    _P("dimensions", "integer", "Length of the vectors", 1, 1 << 20, endpoints=_EMBEDDING, rare=True),
     # book-keeping of hosted services
     _P("user", "text", "Not used on a local server", endpoints=_ALL, inert=True),
     _P("metadata", "any", "Not used on a local server", inert=True),

@@ -59,7 +59,7 @@ def check(endpoint: Endpoint, body: Mapping[str, Any]) -> Checked:
         elif value is not None:
             if not parameter.accepts(value):
                 raise BadRequest(f"{name} is {_shown(value)}; expected {parameter.expected}", param=name)
-            if name != parameter.name or name in _CONVERTED:
+            if name != parameter.name or name in _CONVERTED or parameter.rare:
                 plain = False
     _check_shape(endpoint, body)
     return Checked(endpoint, body, plain, body.get("stream") is True, _choices(endpoint, body))
@@ -174,7 +174,7 @@ def _translate(
         convert(values, given, spec, context_length)
     said: dict[str, Any] = {}
     for name, value in values.items():
-        target = spec.dialect.get(name, name)
+        target = spec.dialect.get(name, None if name in _RARE else name)
         if target is None:
             warnings.append({"param": given.get(name, name), "reason": f"the engine {spec.name} has no such parameter"})
         else:
@@ -300,6 +300,8 @@ _CONVERSIONS: Final[tuple[Callable[[Values, Names, EngineSpec, int], None], ...]
     _thinking,
     _order,
 )
+
+_RARE: Final = frozenset(parameter.name for parameter in PARAMETERS if parameter.rare)
 
 _CONVERTED: Final = frozenset(
     {

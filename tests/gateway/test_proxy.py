@@ -1,0 +1,159 @@
+"""What an engine may do in the middle of an answer: a canned worker behind a real socket."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import orjson
+import pytest
+
+from tests.gateway.server import events, spoken
+from uml.core.engine import Endpoint
+from uml.core.errors import BadRequest, UmlError, WorkerDied
+from uml.engines import builtin
+from uml.gateway.proxy import Errand, Figures, stream, whole
+from uml.gateway.wire import Call, Message, event
+from uml.generation import check, prepare
+from uml.runtime.channel import Channel
+from uml.runtime.supervisor import Lease
+
+SPEC = builtin()["fake"].spec
+
+
+def piece(text: str, index: int = 0) -> bytes:
+    return event({"choices": [{"index": index, "delta": {"content": text}, "finish_reason": None}]})
+
+
+DONE = b"data: [DONE]\n\n"
+FAULT = event({"error": {"code": 500, "message": "compute error", "type": "server_error"}})
+
+
+class Client:
+    """Takes what the server sends."""
+
+    def __init__(self) -> None:
+        self.status = 0
+        self.body = b""
+        self.ended = False
+
+    async def receive(self) -> Message:
+        return await asyncio.Event().wait()  # type: ignore[return-value]  # it stays to the end
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+        else:
+            assert not self.ended
+            self.body += message["body"]
+            self.ended = not message["more_body"]
+
+    def call(self) -> Call:
+        scope = {"method": "POST", "path": "/v1/chat/completions", "headers": []}
+        return Call(scope, self.receive, self.send, 0.0)
+
+
+@asynccontextmanager
+async def worker(
+    folder: Path, chunks: list[bytes], *, complete: bool = True, status: int = 200
+) -> AsyncIterator[Lease]:
+    """A worker that answers every request with these chunks, and may end before the answer does."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = next(int(line.split(b":")[1]) for line in head.split(b"\r\n") if line.startswith(b"Content-Length"))
+        await reader.readexactly(length)
+        writer.write(b"HTTP/1.1 %d X\r\nTransfer-Encoding: chunked\r\n\r\n" % status)
+        for chunk in chunks:
+            writer.write(b"%x\r\n%s\r\n" % (len(chunk), chunk))
+            await writer.drain()
+            await asyncio.sleep(0.001)
+        if complete:
+            writer.write(b"0\r\n\r\n")
+        writer.close()
+
+    async def fate() -> UmlError:
+        return WorkerDied("demo", "the test wants it so")
+
+    path = folder / "w.sock"
+    server = await asyncio.start_unix_server(answer, path)
+    channel = Channel(Endpoint("key", socket=path))
+    async with server:
+        yield cast(Lease, SimpleNamespace(channel=channel, model=SimpleNamespace(id="demo"), fate=fate))
+        channel.close()
+
+
+def errand(client: Client, **more: Any) -> Errand:
+    body = {"messages": [{"role": "user", "content": "hello"}], **more}
+    checked = check("chat", body)
+    return Errand(client.call(), "/v1/chat/completions", orjson.dumps(body), checked, prepare(checked, SPEC))
+
+
+Streamed = Callable[..., Any]
+
+
+@pytest.fixture
+def streamed(tmp_path: Path) -> Streamed:
+    async def run(chunks: list[bytes], *, complete: bool = True, **more: Any) -> tuple[Client, Figures]:
+        client, figures = Client(), Figures()
+        async with worker(tmp_path, chunks, complete=complete) as lease:
+            await stream(errand(client, stream=True, **more), lease, figures)
+        assert client.ended and client.status == 200
+        return client, figures
+
+    return run
+
+
+@pytest.mark.parametrize("n", [1, 2])
+async def test_an_engines_error_ends_the_stream_in_our_shape(streamed: Streamed, n: int) -> None:
+    client, figures = await streamed([piece("a"), piece("b") + FAULT, piece("c"), DONE], n=n)
+    *values, last = events(client.body.decode())
+    assert last["error"]["code"] == "engine_error" and "compute error" in last["error"]["message"]
+    assert spoken(values) == "ab" or n == 2
+    assert figures.first_s is not None
+
+
+async def test_an_error_that_is_only_words(streamed: Streamed) -> None:
+    client, _ = await streamed([piece("a"), b'data: {"error": "no more"}\n\n'.replace(b": ", b":", 2)])
+    assert "no more" in events(client.body.decode())[-1]["error"]["message"]
+    client, _ = await streamed([piece("a"), b'data: {"error":{"mess'])
+    assert events(client.body.decode())[-1]["error"]["code"] == "engine_error"
+
+
+@pytest.mark.parametrize("n", [1, 2])
+async def test_a_broken_connection_ends_the_stream_with_its_cause(streamed: Streamed, n: int) -> None:
+    client, _ = await streamed([piece("a")], complete=False, n=n)
+    *_, last = events(client.body.decode())
+    assert last["error"]["code"] == "worker_died"
+
+
+async def test_words_that_look_like_an_error_are_none(streamed: Streamed) -> None:
+    client, _ = await streamed([piece('{"error": "quoted"}'), DONE])
+    first, last = events(client.body.decode())
+    assert (spoken([first]), last) == ('{"error": "quoted"}', "[DONE]")
+
+
+@pytest.mark.parametrize("n", [1, 2])
+async def test_an_answer_that_breaks_off_is_an_error(tmp_path: Path, n: int) -> None:
+    async with worker(tmp_path, [piece("a")], complete=False) as lease:
+        with pytest.raises(WorkerDied):
+            await whole(errand(Client(), n=n), lease)
+
+
+async def test_errors_before_the_answer_are_raised(tmp_path: Path) -> None:
+    said = orjson.dumps({"error": {"code": 400, "message": "Field 'top_k': no", "type": "invalid_request_error"}})
+    async with worker(tmp_path, [said], status=400) as lease:
+        for n in (1, 2):
+            with pytest.raises(BadRequest, match="top_k"):
+                await whole(errand(Client(), n=n), lease)
+        client = Client()
+        with pytest.raises(BadRequest, match="top_k"):
+            await stream(errand(client, stream=True), lease, Figures())
+        assert client.status == 0
+    async with worker(tmp_path, [FAULT]) as lease:
+        with pytest.raises(UmlError, match="compute error"):
+            await whole(errand(Client(), n=2), lease)

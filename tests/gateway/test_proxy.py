@@ -22,7 +22,7 @@ from uml.generation import check, prepare
 from uml.runtime.channel import Channel
 from uml.runtime.supervisor import Lease
 
-SPEC = builtin()["fake"].spec
+SPEC = builtin()["llamacpp"].spec
 
 
 def piece(text: str, index: int = 0) -> bytes:
@@ -83,7 +83,7 @@ async def worker(
     server = await asyncio.start_unix_server(answer, path)
     channel = Channel(Endpoint("key", socket=path))
     async with server:
-        yield cast(Lease, SimpleNamespace(channel=channel, model=SimpleNamespace(id="demo"), fate=fate))
+        yield cast(Lease, SimpleNamespace(channel=channel, model=SimpleNamespace(id="demo"), spec=SPEC, fate=fate))
         channel.close()
 
 
@@ -135,6 +135,25 @@ async def test_words_that_look_like_an_error_are_none(streamed: Streamed) -> Non
     client, _ = await streamed([piece('{"error": "quoted"}'), DONE])
     first, last = events(client.body.decode())
     assert (spoken([first]), last) == ('{"error": "quoted"}', "[DONE]")
+
+
+PROGRESS = event({"choices": [{"index": 0, "delta": {"role": "assistant"}}], "prompt_progress": {"total": 9}})
+LONG = [{"role": "user", "content": "word " * 1000}]
+
+
+@pytest.mark.parametrize("cut", [1, 7, len(PROGRESS), len(PROGRESS) + 9, len(PROGRESS) * 2 + 3])
+async def test_what_was_read_of_a_long_prompt_is_not_told_to_who_did_not_ask(streamed: Streamed, cut: int) -> None:
+    data = PROGRESS + PROGRESS + piece("a") + piece("b") + DONE
+    client, _ = await streamed([data[:cut], data[cut:]], messages=LONG)
+    assert client.body == piece("a") + piece("b") + DONE
+    client, _ = await streamed([data[:cut], data[cut:]], messages=LONG, return_progress=True)
+    assert client.body == data
+
+
+async def test_an_error_after_a_long_prompt_is_one(streamed: Streamed) -> None:
+    client, _ = await streamed([PROGRESS, FAULT], messages=LONG)
+    (last,) = events(client.body.decode())
+    assert "compute error" in last["error"]["message"]
 
 
 @pytest.mark.parametrize("n", [1, 2])

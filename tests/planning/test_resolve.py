@@ -28,7 +28,7 @@ def test_a_small_model_gets_all_it_was_trained_for() -> None:
     assert (found.threads, found.threads_batch) == (8, 8)
     assert (found.cache_type_k, found.cache_type_v, found.flash_attention) == ("f16", "f16", "auto")
     assert (found.device, found.gpu_layers) == ("cpu", 0)
-    assert (found.batch, found.ubatch) == (2048, 512)
+    assert (found.batch, found.ubatch) == (512, 512)
 
 
 def test_the_context_stays_within_half_of_what_is_free() -> None:

@@ -23,6 +23,8 @@ class EngineSpec:
     split: how one model may be spread.
     served: it brings its own HTTP server; else `uml.worker` serves it through a `Host`.
     options: names of `LoadOptions` that it honours.
+    notices_leaving: it stops an answer that is not streamed as soon as its connection closes; from one that
+        does not, the gateway takes every answer as a stream.
     dialect: our name of a request parameter -> the engine's, or None where it has no such thing.
         A parameter that is not in the dialect goes by its own name.
     """
@@ -37,6 +39,7 @@ class EngineSpec:
     options: frozenset[str]
     dialect: Mapping[str, str | None] = field(default_factory=dict)
     quantizations: frozenset[str] = frozenset()
+    notices_leaving: bool = True
     install_command: str = ""
 
 

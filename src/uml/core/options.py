@@ -144,8 +144,8 @@ class LoadOptions:
         aliases=("n_parallel", "np"),
     )
     batch: int = _option(
-        2048,
-        "Tokens of prompt handed over at once",
+        512,
+        "Tokens of prompt handed over at once; a request can be given up between two batches",
         low=1,
         high=1 << 16,
         memory=True,

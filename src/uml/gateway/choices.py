@@ -112,6 +112,10 @@ def join(events: Iterable[dict[str, Any]], n: int) -> dict[str, Any]:
             _add(choices.setdefault(piece["index"], {"index": piece["index"]}), piece)
     kind = {"chat.completion.chunk": "chat.completion"}.get(head.get("object", ""), head.get("object"))
     figures = {name: value for name, value in (("usage", sums.usage), ("timings", sums.timings)) if value is not None}
+    for choice in choices.values():
+        message = choice.get("message")
+        if message and message["content"] is None and not message.get("tool_calls"):
+            message["content"] = ""
     return {**head, "object": kind, "choices": [choices[index] for index in sorted(choices)], **figures}
 
 

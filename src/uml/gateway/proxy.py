@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, Final
@@ -20,6 +21,10 @@ from uml.runtime.supervisor import Lease
 
 ANSWER_LIMIT: Final = 1 << 29
 REFUSAL_LIMIT: Final = 1 << 20
+LONG_PROMPT: Final = 2000
+"""Bytes of a request from which its prompt may take more than one batch."""
+_PROGRESS: Final = b'"prompt_progress":{'
+_END: Final = b"\n\n"
 
 _PROMPT: Final = re.compile(rb'"prompt_tokens": ?(\d+)')
 _COMPLETION: Final = re.compile(rb'"completion_tokens": ?(\d+)')
@@ -53,6 +58,15 @@ class Errand:
         body = self.prepared.body if self.prepared.body is not None else self.checked.body
         return int(body.get("n") or 1)
 
+    @property
+    def in_one_step(self) -> bool:
+        """Whether the engine is done after one batch of prompt: there is nothing in between to give up."""
+        if self.checked.endpoint == "embedding":
+            return True
+        body = self.checked.body
+        most = body.get("max_tokens", body.get("max_completion_tokens"))
+        return most in (0, 1) and len(self.raw) < LONG_PROMPT
+
     def body(self, **changed: Any) -> bytes:
         """What goes to the worker."""
         if self.prepared.body is None and not changed:
@@ -75,7 +89,7 @@ async def ask(errand: Errand, lease: Lease, body: bytes, *, stream: bool) -> Res
 
 async def whole(errand: Errand, lease: Lease) -> tuple[bytes, Figures]:
     """An answer that is not streamed, with the warnings put in."""
-    if errand.checked.choices > 1:
+    if errand.checked.choices > 1 or not (lease.spec.notices_leaving or errand.in_one_step):
         return await _joined(errand, lease)
     response = await ask(errand, lease, errand.body(), stream=False)
     try:
@@ -90,7 +104,7 @@ async def whole(errand: Errand, lease: Lease) -> tuple[bytes, Figures]:
 
 
 async def _joined(errand: Errand, lease: Lease) -> tuple[bytes, Figures]:
-    body = errand.body(stream=True, stream_options={"include_usage": True})
+    body = errand.body(stream=True, stream_options={"include_usage": True}, **_progress(errand, lease))
     response = await ask(errand, lease, body, stream=True)
     events, values = Events(), list[dict[str, Any]]()
     try:
@@ -117,9 +131,11 @@ async def stream(errand: Errand, lease: Lease, figures: Figures) -> None:
     """
     call = errand.call
     several = errand.checked.choices > 1
-    # The figures of every answer are wanted for the sum, whether the client asked for them or not.
-    body = errand.body(stream_options={"include_usage": True}) if several else errand.body()
-    response = await ask(errand, lease, body, stream=True)
+    extra = _progress(errand, lease)
+    if several:
+        # The figures of every answer are wanted for the sum, whether the client asked for them or not.
+        extra["stream_options"] = {"include_usage": True}
+    response = await ask(errand, lease, errand.body(**extra), stream=True)
     try:
         await call.start(200, [*EVENTS])
         call.streaming = True
@@ -129,7 +145,7 @@ async def stream(errand: Errand, lease: Lease, figures: Figures) -> None:
         if several:
             await _summed(errand, lease, response, figures)
         else:
-            await _passed_on(errand, lease, response, figures)
+            await _passed_on(errand, lease, response, figures, skip_progress="return_progress" in extra)
         call.streaming = False
         await call.write(b"", more=False)
     except ChannelBroken:
@@ -141,11 +157,37 @@ async def stream(errand: Errand, lease: Lease, figures: Figures) -> None:
         response.close()
 
 
-async def _passed_on(errand: Errand, lease: Lease, response: Response, figures: Figures) -> None:
+def _progress(errand: Errand, lease: Lease) -> dict[str, Any]:
+    """What to add for a long prompt, so that the engine notices in its middle that the client has left.
+
+    While it reads a prompt, llama.cpp looks at its connection only when it has something to tell; with
+    progress it tells something after every batch.
+    """
+    if len(errand.raw) < LONG_PROMPT or "return_progress" not in lease.spec.dialect:
+        return {}
+    return {} if "return_progress" in errand.checked.body else {"return_progress": True}
+
+
+async def past_progress(chunks: AsyncIterator[bytes]) -> bytes:
+    """Reads over the events that tell how much of the prompt was read: the first bytes after them."""
+    rest = b""
+    async for chunk in chunks:
+        *events, rest = (rest + chunk).split(_END)
+        answer = [found for found in events if _PROGRESS not in found]
+        if answer:
+            return _END.join([*answer, rest])
+    return rest
+
+
+async def _passed_on(
+    errand: Errand, lease: Lease, response: Response, figures: Figures, *, skip_progress: bool
+) -> None:
     """Chunk by chunk, not looked into but for errors."""
     sink = Sink(errand.call.send, response)
     try:
         try:
+            if skip_progress:
+                sink(await past_progress(response))
             await response.pipe(sink)
         except ChannelBroken:
             if sink.failed is None:

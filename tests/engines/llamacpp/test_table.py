@@ -232,8 +232,8 @@ def test_layers_go_where_the_placement_says(tmp_path: Path) -> None:
 
 def test_text_models_embed_on_request(tmp_path: Path) -> None:
     plain = params_of(plan_for(), tmp_path)
-    assert (plain.embedding, plain.n_batch) == (False, 2048)
-    embedder = params_of(plan_for(embeddings=True), tmp_path)
+    assert (plain.embedding, plain.n_batch) == (False, 512)
+    embedder = params_of(plan_for(embeddings=True, batch=2048), tmp_path)
     mean = X.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
     assert (embedder.embedding, embedder.pooling_type, embedder.n_batch) == (True, mean, 512)
 
@@ -242,7 +242,7 @@ def test_models_for_embeddings_and_reranking_say_so_themselves(tmp_path: Path) -
     reranker = params_of(plan_for(role=Role.RERANKER), tmp_path)
     assert reranker.embedding and reranker.pooling_type == X.llama_pooling_type.LLAMA_POOLING_TYPE_RANK
     # A text to embed must fit into one computation.
-    embedder = params_of(plan_for(role=Role.EMBEDDING, ctx=1024), tmp_path)
+    embedder = params_of(plan_for(role=Role.EMBEDDING, ctx=1024, batch=4096), tmp_path)
     assert (embedder.n_batch, embedder.n_ubatch) == (1024, 1024)
 
 

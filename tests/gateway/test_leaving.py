@@ -63,8 +63,9 @@ class Engine:
 
     async def until(self, name: str, value: float) -> None:
         async with asyncio.timeout(20):
-            while await self.metric(name) != value:
-                await asyncio.sleep(0.01)  # noqa: ASYNC110  # the engine is another process: it can only be asked
+            # The engine is another process: it can only be asked.
+            while await self.metric(name) != value:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
 
 
 @pytest.fixture

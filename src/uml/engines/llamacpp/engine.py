@@ -24,6 +24,12 @@ ENVIRONMENT: Final = {
     "GGML_NO_BACKTRACE": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
 }
+SPIN: Final = {
+    # How often a thread looks before it sleeps, between two steps of a computation. libgomp's default, for
+    # milliseconds, makes a machine that does anything else besides as slow as 1/100; this one costs an idle one
+    # nothing (benchmarks/busy.py). Whoever has set it knows better.
+    "GOMP_SPINCOUNT": "10000",
+}
 
 
 class LlamaCpp:
@@ -58,8 +64,7 @@ class LlamaCpp:
         """The command for a worker. Raises BadOption for what would end it."""
         check(plan, external=self.server is not None)
         if self.server is None:
-            environment = {**ENVIRONMENT, **build.visible_devices(gpus(plan))}
-            return handover.launch(NAME, plan, endpoint, environment)
+            return handover.launch(NAME, plan, endpoint, {**_environment(), **build.visible_devices(gpus(plan))})
         order = {
             "argv": [str(self.server), *self.arguments(plan, endpoint)],
             # The key is kept out of argv, which every user of the machine can read.
@@ -67,7 +72,7 @@ class LlamaCpp:
         }
         return Launch(
             argv=(sys.executable, "-m", "uml.worker", "--exec"),
-            environment=ENVIRONMENT,
+            environment=_environment(),
             stdin=json.dumps(order).encode() + b"\n",
         )
 
@@ -92,3 +97,7 @@ class LlamaCpp:
     def system_info(self) -> dict[str, bool]:
         """Instruction sets that the build uses, by the engine's names; empty where it does not tell."""
         return build.system_info(self.server)
+
+
+def _environment() -> dict[str, str]:
+    return ENVIRONMENT | {name: value for name, value in SPIN.items() if name not in os.environ}

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.builders import write_tiny_gguf
+from tests.builders import llama_config, write_adapter_folder, write_hf_folder, write_tiny_gguf
 from uml.config import Settings
-from uml.core.errors import BadOption, CorruptFile, ModelNotFound, UnknownField
+from uml.core.errors import BadOption, CorruptFile, ModelNotFound, UnknownField, UnsupportedFormat
 from uml.house import House, Library, path_in
 
 
@@ -78,6 +79,58 @@ def test_bad_options_and_bad_files_are_told_apart(library: Library, tmp_path: Pa
     broken.write_bytes(b"GGUF\x03\0\0\0garbage")
     with pytest.raises(CorruptFile, match=r"broken\.gguf"):
         library.inspect(str(broken))
+
+
+def test_a_model_is_described_with_its_age_and_who_runs_it(library: Library, tmp_path: Path) -> None:
+    path = write_tiny_gguf(tmp_path / "old.gguf")
+    os.utime(path, (1_700_000_000, 1_700_000_000))
+    described = library.describe(library.find(str(path)))
+    assert (described["created"], described["engine"]) == (1_700_000_000, "llamacpp")
+    assert "needs" not in described
+
+
+@pytest.mark.parametrize(
+    ("quantization", "needs"),
+    [
+        (None, "no engine here runs safetensors (BF16); Transformers or vLLM runs it"),
+        ({"quant_method": "gptq", "bits": 4}, "no engine here runs safetensors (GPTQ 4-bit); vLLM runs it on a GPU"),
+        ({"quant_method": "exl3", "bits": 4.0}, "no engine here runs exl3 (EXL3 4.00 bpw); ExLlamaV3 runs it"),
+        ({"quant_method": "new"}, "no engine here runs safetensors (new); an engine that knows new does"),
+    ],
+)
+def test_what_nothing_here_runs_says_what_would(
+    library: Library, tmp_path: Path, quantization: dict[str, object] | None, needs: str
+) -> None:
+    folder = write_hf_folder(tmp_path / "model", llama_config(quantization_config=quantization))
+    os.utime(folder / "model.safetensors", (1_700_000_000, 1_700_000_000))
+    described = library.describe(library.find(str(folder)))
+    assert described["engine"] is None
+    assert described["needs"].startswith(needs)
+    assert library.inspect(str(folder)).notes[-1] == described["needs"]
+    assert described["created"] > 1_700_000_000, "its configuration is newer"
+
+
+def test_adapters_say_what_they_are_laid_over(library: Library, tmp_path: Path) -> None:
+    peft = library.describe(library.find(str(write_adapter_folder(tmp_path / "peft"))))
+    assert (peft["engine"], "convert_lora_to_gguf.py" in peft["needs"]) == (None, True)
+    lora = library.describe(library.find(str(write_tiny_gguf(tmp_path / "lora.gguf", general__type="adapter"))))
+    assert (lora["engine"], lora["needs"].endswith("lora.gguf")) == (None, True)
+
+
+def test_a_gguf_file_that_is_no_language_model_is_not_loaded(library: Library, tmp_path: Path) -> None:
+    path = write_tiny_gguf(tmp_path / "imatrix.gguf", general__type="imatrix")
+    with pytest.raises(UnsupportedFormat, match="it holds an importance matrix"):
+        library.estimate(str(path), {})
+    assert library.describe(library.find(str(path)))["engine"] is None
+
+
+def test_a_thousand_models_are_described_at_once(library: Library) -> None:
+    model = library.find("demo")
+    library.describe(model)
+    start_s = time.process_time()
+    for _ in range(1000):
+        library.describe(model)
+    assert time.process_time() - start_s < 0.5, "2 ms on an idle machine; engines are asked for each no more"
 
 
 def test_what_goes_with_a_model_is_counted(library: Library) -> None:

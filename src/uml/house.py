@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from uml.config import Settings
-from uml.core.engine import Availability, Engine, EngineSpec
-from uml.core.errors import UmlError
+from uml.core.engine import Engine
 from uml.core.jsonable import jsonable
 from uml.core.machine import Machine
 from uml.core.model import Model, ModelInfo
@@ -21,24 +21,68 @@ from uml.engines import builtin
 from uml.formats import inspect
 from uml.hardware import snapshot
 from uml.planning import plan, rank
+from uml.planning.advice import how_to_use, what_it_needs
 from uml.planning.estimate import companion_paths
 from uml.planning.evict import Running
+from uml.planning.plan import Specs
 from uml.registry import Registry
 from uml.runtime.supervisor import Observer, Supervisor
+
+ASKED_EVERY_S: Final = 2.0
+"""How long an engine's answer to whether it is installed is believed: it takes a millisecond of reading files."""
+
+
+class Roster:
+    """The engines of this house, and what they last said of themselves. May be asked from any thread."""
+
+    def __init__(self, engines: Mapping[str, Engine]) -> None:
+        self.engines = engines
+        self._answers = _Answers({}, 0.0, {})
+
+    @property
+    def specs(self) -> Specs:
+        """Every engine with whether it can be started here, as of at most two seconds ago."""
+        return self._now().specs
+
+    def runner(self, info: ModelInfo) -> str | None:
+        """The engine that would run a model on some machine, installed or not; None where there is none."""
+        answers = self._now()
+        # All that `rank` and `how_to_use` look at.
+        kind = (info.format, info.role, info.quantization.method if info.quantization else "none")
+        if kind not in answers.runners:
+            ranked = rank(info, None, answers.specs) if not how_to_use(info) else ()
+            answers.runners[kind] = ranked[0].engine if ranked else None
+        return answers.runners[kind]
+
+    def _now(self) -> _Answers:
+        answers, now_s = self._answers, time.monotonic()
+        if now_s >= answers.until_s:
+            specs = {name: (engine.spec, engine.available()) for name, engine in self.engines.items()}
+            self._answers = answers = _Answers(specs, now_s + ASKED_EVERY_S, {})
+        return answers
+
+
+@dataclass(frozen=True, slots=True)
+class _Answers:
+    """What the engines said, until when it is believed, and who runs what by that."""
+
+    specs: Specs
+    until_s: float
+    runners: dict[tuple[object, ...], str | None]
 
 
 @dataclass(frozen=True, slots=True)
 class Library:
-    """What can be told about models without starting anything; every face may ask it."""
+    """What can be told about models without starting anything; every face may ask it, from any thread."""
 
     settings: Settings
     registry: Registry
-    engines: Mapping[str, Engine]
+    roster: Roster
 
     @classmethod
     def open(cls, settings: Settings) -> Library:
         """Open the registry in the data folder. Raises FolderNotWritable."""
-        return cls(settings, Registry(settings.data / "registry.sqlite"), builtin(settings.llama_server))
+        return cls(settings, Registry(settings.data / "registry.sqlite"), Roster(builtin(settings.llama_server)))
 
     @property
     def defaults(self) -> LoadOptions:
@@ -46,9 +90,14 @@ class Library:
         return LoadOptions.parse({"engine": self.settings.engine, **self.settings.options})
 
     @property
-    def specs(self) -> Mapping[str, tuple[EngineSpec, Availability]]:
+    def engines(self) -> Mapping[str, Engine]:
+        """Every engine by name."""
+        return self.roster.engines
+
+    @property
+    def specs(self) -> Specs:
         """Every engine with whether it can be started here."""
-        return {name: (engine.spec, engine.available()) for name, engine in self.engines.items()}
+        return self.roster.specs
 
     def find(self, name: str) -> Model:
         """A model by id, alias or path; a path that was never seen is added."""
@@ -63,8 +112,9 @@ class Library:
         return Model(path.stem.lower(), inspect(path))
 
     def inspect(self, name: str) -> ModelInfo:
-        """What a registered model, or any path, is."""
-        return self.look(name).info
+        """What a registered model, or any path, is; `notes` end with what it needs where it cannot be loaded here."""
+        info = self.look(name).info
+        return info if self.roster.runner(info) else replace(info, notes=(*info.notes, what_it_needs(info)))
 
     def plan(self, model: Model, options: LoadOptions, machine: Machine, running: Sequence[Running] = ()) -> LoadPlan:
         """The plan for a registered model; its file is looked at once more before."""
@@ -100,12 +150,17 @@ class Library:
         }
 
     def describe(self, model: Model, worker: WorkerStatus | None = None) -> dict[str, Any]:
-        """A model as `/v1/models` shows it."""
+        """A model as `/v1/models` shows it.
+
+        created: when its newest file was written. engine: what would run it, None where nothing here does;
+        then `needs` says what does.
+        """
         info = model.info
+        engine = worker.engine if worker else self.roster.runner(info)
         return {
             "id": model.id,
             "object": "model",
-            "created": 0,
+            "created": model.created,
             "owned_by": model.source,
             "aliases": list(model.aliases),
             "path": str(info.path),
@@ -116,13 +171,10 @@ class Library:
             "parameters": info.parameters,
             "size": info.size_bytes,
             "context_length": worker.context_length if worker and worker.context_length else info.context_length,
-            "engine": worker.engine if worker else self._engine_for(info),
+            "engine": engine,
+            **({} if engine else {"needs": what_it_needs(info)}),
             "state": worker.state if worker else ("unloaded" if model.present else "missing"),
         }
-
-    def _engine_for(self, info: ModelInfo) -> str | None:
-        ranked = rank(info, None, self.specs)
-        return ranked[0].engine if ranked else None
 
 
 def path_in(name: str) -> Path | None:
@@ -169,4 +221,4 @@ class House:
         return next((status for status in self.supervisor.status() if status.model == model_id), None)
 
 
-__all__ = ["House", "Library", "UmlError"]
+__all__ = ["House", "Library"]

@@ -112,6 +112,7 @@ class Model:
     aliases: other names that resolve to it (`llama3.2:1b`, `Qwen/Qwen2.5-0.5B`).
     source: who keeps the file: `folder`, `package`, `huggingface`, `lmstudio`, `ollama`.
     present: False when the file has vanished since it was found.
+    created: when its newest file was written, in seconds since 1970; 0 where that is not known.
     """
 
     id: str
@@ -119,3 +120,4 @@ class Model:
     aliases: tuple[str, ...] = ()
     source: str = "folder"
     present: bool = True
+    created: int = 0

@@ -11,7 +11,7 @@ from uml.core.machine import Machine
 from uml.core.model import Model, ModelInfo
 from uml.core.options import LoadOptions
 from uml.core.plan import Footprint, LoadPlan, Placement
-from uml.planning.advice import how_to_use, runs_elsewhere, would_fit
+from uml.planning.advice import how_to_use, runs_elsewhere, what_it_needs, would_fit
 from uml.planning.estimate import companion_paths, estimate
 from uml.planning.evict import Running, leaving
 from uml.planning.place import place, room, within_budget
@@ -175,10 +175,9 @@ def _engine(model: Model, options: LoadOptions, machine: Machine, specs: Specs) 
             raise EngineNotInstalled(options.engine, model.id, spec.install_command or availability.reason)
         return options.engine, f"{spec.title} was asked for"
     if not ranked:
-        label = f" ({info.quantization.label})" if info.quantization else ""
         raise UnsupportedFormat(
             info.path,
-            f"no engine here runs {info.format}{label}; {runs_elsewhere(info)}",
+            what_it_needs(info),
             format=info.format.value,
             quantization=info.quantization.label if info.quantization else None,
         )

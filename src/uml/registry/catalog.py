@@ -13,6 +13,7 @@ from uml.core.model import Model
 from uml.registry.entries import Entry
 from uml.registry.names import MAX_ALIAS, automatic_aliases
 from uml.registry.paths import absolute
+from uml.registry.settle import written_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,8 @@ def build(entries: Iterable[Entry], given: Mapping[str, str]) -> Catalog:
     for entry in ordered:
         own = [name for name, owner in given.items() if owner == entry.id]
         automatic = [name for name in claims[entry.id] if wins(name, entry.present)]
-        models.append(Model(entry.id, entry.info, (*own, *automatic), entry.found.source, entry.present))
+        aliases = (*own, *automatic)
+        models.append(Model(entry.id, entry.info, aliases, entry.found.source, entry.present, written_s(entry)))
     names = {name.casefold(): model for model in models for name in model.aliases}
     names |= {model.id: model for model in models}
     paths = {entry.real: model for entry, model in zip(ordered, models, strict=True)}

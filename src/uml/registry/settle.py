@@ -129,6 +129,16 @@ def signature(info: ModelInfo) -> str:
     return json.dumps(parts, separators=(",", ":"))
 
 
+def written_s(entry: Entry) -> int:
+    """When the newest file of an entry was written, in seconds since 1970, by its signature; 0 where that has none."""
+    try:
+        parts = json.loads(entry.signature)
+        newest_ns: int = max(parts[str(path)][1] for path in entry.info.files or (entry.info.path,))
+    except (ValueError, KeyError):  # an entry of another version, to be read again
+        return 0
+    return newest_ns // 1_000_000_000
+
+
 def fingerprint(info: ModelInfo) -> str:
     """A hash of the sizes of all files and of the first and last 64 KiB of the largest. Raises OSError.
 

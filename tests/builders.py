@@ -227,7 +227,7 @@ def write_legacy(path: Path, magic: bytes = b"tjgg", version: int | None = 3, fi
 
 # --- Hugging Face -------------------------------------------------------------------------------
 
-_WIDTHS = {"F32": 4, "BF16": 2, "F16": 2, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "F8_E4M3": 1, "I64": 8}
+_WIDTHS = {"F32": 4, "BF16": 2, "F16": 2, "I32": 4, "U32": 4, "I16": 2, "I8": 1, "U8": 1, "F8_E4M3": 1, "I64": 8}
 
 HfTensors = Mapping[str, tuple[str, Sequence[int]]]
 """Name -> dtype as safetensors has it, and shape."""

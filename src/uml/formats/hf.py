@@ -10,7 +10,7 @@ from uml.core.errors import BadFile
 from uml.core.model import Format, ModelInfo, Quantization, Role
 from uml.formats import hf_config
 from uml.formats.bounded_json import child, number, read_object, scalars, text
-from uml.formats.hf_quantization import plain, quantization
+from uml.formats.hf_quantization import packed_bits, plain, quantization, section
 from uml.formats.hf_weights import INDEXES, Weights, count_parameters, read_weights
 from uml.formats.reader import opened, read_at
 
@@ -45,7 +45,9 @@ def inspect_hf(folder: Path, names: Sequence[str]) -> ModelInfo | None:
 def _model(folder: Path, names: Sequence[str], config: Mapping[str, Any], weights: Weights) -> ModelInfo:
     notes: list[str] = []
     beside = {name: _optional(folder, name, names, notes) for name in _BESIDE}
-    coding = _coding(config, beside, weights)
+    said = section(config, beside)
+    coding = _coding(config, said, weights)
+    parameters = count_parameters(weights.tensors, coding, packed_bits(said))
     what, because = hf_config.role(config, MODULES in names)
     tokenizer = beside["tokenizer_config.json"]
     size, files = _files(folder, names, weights.files)
@@ -60,8 +62,8 @@ def _model(folder: Path, names: Sequence[str], config: Mapping[str, Any], weight
         version=text(config, "transformers_version"),
         name=folder_name(folder),
         architecture=hf_config.architecture(config),
-        quantization=_with_real_bits(coding, weights),
-        parameters=count_parameters(weights.tensors, coding),
+        quantization=_with_real_bits(coding, weights, parameters),
+        parameters=parameters,
         context_length=hf_config.context_length(config, tokenizer, beside["sentence_bert_config.json"]),
         shape=hf_config.shape(config),
         chat_template=chat_template(folder, names, tokenizer, notes),
@@ -91,12 +93,10 @@ def _optional(folder: Path, name: str, names: Sequence[str], notes: list[str]) -
         return {}
 
 
-def _coding(
-    config: Mapping[str, Any], beside: Mapping[str, Mapping[str, Any]], weights: Weights
-) -> Quantization | None:
+def _coding(config: Mapping[str, Any], said: Mapping[str, Any], weights: Weights) -> Quantization | None:
     """What the configuration names, what tensors give away, or the plain dtype."""
-    if said := quantization(config, beside):
-        return said
+    if named := quantization(said):
+        return named
     tails = {name.rsplit(".", 1)[-1] for name in weights.tensors}
     if "trellis" in tails:
         return Quantization("exl3", "EXL3")
@@ -118,9 +118,8 @@ def _format(coding: Quantization | None, weights: Weights) -> Format:
     return weights.format
 
 
-def _with_real_bits(coding: Quantization | None, weights: Weights) -> Quantization | None:
+def _with_real_bits(coding: Quantization | None, weights: Weights, parameters: int | None) -> Quantization | None:
     """Bits as measured over the file, where the headers tell how many weights there are."""
-    parameters = count_parameters(weights.tensors, coding)
     if coding is None or not parameters:
         return coding
     return Quantization(coding.method, coding.label, round(weights.dtype_bytes.total() * 8 / parameters, 3))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -12,26 +14,46 @@ from uml.formats.bounded_json import child, number, text
 Config = Mapping[str, Any]
 
 
-def quantization(config: Config, beside: Mapping[str, Config]) -> Quantization | None:
-    """The coding that a folder's configuration names, None where it names none.
+def section(config: Config, beside: Mapping[str, Config]) -> dict[str, Any]:
+    """What a folder says of its quantization, its `quant_method` filled in; empty where it names none.
 
     config: config.json. beside: the other files that may say it, by name: quantize_config.json (AutoGPTQ),
     quant_config.json (AutoAWQ, older EXL2), hf_quant_config.json (NVIDIA ModelOpt).
     """
-    said = _section(config)
+    said = _own_section(config)
+    mlx = child(config, "quantization")
+    # MLX writes `quantization: {group_size, bits}`, and lately the same once more where others look for it.
+    if number(mlx, "bits") is not None and "quant_method" not in said:
+        return {**mlx, "quant_method": "mlx"}
     if not said and (said := dict(beside.get("hf_quant_config.json", {}))):
         said = {"quant_method": "modelopt", **child(said, "quantization")}
     if not said and (said := dict(beside.get("quantize_config.json", {}))):
         said = {"quant_method": "gptq", **said}
     if not said and (said := dict(beside.get("quant_config.json", {}))):
         said = {"quant_method": "awq" if number(said, "w_bit") else "exl2", **said}
+    if not said and (said := child(config, "aqlm")):
+        said = {"quant_method": "aqlm", **said}
+    return said
+
+
+def quantization(said: Config) -> Quantization | None:
+    """The coding that a section names, None where it is empty."""
     if not said:
-        return _mlx(config)
+        return None
     method = method_name(said)
     return LABELS.get(method, _plain)(said, method)
 
 
-def _section(config: Config) -> dict[str, Any]:
+def packed_bits(said: Config) -> int:
+    """Bits of one weight in the words that several are packed into, 0 where the section does not tell."""
+    weights = {**child(_first_group(said), "weights"), **_hqq_weights(said)}
+    bits = number(said, "bits", "w_bit", "nbits") or number(weights, "num_bits", "nbits")
+    if bits is None and method_name(said) == "quark":
+        bits = _quark_bits(text(_quark_weight(said), "dtype"))
+    return int(bits) if bits and bits == int(bits) and 0 < bits <= 32 else 0
+
+
+def _own_section(config: Config) -> dict[str, Any]:
     """The quantization section, also where it lies in the text part of a multimodal model."""
     for place in (config, child(config, "text_config"), child(config, "llm_config")):
         for key in ("quantization_config", "compression_config"):
@@ -112,47 +134,82 @@ def _fp8(said: Config, method: str) -> Quantization:
     return Quantization(method, "FP8", 8.0)
 
 
+def _auto_round(said: Config, method: str) -> Quantization:
+    kind = {"mx_fp": "MX", "nv_fp": "NV"}.get(text(said, "data_type")[:5])
+    if kind is None:
+        return _grouped("AutoRound")(said, method)
+    bits = number(said, "bits") or 4
+    return Quantization(method, f"AutoRound {kind}FP{bits:g}", _stored_float(bits, number(said, "group_size")))
+
+
 def _torchao(said: Config, method: str) -> Quantization:
     kind: Any = said.get("quant_type")
-    if isinstance(kind, dict):
-        kind = kind.get("default", kind)
-        kind = kind.get("_type") if isinstance(kind, dict) else kind
-    name = kind if isinstance(kind, str) else ""
-    bits = next(
-        (float(count) for count in (4, 8) if f"int{count}" in name.lower() or f"float{count}" in name.lower()), None
-    )
-    return Quantization(method, f"torchao {name}".strip(), bits)
+    if not isinstance(kind, dict):
+        name, width = kind if isinstance(kind, str) else "", ""
+    else:
+        kind = child(kind, "default") or kind
+        # One configuration for each module, by its name: what holds for the rest, or the first.
+        each = child(child(kind, "_data"), "module_fqn_to_config") or child(child(kind, "_data"), "fqn_to_config")
+        kind = child(each, "_default") or next((one for one in each.values() if isinstance(one, dict)), kind)
+        name = text(kind, "_type").removesuffix("Config")
+        width = text(child(child(kind, "_data"), "weight_dtype"), "_data")
+    stored = width or name.lower().replace("intxweight", "").rpartition("activation")[2]
+    bits = next((float(count) for count in (4, 8) if re.search(rf"(?:int|float|fp){count}", stored)), None)
+    return Quantization(method, " ".join(filter(None, ("torchao", name, width)))[:80], bits)
 
 
 def _hqq(said: Config, method: str) -> Quantization:
-    weights = child(child(said, "quant_config"), "weight_quant_params") or said
+    weights = _hqq_weights(said) or said
     bits, group = number(weights, "nbits", "bits"), number(weights, "group_size")
     return Quantization(method, f"HQQ{_bits(bits)}{_group(group)}", _stored(bits, group))
 
 
+def _hqq_weights(said: Config) -> dict[str, Any]:
+    return child(child(said, "quant_config"), "weight_quant_params")
+
+
 def _compressed_tensors(said: Config, method: str) -> Quantization:
-    groups = child(said, "config_groups")
-    first = next((group for group in groups.values() if isinstance(group, dict)), {})
+    first = _first_group(said)
     weights, activations = child(first, "weights"), child(first, "input_activations")
     bits, group = number(weights, "num_bits"), number(weights, "group_size")
     if bits is None:
         return Quantization(method, f"compressed-tensors {text(said, 'format')}".strip())
     if text(weights, "type") == "float":
-        kind = {8: "FP8", 4: "NVFP4" if "nvfp4" in text(said, "format") else "FP4"}.get(int(bits), f"FP{bits:g}")
-        return Quantization(method, f"compressed-tensors {kind}", _stored_float(bits, group))
+        family = next((name for name in ("nv", "mx") if f"{name}fp{bits:g}" in text(said, "format")), "").upper()
+        return Quantization(method, f"compressed-tensors {family}FP{bits:g}", _stored_float(bits, group))
     width = number(activations, "num_bits") or 16
     return Quantization(method, f"compressed-tensors W{bits:g}A{width:g}{_group(group)}", _stored(bits, group))
+
+
+def _first_group(said: Config) -> dict[str, Any]:
+    """The first group of modules of compressed-tensors and ModelOpt."""
+    groups = child(said, "config_groups")
+    return next((group for group in groups.values() if isinstance(group, dict)), {})
 
 
 def _stored_float(bits: float, group: float | None) -> float:
     return round(bits + 8 / group, 3) if group and group > 0 else bits
 
 
+_MODELOPT = {
+    "FP8": ("FP8", 8.0),
+    "FP8_PB_WO": ("FP8 by block", 8.0),
+    "FP8_PER_CHANNEL_PER_TOKEN": ("FP8 per channel", 8.0),
+    "MXFP8": ("MXFP8", 8.25),
+    "NVFP4": ("NVFP4", 4.5),
+    "W4A16_NVFP4": ("NVFP4 W4A16", 4.5),
+    "W4A16_AWQ": ("AWQ 4-bit", 4.0),
+    "W4A8_AWQ": ("AWQ 4-bit", 4.0),
+    "INT4_AWQ": ("AWQ 4-bit", 4.0),
+    "W8A8_SQ_PER_CHANNEL": ("SmoothQuant W8A8", 8.0),
+    "MIXED_PRECISION": ("mixed precision", None),
+}
+
+
 def _modelopt(said: Config, method: str) -> Quantization:
     algorithm = text(said, "quant_algo").upper()
-    bits = {"FP8": 8.0, "NVFP4": 4.5, "W4A16_AWQ": 4.0, "W4A8_AWQ": 4.0, "INT4_AWQ": 4.0, "W8A8_SQ_PER_CHANNEL": 8.0}
-    label = {"W4A16_AWQ": "AWQ 4-bit", "INT4_AWQ": "AWQ 4-bit"}.get(algorithm, algorithm)
-    return Quantization(method, f"ModelOpt {label}".strip(), bits.get(algorithm))
+    label, bits = _MODELOPT.get(algorithm, (algorithm[:80], None))
+    return Quantization(method, f"ModelOpt {label}".strip(), bits)
 
 
 def _aqlm(said: Config, method: str) -> Quantization:
@@ -163,17 +220,55 @@ def _aqlm(said: Config, method: str) -> Quantization:
     return Quantization(method, f"AQLM {books:g}x{width:g} g{group:g}", round(books * width / group, 3))
 
 
+def _vptq(said: Config, method: str) -> Quantization:
+    """Indices into two tables for each vector, of log2(their entries) bits (VPTQ's README)."""
+    layer = next((one for one in child(said, "config_for_layers").values() if isinstance(one, dict)), {})
+
+    def main(key: str) -> float:
+        """The second of two numbers: the first is that of outliers."""
+        value = layer.get(key)
+        found = number({"of": value[1]}, "of") if isinstance(value, list) and len(value) == 2 else None
+        return max(1.0, found or 1.0)
+
+    bits = math.log2(main("num_centroids") * main("num_res_centroids")) / main("vector_lens")
+    return Quantization(method, f"VPTQ {bits:g}-bit", round(bits, 3)) if bits else Quantization(method, "VPTQ")
+
+
 def _quanto(said: Config, method: str) -> Quantization:
     kind = text(said, "weights") or "int8"
     return Quantization(method, f"quanto {kind}", {"int2": 2.0, "int4": 4.0, "int8": 8.0, "float8": 8.0}.get(kind))
 
 
 def _quark(said: Config, method: str) -> Quantization:
-    kind = text(child(child(said, "global_quant_config"), "weight"), "dtype")
-    bits = next(
-        (float(count) for count in (4, 6, 8) if kind.replace("_", "").startswith((f"int{count}", f"fp{count}"))), None
-    )
+    weight = _quark_weight(said)
+    kind, group = text(weight, "dtype"), number(weight, "group_size")
+    bits = _quark_bits(kind)
+    if text(weight, "scale_format") == "e8m0" or (kind.startswith("fp4") and group == 32):
+        return Quantization(method, f"Quark MX{kind.split('_')[0].upper()}", bits and _stored_float(bits, 32))
     return Quantization(method, f"Quark {kind}".strip(), bits)
+
+
+def _quark_weight(said: Config) -> dict[str, Any]:
+    """How weights are coded; of several stages the last, where nothing holds for all layers that of the first."""
+    layers = [one for one in child(said, "layer_quant_config").values() if isinstance(one, dict)]
+    for part in (child(said, "global_quant_config"), *layers):
+        weight = part.get("weight")
+        if isinstance(weight, list) and weight:
+            weight = weight[-1]
+        if isinstance(weight, dict) and weight:
+            return weight
+    return {}
+
+
+def _quark_bits(kind: str) -> float | None:
+    return next((float(count) for count in (4, 6, 8) if re.match(rf"u?(?:int|fp|mxfp){count}", kind)), None)
+
+
+def _bitnet(said: Config, method: str) -> Quantization:
+    if text(said, "quantization_mode") == "online":
+        return Quantization(method, "BitNet 1.58-bit, stored as floats", 16.0)
+    # Four ternary weights a byte.
+    return Quantization(method, "BitNet 1.58-bit", 2.0)
 
 
 def _fp_quant(said: Config, method: str) -> Quantization:
@@ -187,23 +282,23 @@ def _plain(said: Config, method: str) -> Quantization:
     return Quantization(method[:80], f"{method[:80]}{_bits(bits)}", bits)
 
 
-def _mlx(config: Config) -> Quantization | None:
-    """MLX writes `quantization: {group_size, bits}`."""
-    said = child(config, "quantization")
+def _mlx(said: Config, method: str) -> Quantization:
     bits, group = number(said, "bits"), number(said, "group_size")
-    if bits is None:
-        return None
-    return Quantization("mlx", f"MLX{_bits(bits)}{_group(group)}", round(bits + 32 / group, 3) if group else bits)
+    if (mode := text(said, "mode")) not in ("", "affine"):
+        return Quantization(method, f"MLX {mode[:20].upper()}", bits and _stored_float(bits, group))
+    # A 16-bit scale and a 16-bit bias for each group.
+    stored = round(bits + 32 / group, 3) if bits and group and group > 0 else bits
+    return Quantization(method, f"MLX{_bits(bits)}{_group(group)}", stored)
 
 
 LABELS: dict[str, Callable[[Config, str], Quantization]] = {
     "gptq": _grouped("GPTQ"),
     "awq": _grouped("AWQ"),
-    "auto-round": _grouped("AutoRound"),
+    "auto-round": _auto_round,
     "higgs": _grouped("HIGGS"),
     "spqr": _grouped("SpQR"),
     "sinq": _grouped("SINQ"),
-    "vptq": _grouped("VPTQ"),
+    "vptq": _vptq,
     "exl2": _exl,
     "exl3": _exl,
     "bitsandbytes": _bitsandbytes,
@@ -214,8 +309,8 @@ LABELS: dict[str, Callable[[Config, str], Quantization]] = {
     "hqq": _hqq,
     "compressed-tensors": _compressed_tensors,
     "modelopt": _modelopt,
-    # Stored as four ternary weights a byte.
-    "bitnet": _fixed("BitNet 1.58-bit", 2.0),
+    "bitnet": _bitnet,
+    "mlx": _mlx,
     # 32 weights of 4 bits share an exponent of 8.
     "mxfp4": _fixed("MXFP4", 4.25),
     "nvfp4": _fixed("NVFP4", 4.5),

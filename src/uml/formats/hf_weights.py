@@ -41,10 +41,13 @@ SCALES = frozenset(
         "weight_shape", "weight_g_idx", "input_scale", "input_global_scale", "weight_global_scale", "k_scale",
         "v_scale", "SCB", "weight_format", "absmax", "quant_map", "nested_absmax", "nested_quant_map", "svh", "suh",
         "su", "sv", "mcg", "mul1", "q_scale", "q_scale_max", "q_perm", "q_invperm", "q_groups", "q_group_map",
-        "zeros", "zero", "scale", "biases", "bitsandbytes__nf4", "bitsandbytes__fp4",
+        "zeros", "zero", "scale", "biases", "bitsandbytes__nf4", "bitsandbytes__fp4", "nbits", "axis", "group_size",
+        "shape", "tables", "tables2", "q_group_size", "row_offsets", "col_vals", "in_perm", "perm",
     }
 )  # fmt: skip
 """Last parts of the names of tensors that describe quantized weights and are none."""
+SCALE_ENDS = ("_scale", "_scales", "_scale_inv", "_scales_inv", "_scale_ub", "_zero_point")
+"""How others of them end, whatever comes before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,34 +162,52 @@ def _require(folder: Path, wanted: Iterable[str], present: set[str]) -> None:
         raise MissingShard(folder, missing)
 
 
-def count_parameters(tensors: Mapping[str, StoredTensor], coding: Quantization | None) -> int | None:
-    """Weights of a model, packed ones unpacked; None where a method hides how many there are."""
+def count_parameters(tensors: Mapping[str, StoredTensor], coding: Quantization | None, packed: int = 0) -> int | None:
+    """Weights of a model, packed ones unpacked; None where a method hides how many there are.
+
+    packed: bits of a weight in words that hold several, 0 where that is not known.
+    """
+    if coding is not None and coding.method in _TABLES:
+        return None
     total = 0
     for name, tensor in tensors.items():
-        weights = tensor.elements if coding is None or coding.method == "none" else _unpacked(name, tensor, coding)
+        if coding is None or coding.method == "none":
+            total += tensor.elements
+            continue
+        weights = _unpacked(name, tensor, coding, packed, tensors)
         if weights is None:
             return None
         total += weights
     return total or None
 
 
-def _unpacked(name: str, tensor: StoredTensor, coding: Quantization) -> int | None:
-    tail = name.rsplit(".", 1)[-1]
-    if tail in SCALES or tail.endswith(("_scales", "_scales_inv")):
+def _unpacked(
+    name: str, tensor: StoredTensor, coding: Quantization, packed: int, tensors: Mapping[str, StoredTensor]
+) -> int | None:
+    base, _, tail = name.rpartition(".")
+    if tail in SCALES or tail.endswith(SCALE_ENDS):
         return 0
     if tail == "trellis":
         # EXL3: a tile of 16 x 16 weights lies in one row of 16-bit words.
         return tensor.elements // tensor.last * 256 if tensor.last > 0 else None
-    if tensor.dtype in ("I32", "U32"):
-        # Whole weights are packed into words; the bits of the label, not the mean with scales.
-        bits = int(coding.bits or 0) if tail != "q_weight" else 0
-        return tensor.elements * 32 // bits if bits else None
+    if tail == "q_weight":
+        # EXL2: rows of several widths; the permutation has one entry for each input.
+        inputs = tensors.get(f"{base}.q_invperm") or tensors.get(f"{base}.q_perm")
+        return tensor.last * inputs.elements if inputs else None
+    if tensor.dtype in _WORDS:
+        return tensor.elements * _WORDS[tensor.dtype] // packed if packed else None
     if tensor.dtype == "U8":
+        if coding.method == "hqq" and packed:
+            return tensor.elements * (8 // packed)
         return tensor.elements * _PER_BYTE[coding.method] if coding.method in _PER_BYTE else None
-    return tensor.elements if tensor.dtype != "I16" else None
+    return tensor.elements
 
+
+_WORDS = {"I32": 32, "U32": 32, "I16": 16, "U16": 16}
+_TABLES = frozenset({"aqlm", "vptq", "spqr"})
+"""Methods whose words are indices into tables, or sparse: they do not tell how many weights there are."""
 
 _PER_BYTE = {
     "bitsandbytes": 2, "modelopt": 2, "mxfp4": 2, "nvfp4": 2, "compressed-tensors": 2, "quark": 2, "fp-quant": 2,
-    "bitnet": 4,
+    "auto-round": 2, "torchao": 2, "bitnet": 4,
 }  # fmt: skip

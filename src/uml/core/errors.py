@@ -10,7 +10,9 @@
     │   └── BadKey              401 invalid_api_key
     ├── NotFound                404 not_found
     │   └── ModelNotFound       404 model_not_found
+    ├── SlowRequest             408 request_timeout
     ├── BodyTooLarge            413 body_too_large
+    ├── HeadTooLarge            431 head_too_large
     ├── BadFile                 422 bad_file              what is on disk cannot be used
     │   ├── CorruptFile         422 corrupt_file
     │   ├── MissingShard        422 missing_shard
@@ -114,15 +116,21 @@ class UnsupportedParameter(BadRequest):
 
 
 class ContextLengthExceeded(BadRequest):
-    """A prompt longer than the context; nothing was cut."""
+    """A prompt longer than the context; nothing was cut.
+
+    option: the load option that makes room for more.
+    """
 
     code = "context_length_exceeded"
 
-    def __init__(self, prompt_tokens: int, context_length: int) -> None:
+    def __init__(
+        self, prompt_tokens: int, context_length: int, param: str | None = "messages", option: str = "ctx"
+    ) -> None:
+        room = "the context holds" if option == "ctx" else "one step takes"
         super().__init__(
-            f"the prompt has {prompt_tokens} tokens and the context holds {context_length}; "
-            "shorten the prompt or load the model with a larger ctx",
-            param="messages",
+            f"the prompt has {prompt_tokens} tokens and {room} {context_length}; "
+            f"shorten the prompt or load the model with a larger {option}",
+            param=param,
             prompt_tokens=prompt_tokens,
             context_length=context_length,
         )
@@ -167,6 +175,24 @@ class BodyTooLarge(UmlError):
 
     def __init__(self, limit_bytes: int) -> None:
         super().__init__(f"the body is over the limit of {gib(limit_bytes)}", limit_bytes=limit_bytes)
+
+
+class HeadTooLarge(UmlError):
+    """The head of a request over the limit."""
+
+    code, status = "head_too_large", 431
+
+    def __init__(self, limit_bytes: int) -> None:
+        super().__init__(f"the request's head is over the limit of {gib(limit_bytes)}", limit_bytes=limit_bytes)
+
+
+class SlowRequest(UmlError):
+    """A request that did not arrive in time."""
+
+    code, status = "request_timeout", 408
+
+    def __init__(self, limit_s: float) -> None:
+        super().__init__(f"the rest of the request did not come within {limit_s:g} s", limit_s=limit_s)
 
 
 class BadFile(UmlError):

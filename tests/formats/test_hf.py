@@ -266,6 +266,8 @@ def test_a_pointer_that_git_left_is_named(tmp_path: Path) -> None:
         ({"architectures": ["LlamaForCausalLMEagle3"]}, Role.DRAFT),
         ({"architectures": ["WhisperForConditionalGeneration"], "model_type": "whisper"}, Role.UNKNOWN),
         ({"architectures": ["Qwen2VLForConditionalGeneration"]}, Role.TEXT),
+        ({"architectures": ["ChatGLMModel"], "vocab_size": None, "padded_vocab_size": 65024}, Role.TEXT),
+        ({"_diffusers_version": "0.30.0"}, Role.UNKNOWN),
         ({"architectures": None}, Role.TEXT),
         ({"architectures": "odd", "model_type": None, "vocab_size": None}, Role.UNKNOWN),
     ],
@@ -280,6 +282,59 @@ def test_a_sentence_transformer_is_for_embeddings(tmp_path: Path) -> None:
     write_json(folder / "sentence_bert_config.json", {"max_seq_length": 128})
     found = inspect(folder)
     assert found.role is Role.EMBEDDING and found.context_length == 128
+
+
+def sentence_folder(folder: Path, *paths: str) -> Path:
+    folder.mkdir(parents=True)
+    kinds = ("Transformer", "Pooling", "Dense")
+    entries = [
+        {"idx": index, "path": path, "type": f"sentence_transformers.models.{kind}"}
+        for index, (path, kind) in enumerate(zip(paths, kinds, strict=False))
+    ]
+    write_json(folder / "modules.json", entries)
+    return folder
+
+
+def test_a_sentence_transformer_may_keep_its_model_in_a_folder_inside(tmp_path: Path) -> None:
+    folder = sentence_folder(tmp_path / "gtr", "0_Transformer", "1_Pooling", "2_Dense")
+    write_hf_folder(folder / "0_Transformer", llama_config(architectures=["T5EncoderModel"], model_type="t5"))
+    (folder / "1_Pooling").mkdir()
+    write_json(folder / "1_Pooling" / "config.json", {"word_embedding_dimension": 64})
+    write_hf_folder(folder / "2_Dense", {"in_features": 64}, {"linear.weight": ("F32", (32, 64))})
+    found = inspect(folder)
+    assert (found.role, found.name, found.path, found.architecture) == (
+        Role.EMBEDDING, "gtr", folder, "T5EncoderModel",
+    )  # fmt: skip
+    assert "in 0_Transformer: config.json and 1 safetensors file" in found.reason
+    assert folder / "2_Dense" / "model.safetensors" in found.files
+    assert found.size_bytes == sum(file.stat().st_size for file in set(found.files))
+
+
+def test_a_table_of_vectors_is_a_sentence_transformer_too(tmp_path: Path) -> None:
+    folder = sentence_folder(tmp_path / "static", "0_StaticEmbedding")
+    (folder / "0_StaticEmbedding").mkdir()
+    assert inspect(folder).format is Format.UNKNOWN
+    write_safetensors(folder / "0_StaticEmbedding" / "model.safetensors", {"embedding.weight": ("F32", (32, 64))})
+    found = inspect(folder)
+    assert (found.role, found.format, found.notes) == (Role.EMBEDDING, Format.SAFETENSORS, ())
+    write_json(folder / "0_StaticEmbedding" / "config.json", {})
+    (folder / "0_StaticEmbedding" / "model.safetensors").unlink()
+    assert inspect(folder).format is Format.UNKNOWN
+
+
+@pytest.mark.parametrize(
+    "raw", [b"[", b"{}", b"[1]", b'[{"path": ""}]', b'[{"path": "../x", "type": "t"}]', b"[" + b" " * (1 << 20) + b"]"]
+)
+def test_a_list_of_modules_may_be_another_programs(tmp_path: Path, raw: bytes) -> None:
+    (tmp_path / "modules.json").write_bytes(raw)
+    assert inspect(tmp_path).format is Format.UNKNOWN
+    assert inspect(write_hf_folder(tmp_path)).role is Role.TEXT
+
+
+def test_a_model_may_bring_an_adapters_configuration_along(tmp_path: Path) -> None:
+    folder = write_hf_folder(tmp_path)
+    write_json(folder / "adapter_config.json", {"peft_type": "LORA", "r": 8})
+    assert inspect(folder).role is Role.TEXT
 
 
 def test_an_adapter_names_its_base(tmp_path: Path) -> None:
@@ -302,6 +357,12 @@ def test_an_adapter_names_its_base(tmp_path: Path) -> None:
         ({"hybrid_override_pattern": "M*"}, (0, 2)),
         ({"full_attention_interval": 2}, (0, 2)),
         ({"num_kv_shared_layers": 1}, (2, 0)),
+        ({"layer_types": ["mamba"]}, (0, 2)),
+        ({"block_types": ["recurrent", "attention"]}, (0, 2)),
+        ({"attn_layer_indices": [1, "x"]}, (0, 2)),
+        ({"attn_layer_period": 2, "attn_layer_offset": 1}, (0, 2)),
+        ({"model_type": "mamba2"}, (0, 0)),
+        ({"num_key_value_heads": None, "attn_config": {"kv_n_heads": 1}}, (1, 1)),
         ({"kv_lora_rank": 512, "qk_nope_head_dim": 128, "qk_rope_head_dim": 64, "v_head_dim": 128}, (4, 4)),
     ],
 )
@@ -319,6 +380,23 @@ def test_the_language_part_of_a_multimodal_model_counts(tmp_path: Path) -> None:
     assert shape is not None and shape.layers == 3 and shape.sliding_window is None
 
 
+def test_what_a_text_part_leaves_out_is_its_classs_default(tmp_path: Path) -> None:
+    """As Gemma 3 4B says it."""
+    text = {"hidden_size": 2560, "intermediate_size": 10240, "model_type": "gemma3_text", "num_hidden_layers": 34}
+    config = {"architectures": ["Gemma3ForConditionalGeneration"], "model_type": "gemma3", "text_config": text}
+    found = inspect(write_hf_folder(tmp_path, config))
+    assert found.shape is not None and found.context_length == 131072
+    assert (found.shape.kv_heads, found.shape.key_length, found.shape.vocabulary) == ((4,) * 34, 256, 262208)
+
+
+def test_mixtures_and_widths_are_found_where_they_are(tmp_path: Path) -> None:
+    shape = folder_with(tmp_path, intermediate_size=[96, 128, "x"]).shape
+    assert shape is not None and shape.feed_forward == 128
+    inside = {"ffn_hidden_size": 96, "moe_num_experts": 16, "moe_top_k": 4}
+    shape = folder_with(tmp_path / "b", intermediate_size=None, ffn_config=inside).shape
+    assert shape is not None and (shape.feed_forward, shape.experts, shape.experts_used) == (96, 16, 4)
+
+
 @pytest.mark.parametrize("config", [{"num_hidden_layers": 10**9}, {"hidden_size": 0}, {"num_hidden_layers": "many"}])
 def test_absurd_numbers_give_no_shape(tmp_path: Path, config: dict[str, Any]) -> None:
     assert folder_with(tmp_path, **config).shape is None
@@ -332,6 +410,7 @@ def test_absurd_numbers_give_no_shape(tmp_path: Path, config: dict[str, Any]) ->
         ({"rope_scaling": {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 256}}, 1024),
         ({"rope_scaling": {"type": "linear", "factor": 4.0}}, 256),
         ({"max_position_embeddings": None, "n_positions": 1024}, 1024),
+        ({"max_position_embeddings": None, "context_length": 1024}, 1024),
         ({"max_position_embeddings": None}, 512),
     ],
 )
@@ -410,6 +489,9 @@ def test_a_folder_without_a_model_says_what_it_holds(tmp_path: Path) -> None:
     (tmp_path / "config.json").rename(tmp_path / "modules.json")
     write_safetensors(tmp_path / "x.safetensors", {})
     assert inspect(tmp_path).format is Format.SAFETENSORS
+    (tmp_path / "x.safetensors").unlink()
+    write_json(tmp_path / "model_index.json", {"_class_name": "FluxPipeline"})
+    assert "a Diffusers pipeline" in inspect(tmp_path).reason
 
 
 def test_a_header_is_json_that_the_library_would_read(tmp_path: Path) -> None:

@@ -106,6 +106,16 @@ def test_a_configuration_without_weights_is_no_model(tmp_path: Path) -> None:
     assert found(tmp_path) == ["inner/a.gguf"]
 
 
+def test_the_modules_of_a_sentence_transformer_are_one_model(tmp_path: Path) -> None:
+    entries = [{"path": "0_Transformer", "type": "t"}, {"path": "2_Dense", "type": "t"}]
+    for name in ("mine", "other"):
+        write_hf_folder(tmp_path / name / "0_Transformer")
+        write_hf_folder(tmp_path / name / "2_Dense")
+    write_json(tmp_path / "mine" / "modules.json", entries)
+    write_json(tmp_path / "other" / "modules.json", {"name": "of another program"})
+    assert found(tmp_path) == ["mine", "other/0_Transformer", "other/2_Dense"]
+
+
 def test_the_parts_of_an_image_pipeline_are_passed_over(tmp_path: Path) -> None:
     write_json(tmp_path / "model_index.json", {"_class_name": "FluxPipeline"})
     write_hf_folder(tmp_path / "text_encoder")

@@ -24,7 +24,7 @@ from uml.formats.reader import cannot_read, read_start
 from uml.formats.safetensors import is_safetensors
 from uml.formats.seen import what_was_seen
 from uml.formats.tensorrt import inspect_tensorrt
-from uml.formats.walk import candidates, is_model_folder, listing
+from uml.formats.walk import PIPELINE, candidates, is_model_folder, listing
 
 __all__ = ["candidates", "inspect"]
 
@@ -89,6 +89,8 @@ def _folder(path: Path) -> ModelInfo:
     single = [name for name in names if name.endswith((".safetensors", ".onnx", ".bin", ".pt", ".pth"))]
     if len(single) == 1 and CONFIG not in names:
         return inspect(path / single[0])
+    if PIPELINE in names:
+        return _unknown(path, 0, f"a Diffusers pipeline ({PIPELINE}), which makes images, no language model")
     shown = ", ".join((*names[:5], *(f"{name}/" for name in folders[:5]))) or "nothing"
     return _unknown(path, 0, f"a folder without a model; it holds {shown}")
 

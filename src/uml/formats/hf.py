@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,11 @@ from uml.core.model import Format, ModelInfo, Quantization, Role
 from uml.formats import hf_config
 from uml.formats.bounded_json import child, number, read_object, scalars, text
 from uml.formats.hf_quantization import packed_bits, plain, quantization, section
-from uml.formats.hf_weights import INDEXES, Weights, count_parameters, read_weights
+from uml.formats.hf_weights import INDEXES, Weights, count_parameters, read_weights, weight_files
 from uml.formats.reader import opened, read_at
+from uml.formats.sentence import MODULES, is_sentence_folder, modules, with_modules
 
-CONFIG, ADAPTER_CONFIG, MODULES = "config.json", "adapter_config.json", "modules.json"
+CONFIG, ADAPTER_CONFIG = "config.json", "adapter_config.json"
 WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth")
 KEPT_SUFFIXES = (".json", ".jinja", ".txt", ".model", ".tiktoken", ".py", ".spm", ".vocab")
 """What lies beside the weights and belongs to the model: tokenizer, configuration, code."""
@@ -24,7 +26,7 @@ DTYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16", "float": "F32"
 
 def is_hf_folder(names: Sequence[str]) -> bool:
     """Whether a folder with these files is a model: a configuration, and weights or the index of weights."""
-    configured = bool({CONFIG, ADAPTER_CONFIG, MODULES} & set(names))
+    configured = bool({CONFIG, ADAPTER_CONFIG} & set(names))
     return configured and any(name.endswith(WEIGHT_SUFFIXES) or name in INDEXES for name in names)
 
 
@@ -33,22 +35,50 @@ def inspect_hf(folder: Path, names: Sequence[str]) -> ModelInfo | None:
 
     Raises CorruptFile, MissingShard, BadFile.
     """
-    if ADAPTER_CONFIG in names:
+    # A base model may bring its adapters' configuration along.
+    if ADAPTER_CONFIG in names and (CONFIG not in names or any(name.startswith("adapter_model") for name in names)):
         return _adapter(folder, names)
     if CONFIG not in names:
-        return None
+        return _first_module(folder, names)
     config = read_object(folder / CONFIG)
     weights = read_weights(folder, names)
-    return _model(folder, names, config, weights) if weights else None
+    if weights is None:
+        return None
+    chain = modules(folder, names)
+    found = _model(folder, names, config, weights, bool(chain))
+    return with_modules(found, folder, chain)
 
 
-def _model(folder: Path, names: Sequence[str], config: Mapping[str, Any], weights: Weights) -> ModelInfo:
+def _first_module(folder: Path, names: Sequence[str]) -> ModelInfo | None:
+    """The model of a sentence-transformers folder that keeps it in a folder inside."""
+    if not is_sentence_folder(folder, names):
+        return None
+    chain = modules(folder, names)
+    inside, kind = chain[0]
+    beside = sorted(path.name for path in (folder / inside).iterdir())
+    if CONFIG in beside:
+        found = inspect_hf(folder / inside, [name for name in beside if name != MODULES])
+    elif weights := weight_files(folder / inside, beside):
+        found = inspect_bare_weights(folder / inside / weights[0])
+        found = replace(found, architecture=kind.rpartition(".")[2], notes=())
+    else:
+        return None
+    if found is None:
+        return None
+    reason = f"modules.json is that of sentence-transformers; in {inside}: {found.reason}"
+    found = replace(found, name=folder_name(folder), reason=reason)
+    return with_modules(replace(found, role=Role.EMBEDDING), folder, chain, _files(folder, names, ())[1])
+
+
+def _model(
+    folder: Path, names: Sequence[str], config: Mapping[str, Any], weights: Weights, sentences: bool
+) -> ModelInfo:
     notes: list[str] = []
     beside = {name: _optional(folder, name, names, notes) for name in _BESIDE}
     said = section(config, beside)
     coding = _coding(config, said, weights)
     parameters = count_parameters(weights.tensors, coding, packed_bits(said))
-    what, because = hf_config.role(config, MODULES in names)
+    what, because = hf_config.role(config, sentences)
     tokenizer = beside["tokenizer_config.json"]
     size, files = _files(folder, names, weights.files)
     return ModelInfo(

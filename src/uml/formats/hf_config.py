@@ -24,11 +24,33 @@ ENCODERS = frozenset(
 ROBERTA = frozenset({"roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "longformer"})
 """Two of their positions are taken by padding."""
 
-NO_CACHE = ("linear_attention", "mamba", "mamba2", "recurrent", "conv", "ssm", "mlp", "moe_only", "-", "M")
+NO_CACHE = ("linear_attention", "mamba", "mamba2", "recurrent", "conv", "ssm", "mlp", "moe", "moe_only", "-", "M", "E")
 """Kinds of layers, as layer_types and its like name them, that keep no keys and values."""
+
+RECURRENT = frozenset({"mamba", "mamba2", "falcon_mamba", "rwkv", "rwkv5", "rwkv6", "rwkv7", "xlstm"})
+"""Values of model_type without any attention: no layer keeps keys and values."""
+
+UNSAID: dict[str, dict[str, int]] = {
+    "llama": {
+        "hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32, "num_attention_heads": 32,
+        "max_position_embeddings": 2048, "vocab_size": 32000,
+    },
+    "mistral": {
+        "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32, "num_attention_heads": 32,
+        "num_key_value_heads": 8, "max_position_embeddings": 131072, "vocab_size": 32000,
+    },
+    "gemma3_text": {
+        "hidden_size": 2304, "intermediate_size": 9216, "num_hidden_layers": 26, "num_attention_heads": 8,
+        "num_key_value_heads": 4, "head_dim": 256, "max_position_embeddings": 131072, "vocab_size": 262208,
+        "sliding_window": 4096,
+    },
+}  # fmt: skip
+"""What the text part of a multimodal model leaves out: Transformers used to write only what differs from the defaults
+of its class (LlavaConfig of LLaVA 1.5, Gemma3Config of Gemma 3 4B), which are these, by model_type."""
 
 DRAFT_WORDS = ("eagle", "medusa", "dflash", "mtp", "speculator")
 GENERATES = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration", "ForImageTextToText", "ForVisionText2Text")
+VOCABULARY = ("vocab_size", "n_vocab", "padded_vocab_size")
 NOT_TEXT = (
     "Whisper",
     "SpeechT5",
@@ -48,7 +70,7 @@ def language_part(config: Config) -> Config:
     """The configuration of the language model inside a multimodal one; the whole where there is no such part."""
     for key in ("text_config", "llm_config", "language_config", "language_model_config"):
         if found := child(config, key):
-            return {**config, **found}
+            return {**UNSAID.get(text(found, "model_type"), {}), **config, **found}
     if found := child(child(config, "thinker_config"), "text_config"):
         return {**config, **found}
     return config
@@ -73,13 +95,15 @@ def role(config: Config, sentence_transformer: bool) -> tuple[Role, str]:
         return Role.UNKNOWN, f"{name} with {labels} labels is a classifier"
     if sentence_transformer:
         return Role.EMBEDDING, "modules.json is that of sentence-transformers"
+    if text(config, "_diffusers_version"):
+        return Role.UNKNOWN, "it is a part of a Diffusers pipeline, which makes images"
     if name.startswith(NOT_TEXT):
         return Role.UNKNOWN, f"{name} is no language model"
     if kind in ENCODERS:
         return Role.EMBEDDING, f"{kind} is an encoder"
     if name.endswith(GENERATES):
         return Role.TEXT, name
-    if count(language_part(config), "vocab_size", "n_vocab"):
+    if count(language_part(config), *VOCABULARY):
         return Role.TEXT, f"{name or 'a model without a class'} has a vocabulary"
     return Role.UNKNOWN, f"{name or 'config.json'} does not look like a language model"
 
@@ -94,28 +118,37 @@ def shape(config: Config) -> Shape | None:
     heads = count(part, "num_attention_heads", "n_head", "n_heads", "num_heads")
     size = count(part, "head_dim", "d_kv", "kv_channels") or (embedding // heads if heads else 0)
     latent = count(part, "kv_lora_rank") > 0
+    mixture = {**child(part, "ffn_config"), **part}  # DBRX has these in a part of their own
     return Shape(
         layers=layers,
         embedding=embedding,
-        feed_forward=count(part, "intermediate_size", "ffn_hidden_size", "ffn_dim", "d_ff", "n_inner") or 4 * embedding,
+        feed_forward=_feed_forward(part) or 4 * embedding,
         heads=heads,
         kv_heads=_kv_heads(part, layers, heads, latent),
         # Multi-head latent attention, as engines that expand it keep it.
         key_length=count(part, "qk_nope_head_dim") + count(part, "qk_rope_head_dim") if latent else size,
         value_length=count(part, "v_head_dim") or size if latent else size,
-        vocabulary=count(part, "vocab_size", "n_vocab", "padded_vocab_size"),
+        vocabulary=count(part, *VOCABULARY),
         sliding_window=_sliding_window(part),
-        experts=count(part, "num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts"),
+        experts=count(mixture, "num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts"),
         experts_used=count(
-            part, "num_experts_per_tok", "num_experts_per_token", "experts_per_token", "moe_k", "moe_top_k"
+            mixture, "num_experts_per_tok", "num_experts_per_token", "experts_per_token", "moe_k", "moe_top_k"
         ),
     )
+
+
+def _feed_forward(part: Config) -> int:
+    names = ("intermediate_size", "ffn_hidden_size", "ffn_dim", "d_ff", "n_inner")
+    each = part.get("intermediate_size")
+    if isinstance(each, list):  # one a layer, as Gemma 3n has it
+        return max((count({"of": one}, "of") for one in each[:MAX_LAYERS]), default=0)
+    return count(part, *names) or count(child(part, "ffn_config"), *names)
 
 
 def _sliding_window(part: Config) -> int | None:
     if part.get("use_sliding_window") is False:
         return None
-    return count(part, "sliding_window", "sliding_window_size") or None
+    return count(part, "sliding_window", "sliding_window_size", "attention_window_size") or None
 
 
 def _kv_heads(part: Config, layers: int, heads: int, latent: bool) -> tuple[int, ...]:
@@ -125,23 +158,31 @@ def _kv_heads(part: Config, layers: int, heads: int, latent: bool) -> tuple[int,
     elif part.get("multi_query") is True and not part.get("new_decoder_architecture"):
         each = 1
     else:
-        each = count(part, "num_key_value_heads", "num_kv_heads", "n_head_kv", "multi_query_group_num") or heads
-    found = [each] * layers
-    for layer in range(layers):
-        if _silent(part, layer):
-            found[layer] = 0
+        each = count(part, "num_key_value_heads", "num_kv_heads", "n_head_kv", "multi_query_group_num")
+        each = each or count(child(part, "attn_config"), "kv_n_heads") or heads
+    found = [0 if silent else each for silent in _silent(part, layers)]
     borrowed = min(layers, count(part, "num_kv_shared_layers"))
     return tuple(found[: layers - borrowed] + [0] * borrowed)
 
 
-def _silent(part: Config, layer: int) -> bool:
-    """Whether a layer keeps no keys and values."""
+def _silent(part: Config, layers: int) -> list[bool]:
+    """Which layers keep no keys and values."""
+    each = range(layers)
+    if text(part, "model_type") in RECURRENT:
+        return [True] * layers
     for key in ("layer_types", "layers_block_type", "hybrid_override_pattern"):
         kinds = part.get(key)
-        if isinstance(kinds, list | str) and layer < len(kinds):
-            return kinds[layer] in NO_CACHE
+        if isinstance(kinds, list | str) and kinds:
+            return [layer < len(kinds) and kinds[layer] in NO_CACHE for layer in each]
+    if isinstance(pattern := part.get("block_types"), list) and pattern:  # repeated, as RecurrentGemma has it
+        return [pattern[layer % len(pattern)] in NO_CACHE for layer in each]
+    if isinstance(listed := part.get("attn_layer_indices"), list):
+        attending = {layer for layer in listed[:MAX_LAYERS] if isinstance(layer, int)}
+        return [layer not in attending for layer in each]
+    if (period := count(part, "attn_layer_period")) > 1:
+        return [layer % period != count(part, "attn_layer_offset") for layer in each]
     interval = count(part, "full_attention_interval")
-    return interval > 1 and (layer + 1) % interval != 0
+    return [interval > 1 and (layer + 1) % interval != 0 for layer in each]
 
 
 def context_length(config: Config, tokenizer: Config, sentence: Config) -> int | None:
@@ -152,7 +193,7 @@ def context_length(config: Config, tokenizer: Config, sentence: Config) -> int |
     """
     part = language_part(config)
     names = ("max_position_embeddings", "n_positions", "max_sequence_length", "max_seq_len", "seq_length", "n_ctx")
-    positions = count(part, *names)
+    positions = count(part, *names) or count(part, "context_length")
     if positions and text(config, "model_type").lower() in ROBERTA:
         positions -= 2
     positions = max(positions, _stretched(part))

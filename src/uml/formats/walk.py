@@ -13,10 +13,13 @@ from uml.formats.hf_weights import SHARD_NAME
 from uml.formats.legacy import is_legacy
 from uml.formats.onnx import GENAI_CONFIG
 from uml.formats.reader import cannot_read, read_start
+from uml.formats.sentence import is_sentence_folder
 
 MAX_DEPTH = 8
 """Folders below the root; a Hugging Face cache needs five, LM Studio three."""
 UNFINISHED = (".part", ".incomplete", ".tmp", ".crdownload", ".aria2", ".download")
+PIPELINE = "model_index.json"
+"""What a folder of Diffusers begins with."""
 MODEL_SUFFIXES = (".gguf", ".ggml", ".onnx", ".safetensors")
 
 
@@ -63,14 +66,14 @@ def _walk(folder: Path, depth: int, visited: set[tuple[int, int]]) -> Iterator[P
     folders, files = listing(folder)
     ggufs = [name for name in files if name.lower().endswith(".gguf")]
     yield from _first_parts(folder, ggufs)
-    if is_model_folder(files):
+    if is_model_folder(files) or is_sentence_folder(folder, files):
         if not ggufs:
             yield folder
             return
         # The same model in another format; the GGUF files stand for it.
         files = []
     # The parts of an image pipeline look like models of their own.
-    if "model_index.json" in files:
+    if PIPELINE in files:
         return
     yield from (folder / name for name in _bare(folder, files))
     if depth > 0:

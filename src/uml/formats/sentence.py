@@ -1,0 +1,64 @@
+"""Folders of sentence-transformers: modules.json names a chain of folders, of which the first is the model.
+
+The model lies in the root in most of them, in a folder of its own (`0_Transformer`) in older ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from uml.core.errors import BadFile
+from uml.core.model import ModelInfo
+from uml.formats.bounded_json import parse, text
+from uml.formats.reader import opened, read_at
+
+MODULES = "modules.json"
+MAX_BYTES = 1 << 20
+MAX_MODULES = 32
+
+
+def modules(folder: Path, names: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    """Folder, empty for the root, and type of every module in their order.
+
+    Empty where the file is not there or is another program's: its name is a common one. A folder that is not
+    right below is left out.
+    """
+    path = folder / MODULES
+    if MODULES not in names:
+        return ()
+    try:
+        with opened(path) as (file, size):
+            found = parse(path, read_at(file, 0, size)) if size <= MAX_BYTES else None
+    except BadFile:
+        return ()
+    if not isinstance(found, list) or len(found) > MAX_MODULES:
+        return ()
+    pairs = [(text(entry, "path").strip("/"), text(entry, "type")) for entry in found if isinstance(entry, dict)]
+    return tuple((name, kind) for name, kind in pairs if kind and _is_inside(name))
+
+
+def _is_inside(name: str) -> bool:
+    return "/" not in name and "\\" not in name and "\0" not in name and name not in (".", "..")
+
+
+def is_sentence_folder(folder: Path, names: Sequence[str]) -> bool:
+    """Whether a folder with these files has its model in a folder inside."""
+    first = next(iter(modules(folder, names)), ("", ""))[0]
+    return bool(first) and (folder / first).is_dir()
+
+
+def with_modules(
+    info: ModelInfo, folder: Path, chain: Sequence[tuple[str, str]], root: Sequence[Path] = ()
+) -> ModelInfo:
+    """The model with all that goes with it: `root`, files of the folder itself, and the folders of its modules."""
+    files = dict.fromkeys((*info.files, *root))
+    for name, _ in chain:
+        if name and (folder / name).is_dir():
+            files |= dict.fromkeys(path for path in sorted((folder / name).iterdir()) if _belongs(path))
+    return replace(info, path=folder, files=tuple(files), size_bytes=sum(path.stat().st_size for path in files))
+
+
+def _belongs(path: Path) -> bool:
+    return path.suffix in (".json", ".txt", ".safetensors", ".bin", ".model") and path.is_file()

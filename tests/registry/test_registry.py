@@ -11,7 +11,15 @@ import pytest
 
 from tests.builders import write_split_gguf
 from tests.registry.conftest import Shelfless, gguf
-from uml.core.errors import BadFile, BadRequest, CorruptFile, MissingShard, ModelNotFound, UnsupportedFormat
+from uml.core.errors import (
+    AmbiguousModel,
+    BadFile,
+    BadRequest,
+    CorruptFile,
+    MissingShard,
+    ModelNotFound,
+    UnsupportedFormat,
+)
 from uml.core.model import Format, Model, ModelInfo
 from uml.formats import inspect
 from uml.registry import Registry, ScanReport
@@ -84,11 +92,29 @@ def test_names_that_two_models_claim_are_nobodys(registry: Registry, folder: Pat
     eight = gguf(folder / "yi-q8_0.gguf", name="Yi", context=128)
     registry.scan(folder)
     assert [model.aliases for model in registry.models() if model.id != "demo"] == [(), ()]
-    with pytest.raises(ModelNotFound, match="yi-q8_0"):
-        registry.resolve("yi")
+    with pytest.raises(AmbiguousModel, match="'Yi' is the name of several models; choose one: yi-q4_0, yi-q8_0"):
+        registry.resolve("Yi")
     eight.unlink()
     assert registry.rescan().vanished == ("yi-q8_0",)
     assert registry.resolve("yi").id == "yi-q4_0"
+
+
+def test_a_name_may_be_typed_as_the_file_is_called(registry: Registry, folder: Path) -> None:
+    gguf(folder / "My Model (v2).gguf", name="Mine")
+    registry.scan(folder)
+    assert registry.resolve("My Model (v2)").id == "my-model-v2"
+    with pytest.raises(ModelNotFound):
+        registry.resolve("My Model/(v2)")
+
+
+def test_models_know_when_they_were_written(registry: Registry, folder: Path) -> None:
+    path = gguf(folder / "x.gguf", name="x")
+    os.utime(path, (1_700_000_000, 1_700_000_000.9))
+    registry.scan(folder)
+    assert registry.resolve("x").created == 1_700_000_000
+    path.unlink()
+    registry.rescan()
+    assert registry.resolve("x").created == 1_700_000_000
 
 
 def test_a_projector_does_not_make_names_ambiguous(registry: Registry, folder: Path) -> None:

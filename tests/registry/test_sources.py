@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.registry.conftest import gguf
-from uml.core.errors import BadFile, ModelNotFound
+from uml.core.errors import AmbiguousModel, BadFile
 from uml.registry import Registry, ScanReport, Shelf
 from uml.registry.sources import discover, discover_here
 
@@ -69,13 +69,27 @@ def test_a_hub_cache_is_read_in_place(registry: Registry, home: Path, tmp_path: 
     assert (model.source, model.info.path.parent.name) == ("huggingface", "aaa")
     assert model.info.path.is_symlink()
     assert registry.resolve(os.path.realpath(model.info.path)) == model
-    with pytest.raises(ModelNotFound):
-        registry.resolve("TheOrg/Yi-GGUF")  # it could be either
+    with pytest.raises(AmbiguousModel, match="choose one: yi-q4_0, yi-q8_0"):
+        registry.resolve("TheOrg/Yi-GGUF")
+    for name in ("TheOrg/Yi-GGUF:Q4_0", "hf.co/TheOrg/Yi-GGUF:q4_0", "https://huggingface.co/TheOrg/Yi-GGUF:Q4_0"):
+        assert registry.resolve(name).id == "yi-q4_0", "by its name, for the header says Q8_0 of both"
 
     hub.main("TheOrg/Yi-GGUF", "bbb")
     assert registry.rescan().changed == ("yi-q4_0", "yi-q8_0")
     assert registry.resolve("yi-q8_0").info.path.parent.name == "bbb"
     assert registry.rescan().unchanged == ("yi-q4_0", "yi-q8_0")
+
+
+def test_what_only_another_revision_has_is_found_there(registry: Registry, home: Path, tmp_path: Path) -> None:
+    hub = Hub(home)
+    hub.put("a/b", "old", "x-Q8_0.gguf", model_bytes(tmp_path, "x"))
+    hub.put("a/b", "old", "y-Q8_0.gguf", model_bytes(tmp_path, "y"))
+    hub.put("a/b", "new", "y-Q8_0.gguf", model_bytes(tmp_path, "yy"))
+    hub.main("a/b", "new")
+    assert registry.rescan().added == ("y-q8_0", "x-q8_0")
+    assert [registry.resolve(id).info.path.parent.name for id in ("x-q8_0", "y-q8_0")] == ["old", "new"]
+    hub.main("a/b", "never-downloaded")
+    assert registry.rescan().vanished == ()
 
 
 def test_a_repository_with_one_file_goes_by_its_name_and_quantization(
@@ -131,7 +145,7 @@ def test_lm_studio_is_read_in_place(registry: Registry, home: Path) -> None:
     assert sorted(registry.rescan().added) == ["loose", "tiny", "yi-c-q8_0", "yi-l-q8_0"]
     assert registry.resolve("yi-l").source == "lmstudio"
     assert registry.resolve("mlx/Tiny").id == "tiny"
-    with pytest.raises(ModelNotFound):
+    with pytest.raises(AmbiguousModel):
         registry.resolve("TheOrg/Yi-GGUF")
 
 

@@ -10,6 +10,7 @@
     │   └── BadKey              401 invalid_api_key
     ├── NotFound                404 not_found
     │   └── ModelNotFound       404 model_not_found
+    │       └── AmbiguousModel  404 ambiguous_model       a name that several models share
     ├── SlowRequest             408 request_timeout
     ├── BodyTooLarge            413 body_too_large
     ├── HeadTooLarge            431 head_too_large
@@ -165,6 +166,18 @@ class ModelNotFound(NotFound):
             f"no model is called {name!r}{hint}; `uml ls` lists them, `uml scan FOLDER` adds more",
             param="model",
             close=list(close),
+        )
+
+
+class AmbiguousModel(ModelNotFound):
+    """A name that several models share, so that it is none's: the user chooses."""
+
+    code = "ambiguous_model"
+
+    def __init__(self, name: str, models: Sequence[str]) -> None:
+        shown = ", ".join(models[:8]) + (f" and {len(models) - 8} more" if len(models) > 8 else "")
+        NotFound.__init__(
+            self, f"{name!r} is the name of several models; choose one: {shown}", param="model", close=list(models)
         )
 
 

@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Self
 
 from uml import formats
-from uml.core.errors import BadFile, BadRequest, ModelNotFound, UmlError, UnsupportedFormat
+from uml.core.errors import AmbiguousModel, BadFile, BadRequest, ModelNotFound, UmlError, UnsupportedFormat
 from uml.core.model import Model
 from uml.registry import catalog, names
 from uml.registry.entries import Entry, Found, ScanReport
@@ -100,9 +100,14 @@ class Registry:
         return self._refresh().models
 
     def resolve(self, name: str) -> Model:
-        """The model of this id, alias or path; a lookup in memory. Raises ModelNotFound with close names."""
+        """The model of this id, alias or path; a lookup in memory.
+
+        Raises ModelNotFound with close names, AmbiguousModel with the models that share the name.
+        """
         model = self._catalog.find(name) or self._refresh().find(name)
         if model is None:
+            if sharing := self._catalog.sharing(name):
+                raise AmbiguousModel(name, sharing)
             raise ModelNotFound(name, self._catalog.close(name))
         return model
 

@@ -8,12 +8,15 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from uml.core.model import Model
 from uml.registry.entries import Entry
-from uml.registry.names import MAX_ALIAS, automatic_aliases
+from uml.registry.names import MAX_ALIAS, automatic_aliases, plain, slug
 from uml.registry.paths import absolute
 from uml.registry.settle import written_s
+
+_NOT_IN_IDS: Final = frozenset(" ()[]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,19 +25,28 @@ class Catalog:
 
     names: ids and aliases, folded to lower case.
     paths: absolute paths, as found and with links resolved.
+    shared: names that several models claim, and whose ids those are.
     """
 
     models: tuple[Model, ...]
     entries: Mapping[str, Entry]
     names: Mapping[str, Model]
     paths: Mapping[str, Model]
+    shared: Mapping[str, tuple[str, ...]]
 
     def find(self, name: str) -> Model | None:
-        """The model of this id, alias or path: two or three lookups."""
+        """The model of this id, alias or path: a few lookups. A name may have spaces and brackets, as files have."""
         model = self.names.get(name) or self.names.get(name.casefold()) or self.paths.get(name)
+        model = model or self.names.get(plain(name))
+        if model is None and not _NOT_IN_IDS.isdisjoint(name) and os.sep not in name:
+            model = self.names.get(slug(name))
         if model is None and (name.startswith(("~", ".")) or os.sep in name):
             model = self.paths.get(str(absolute(name)))
         return model
+
+    def sharing(self, name: str) -> tuple[str, ...]:
+        """Ids of the models that all have this name, where it is none's; else empty."""
+        return self.shared.get(plain(name), ())
 
     def close(self, name: str) -> list[str]:
         """Up to three names like this one: first those that it is the beginning of."""
@@ -66,6 +78,10 @@ def build(entries: Iterable[Entry], given: Mapping[str, str]) -> Catalog:
             return False
         return strong[folded] == 1 if present else strong[folded] == 0 and weak[folded] == 1
 
+    claimants: dict[str, list[str]] = {}
+    for entry in ordered:
+        for folded in {name.casefold() for name in claims[entry.id]} - taken if entry.present else ():
+            claimants.setdefault(folded, []).append(entry.id)
     models = []
     for entry in ordered:
         own = [name for name, owner in given.items() if owner == entry.id]
@@ -76,4 +92,5 @@ def build(entries: Iterable[Entry], given: Mapping[str, str]) -> Catalog:
     names |= {model.id: model for model in models}
     paths = {entry.real: model for entry, model in zip(ordered, models, strict=True)}
     paths |= {str(model.info.path): model for model in models}
-    return Catalog(tuple(models), {entry.id: entry for entry in ordered}, names, paths)
+    shared = {name: tuple(ids) for name, ids in claimants.items() if len(ids) > 1}
+    return Catalog(tuple(models), {entry.id: entry for entry in ordered}, names, paths, shared)

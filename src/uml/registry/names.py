@@ -6,6 +6,7 @@ import hashlib
 import re
 import unicodedata
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -59,6 +60,21 @@ def unquantized(name: str) -> str:
     return name if shorter in (name, "") else unquantized(shorter)
 
 
+def quantization_word(found: Found) -> str:
+    """The words at the end of a file's name that tell its quantization: `ud-q4_k_xl`; empty where there are none."""
+    name = base_id(replace(found, title=""))
+    return name[len(unquantized(name)) :].strip("-._")
+
+
+def plain(name: str) -> str:
+    """A name as it is looked up: without what says that it is Hugging Face's, and lower case."""
+    for prefix in ("https://huggingface.co/", "huggingface.co/", "hf.co/", "hf:"):
+        if name.startswith(prefix):
+            name = name.removeprefix(prefix)
+            break
+    return name.casefold()
+
+
 def automatic_aliases(entry: Entry) -> tuple[str, ...]:
     """Names that others may know this model by, as far as nobody else claims them."""
     if entry.info.role in _NOT_ASKED_FOR:
@@ -66,7 +82,9 @@ def automatic_aliases(entry: Entry) -> tuple[str, ...]:
     found, label = entry.found, entry.info.quantization.label if entry.info.quantization else ""
     names = list(found.names)
     if found.repository:
-        names += [found.repository, f"{found.repository}:{label}" if label else ""]
+        # What people put behind a repository is what its files are called by, which may say more than the header.
+        tags = {tag.casefold(): tag for tag in (quantization_word(found), label) if tag}
+        names += [found.repository, *(f"{found.repository}:{tag}" for tag in tags.values())]
     names += [slug(str(entry.info.metadata.get("general.name", ""))), unquantized(entry.id)]
     good = dict.fromkeys(name for name in names if is_alias(name))
     return tuple(name for name in good if name != entry.id)

@@ -77,39 +77,46 @@ def found_in(folder: Path, candidates: Candidates) -> Iterator[Found]:
 
 
 def _huggingface(cache: Path, candidates: Candidates) -> Iterator[Found | BadFile]:
-    """`models--ORG--NAME/snapshots/REVISION/...`, one revision of each repository."""
+    """`models--ORG--NAME/snapshots/REVISION/...`; of what several revisions have, the first one's.
+
+    A revision holds only what was downloaded of it: one file may be here, another there.
+    """
     for folder in sorted(cache.glob("models--*")):
         repository = folder.name.removeprefix("models--").replace("--", "/")
         try:
-            snapshot = _snapshot(folder)
+            snapshots = _snapshots(folder)
         except BadFile as error:
             yield error
             continue
-        for path in candidates(snapshot) if snapshot else ():
-            inside = path.relative_to(snapshot).as_posix() if snapshot else ""
-            whole = inside == "."
-            yield Found(
-                key=f"huggingface:{repository}" + ("" if whole else f"/{inside}"),
-                path=path,
-                source="huggingface",
-                title=repository.rpartition("/")[2] if whole else "",
-                repository=repository,
-            )
+        seen: set[str] = set()
+        for snapshot in snapshots:
+            for path in candidates(snapshot):
+                inside = path.relative_to(snapshot).as_posix()
+                if inside in seen:
+                    continue
+                seen.add(inside)
+                whole = inside == "."
+                yield Found(
+                    key=f"huggingface:{repository}" + ("" if whole else f"/{inside}"),
+                    path=path,
+                    source="huggingface",
+                    title=repository.rpartition("/")[2] if whole else "",
+                    repository=repository,
+                )
 
 
-def _snapshot(folder: Path) -> Path | None:
-    """The revision that `main` points to; without a `main`, the newest one there is."""
-    snapshots = folder / "snapshots"
+def _snapshots(folder: Path) -> list[Path]:
+    """The revisions that are there: the one that `main` points to, then the others, the newest first."""
     reference = folder / "refs" / "main"
     try:
         with reference.open("rb") as file:
             revision = file.read(_MAX_REF_BYTES).decode("ascii", "replace").strip()
     except OSError:
-        there = [path for path in snapshots.glob("*") if is_folder(path)]
-        return max(there, key=lambda path: path.stat().st_mtime_ns, default=None)
-    if not _REVISION.fullmatch(revision):
+        revision = None
+    if revision is not None and not _REVISION.fullmatch(revision):
         raise CorruptFile(reference, f"names the revision {revision[:80]!r}", "a commit or a branch")
-    return snapshots / revision if is_folder(snapshots / revision) else None
+    there = [path for path in (folder / "snapshots").glob("*") if is_folder(path)]
+    return sorted(there, key=lambda path: (path.name != revision, -path.stat().st_mtime_ns))
 
 
 def _lmstudio(folder: Path, candidates: Candidates) -> Iterator[Found]:

@@ -70,14 +70,20 @@ def test_only_workers_of_dead_servers_are_ended(tmp_path: Path, sleeper: subproc
     Record(it, birth(it), ours, birth(ours), "kept").write(of_living)
     Record(it, "another birth", 0, "", "reused number").write(tmp_path / "0-2.worker")
     Record(it, birth(it), ours, "another birth", "reused server").write(tmp_path / f"{ours}-3.worker")
-    (tmp_path / f"{ours}-4.worker").write_text("{")
-    (tmp_path / "0-5.worker").write_text(json.dumps({"pid": it}))
-    for name in (f"{ours}-1.sock", "0-2.sock"):
+    # Cut short: the name alone tells whose they were. One of our own number is from before we began.
+    for name in (f"{os.getppid()}-4.worker", f"{ours}-5.worker"):
+        (tmp_path / name).write_text("{")
+    (tmp_path / "0-6.worker").write_text(json.dumps({"pid": it}))
+    for name in (f"{ours}-1.sock", "0-2.sock", f"{ours}-7.sock"):
         (tmp_path / name).touch()
     assert alive(it)
     assert sweep(tmp_path) == ("reused server",)
     assert sleeper.wait() == -signal.SIGKILL
-    assert sorted(path.name for path in tmp_path.iterdir()) == [f"{ours}-1.sock", of_living.name, f"{ours}-4.worker"]
+    assert {path.name for path in tmp_path.iterdir()} == {
+        f"{ours}-1.sock",
+        of_living.name,
+        f"{os.getppid()}-4.worker",
+    }
 
 
 def test_the_birth_of_a_process(sleeper: subprocess.Popen[bytes]) -> None:

@@ -72,7 +72,9 @@ def sweep(folder: Path) -> tuple[str, ...]:
         with suppress(OSError):
             path.unlink()
     for path in folder.glob("*.sock"):
-        if not _named_server_lives(path):
+        # A worker is written down before it can listen. The number in the name tells nothing: in a container
+        # every server may have the same one.
+        if not path.with_suffix(".worker").exists():
             with suppress(OSError):
                 path.unlink()
     return tuple(swept)
@@ -80,7 +82,7 @@ def sweep(folder: Path) -> tuple[str, ...]:
 
 def _named_server_lives(path: Path) -> bool:
     number = path.name.partition("-")[0]
-    return number.isdigit() and birth(int(number)) != ""
+    return number.isdigit() and int(number) != os.getpid() and birth(int(number)) != ""
 
 
 def _end(pid: int) -> None:

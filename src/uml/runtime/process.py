@@ -127,6 +127,9 @@ class WorkerProcess:
         """Start the process. The future is its exit code. Raises OSError."""
         loop = asyncio.get_running_loop()
         exited: Future = loop.create_future()
+        if self._endpoint.socket is not None:
+            # One that a killed server of our number left behind would be an address in use.
+            self._endpoint.socket.unlink(missing_ok=True)
         output = self.log.begin()
         try:
             # Not create_subprocess_exec: its wait() also waits for grandchildren that hold the pipe.

@@ -35,8 +35,6 @@ class Server(uvicorn.Server):
 def serve(host: Host, plan: LoadPlan, endpoint: Endpoint) -> None:
     """Listen, load, and serve until SIGTERM. Raises the UmlError of a failed load."""
     app = App(host, plan, endpoint.key)
-    if endpoint.socket:
-        endpoint.socket.unlink(missing_ok=True)
     server = Server(
         uvicorn.Config(
             app,

@@ -8,22 +8,25 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.worker.process import PATIENCE_S, Worker, plan_for
+from tests.worker.process import LLAMACPP, PATIENCE_S, Worker, plan_for
 from uml.core.engine import Engine
 from uml.engines.fake import Fake
 from uml.engines.llamacpp.engine import LlamaCpp
+from uml.engines.llamacpp.order import arguments
 
 PARENT = """
 import sys, time
 from pathlib import Path
 from tests.worker.process import Worker, plan_for
-from uml.engines import builtin
+from tests.worker.test_lifeline import ENGINES
 name, folder = sys.argv[1:]
-worker = Worker(builtin()[name], plan_for(engine=name), Path(folder)).ready()
+engine = ENGINES[name]()
+worker = Worker(engine, plan_for(engine=engine.spec.name), Path(folder)).ready()
 print(worker.process.pid, flush=True)
 time.sleep(600)
 """
@@ -56,7 +59,7 @@ def alive(pid: int) -> bool:
         return False
 
 
-def gone(pid: int, within_s: float = 5.0) -> bool:
+def gone(pid: int, within_s: float = 1.0) -> bool:
     deadline = time.monotonic() + within_s
     while alive(pid):
         if time.monotonic() > deadline:
@@ -65,12 +68,22 @@ def gone(pid: int, within_s: float = 5.0) -> bool:
     return True
 
 
-@pytest.fixture(params=["llamacpp", "fake"])
+ENGINES: dict[str, Callable[[], Engine]] = {
+    "fake": Fake,
+    **{name: lambda server=server: LlamaCpp(server) for name, server in LLAMACPP.items()},  # type: ignore[misc]
+}
+
+
+OURS = [name for name in ENGINES if name != "external"]
+"""Those whose whole process is ours: a program does not look at its standard input."""
+
+
+@pytest.fixture(params=ENGINES)
 def engine(request: pytest.FixtureRequest) -> Engine:
-    engines: dict[str, Engine] = {"llamacpp": LlamaCpp(), "fake": Fake()}
-    return engines[request.param]
+    return ENGINES[request.param]()
 
 
+@pytest.mark.parametrize("engine", OURS, indirect=True)
 def test_the_end_of_standard_input_ends_it(engine: Engine, tmp_path: Path) -> None:
     with Worker(engine, plan_for(engine=engine.spec.name), tmp_path).ready() as worker:
         assert worker.process.stdin
@@ -79,10 +92,10 @@ def test_the_end_of_standard_input_ends_it(engine: Engine, tmp_path: Path) -> No
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc")
-def test_a_killed_parent_leaves_no_orphan(engine: Engine, tmp_path: Path) -> None:
+def test_a_killed_parent_leaves_no_orphan(request: pytest.FixtureRequest, engine: Engine, tmp_path: Path) -> None:
     root = Path(__file__).parents[2]
     parent = subprocess.Popen(
-        [sys.executable, "-c", PARENT, engine.spec.name, str(tmp_path)],
+        [sys.executable, "-c", PARENT, request.node.callspec.params["engine"], str(tmp_path)],
         cwd=root,
         stdout=subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": str(root)},
@@ -103,6 +116,16 @@ def test_a_worker_that_hangs_ends_with_the_pipe(tmp_path: Path) -> None:
         assert worker.end() == 0
 
 
+def test_a_program_whose_parent_went_first_is_not_started(tmp_path: Path) -> None:
+    order = json.dumps({"argv": ["/bin/touch", str(tmp_path / "started")], "environment": {}})
+    for said in (order.encode() + b"\n", b""):
+        done = subprocess.run([sys.executable, "-m", "uml.worker", "--exec"], input=said, check=False)
+        assert done.returncode == 0
+    assert not (tmp_path / "started").exists()
+
+
+# A program may catch it; in a session of its own, as workers have, no terminal sends it one.
+@pytest.mark.parametrize("engine", OURS, indirect=True)
 def test_ctrl_c_is_the_parents_business(engine: Engine, tmp_path: Path) -> None:
     with Worker(engine, plan_for(engine=engine.spec.name), tmp_path).ready() as worker:
         worker.process.send_signal(signal.SIGINT)
@@ -119,7 +142,7 @@ def test_a_program_gets_its_line_its_key_and_nothing_stray(tmp_path: Path) -> No
     engine = LlamaCpp(program)
     with Worker(engine, plan_for(ctx=256, parallel=4), tmp_path, LLAMA_ARG_CTX_SIZE="7").ready() as worker:
         told = worker.request("GET", "/")[1]
-        assert told["argv"] == engine.arguments(worker.plan, worker.endpoint)
+        assert told["argv"] == arguments(worker.plan, worker.endpoint)
         assert told["argv"][told["argv"].index("--ctx-size") + 1] == "1024"
         assert (told["key"], told["stray"]) == (worker.endpoint.key, None)
         # The kernel still holds the promise that was made before the exec.

@@ -13,7 +13,7 @@ import sys
 import threading
 from typing import Final, NoReturn
 
-from uml.worker.lifeline import die_with_parent, die_without, read_line
+from uml.worker.lifeline import die_with_parent, die_without, has_ended, read_line
 
 USAGE_ERROR: Final = 2
 LOAD_FAILED: Final = 3
@@ -37,31 +37,44 @@ def main(arguments: list[str]) -> int:
 
 
 def run_engine(name: str) -> int:
-    """Load the plan on standard input with an engine that is a library, and serve it."""
-    from uml.core.errors import UmlError
-    from uml.engines.handover import failure_line, from_line
-
+    """Load what standard input says with an engine that is a library, and serve it."""
     line = read_line(0)
     if not line:
         return 0  # the parent went before it said anything
-    handover = from_line(line)
     threading.Thread(target=die_without, args=(0,), daemon=True, name="lifeline").start()
     try:
         if name == "llamacpp":
             from uml.engines.llamacpp.embedded import serve
 
-            server = serve(handover.plan, handover.endpoint)
-            wait_for_the_end(server)
+            wait_for_the_end(serve(json.loads(line)))
         else:
-            from uml.engines import host
-            from uml.worker.serve import serve as serve_host
-
-            serve_host(host(name), handover.plan, handover.endpoint)
-    except UmlError as error:
-        sys.stderr.write(failure_line(error))
-        sys.stderr.flush()
+            serve_host(name, line)
+    except Exception as error:
+        # Our errors are imported where there is one: a load that goes well has no time for them.
+        tell(error)
         return LOAD_FAILED
     return 0
+
+
+def serve_host(name: str, line: bytes) -> None:
+    """Serve the plan on the line with a hosted engine. Raises the UmlError of a failed load."""
+    from uml.engines import host
+    from uml.engines.handover import from_line
+    from uml.worker.serve import serve
+
+    handover = from_line(line)
+    serve(host(name), handover.plan, handover.endpoint)
+
+
+def tell(error: Exception) -> None:
+    """Write an error of ours to the log as the parent reads it. Raises any other."""
+    from uml.core.errors import UmlError
+    from uml.engines.handover import failure_line
+
+    if not isinstance(error, UmlError):
+        raise error
+    sys.stderr.write(failure_line(error))
+    sys.stderr.flush()
 
 
 def wait_for_the_end(server: object) -> None:
@@ -72,7 +85,10 @@ def wait_for_the_end(server: object) -> None:
 
 def run_program() -> NoReturn:
     """Become the program that standard input names. The parent's death still ends it: that survives the exec."""
-    order = json.loads(read_line(0))
+    line = read_line(0)
+    if not line or has_ended(0):
+        os._exit(0)  # the parent went before the kernel had its promise, and nobody would tell the program
+    order = json.loads(line)
     kept = {name: value for name, value in os.environ.items() if not name.startswith(STRANGERS)}
     program, *_ = order["argv"]
     os.execve(program, order["argv"], {**kept, **order["environment"]})  # noqa: S606 - an argument list, no shell

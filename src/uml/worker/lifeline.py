@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import sys
 from typing import Final
@@ -33,6 +34,13 @@ def read_line(descriptor: int) -> bytes:
         if part.endswith(b"\n"):
             break
     return b"".join(parts)
+
+
+def has_ended(descriptor: int) -> bool:
+    """Whether nobody holds the other end of a pipe that was read to the end of its line."""
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return any(events & select.POLLHUP for _, events in poll.poll(0))
 
 
 def die_without(descriptor: int) -> None:

@@ -15,6 +15,7 @@ from uml.core.plan import Placement
 from uml.engines import builtin, host
 from uml.engines.llamacpp.build import embedded_devices, needed_libraries, visible_devices
 from uml.engines.llamacpp.engine import LlamaCpp
+from uml.engines.llamacpp.order import arguments
 from uml.engines.llamacpp.spec import EXTERNAL_ONLY
 
 STAND_IN = """#!/bin/sh
@@ -74,12 +75,12 @@ def test_the_key_is_in_nobodys_argv(program: Path, tmp_path: Path) -> None:
     assert KEY not in order["argv"] and order["environment"] == {"LLAMA_API_KEY": KEY}
 
 
-def test_a_programs_line_listens_where_it_is_told(program: Path, tmp_path: Path) -> None:
-    line = LlamaCpp(program).arguments(plan_for(extra_flags=["--prio", "2"]), endpoint(tmp_path))
+def test_a_programs_line_listens_where_it_is_told(tmp_path: Path) -> None:
+    line = arguments(plan_for(extra_flags=["--prio", "2"]), endpoint(tmp_path))
     assert line[line.index("--host") + 1] == str(tmp_path / "w.sock")
     assert "--port" not in line
     assert line[-2:] == ["--prio", "2"]
-    tcp = LlamaCpp(program).arguments(plan_for(), Endpoint(KEY, None, "127.0.0.1", 4711))
+    tcp = arguments(plan_for(), Endpoint(KEY, None, "127.0.0.1", 4711))
     assert tcp[tcp.index("--port") + 1] == "4711"
 
 

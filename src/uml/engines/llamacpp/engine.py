@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from pathlib import Path
@@ -11,13 +10,12 @@ from typing import Final
 from uml.core.engine import Availability, Endpoint, Launch
 from uml.core.errors import UmlError
 from uml.core.plan import LoadPlan
-from uml.engines import handover
-from uml.engines.llamacpp import build
+from uml.engines.llamacpp import build, order
 from uml.engines.llamacpp.causes import cause
 from uml.engines.llamacpp.checks import check
-from uml.engines.llamacpp.meaning import gpus, slots
+from uml.engines.llamacpp.meaning import gpus
 from uml.engines.llamacpp.spec import EXTERNAL_ONLY, NAME, spec
-from uml.engines.llamacpp.table import HONOURED, arguments
+from uml.engines.llamacpp.table import HONOURED
 
 ENVIRONMENT: Final = {
     # An abort would start a debugger on its own process and take seconds to die.
@@ -36,7 +34,8 @@ class LlamaCpp:
     """One engine, two ways to run it, one contract.
 
     server: path of a `llama-server`; None for the library that comes with this package. Arguments are those
-    of build b11549. They are tested against a stand-in that records them; no real program was run.
+    of build b11549; a program of that build was run with all of them but those for GPUs, and held to the contract
+    of the library, on 2026-11-21 (tests/worker, with UML_TEST_LLAMA_SERVER).
     """
 
     def __init__(self, server: Path | None = None) -> None:
@@ -64,31 +63,12 @@ class LlamaCpp:
         """The command for a worker. Raises BadOption for what would end it."""
         check(plan, external=self.server is not None)
         if self.server is None:
-            return handover.launch(NAME, plan, endpoint, {**_environment(), **build.visible_devices(gpus(plan))})
-        order = {
-            "argv": [str(self.server), *self.arguments(plan, endpoint)],
-            # The key is kept out of argv, which every user of the machine can read.
-            "environment": {"LLAMA_API_KEY": endpoint.key},
-        }
-        return Launch(
-            argv=(sys.executable, "-m", "uml.worker", "--exec"),
-            environment=_environment(),
-            stdin=json.dumps(order).encode() + b"\n",
-        )
-
-    def arguments(self, plan: LoadPlan, endpoint: Endpoint) -> list[str]:
-        """Everything after the program's name; `extra_flags` come last and so have the last word."""
-        if endpoint.socket:
-            listen = ["--host", str(endpoint.socket)]
+            words, line = ["--engine", NAME], order.for_library(plan, endpoint)
+            environment = {**_environment(), **build.visible_devices(gpus(plan))}
         else:
-            listen = ["--host", endpoint.host, "--port", str(endpoint.port)]
-        return [
-            *("--model", str(plan.model.info.path), "--alias", plan.model.id),
-            *listen,
-            *("--metrics", "--slots", "--no-ui", "--fit", "off", "--log-verbosity", "2"),
-            *("--cors-origins", "", "--no-cors-credentials", "--threads-http", str(64 + 2 * slots(plan))),
-            *arguments(plan),
-        ]
+            words, line = ["--exec"], order.for_program(self.server, plan, endpoint)
+            environment = _environment()
+        return Launch(argv=(sys.executable, "-m", "uml.worker", *words), environment=environment, stdin=line)
 
     def cause(self, plan: LoadPlan, log: str, exit_code: int | None) -> UmlError | None:
         """A typed cause from the end of a dead worker's log."""

@@ -21,6 +21,10 @@ from uml.core.plan import Footprint, LoadPlan, Placement
 
 DEMO = Path(__file__).parents[2] / "src" / "uml" / "models" / "demo.gguf"
 KEY = "test-key"
+SERVER = os.environ.get("UML_TEST_LLAMA_SERVER", "")
+"""A `llama-server` of the build that `engines/llamacpp` speaks of; without one, only the library is tested."""
+LLAMACPP = {"embedded": None, **({"external": Path(SERVER)} if SERVER else {})}
+"""The ways to run llama.cpp -> what `LlamaCpp` is made with. Both keep one contract."""
 PATIENCE_S = 30.0
 LEFT_S = 1.0
 """Seconds within which a slot is free once its client has gone. The goal is 0.25; a busy machine is given more."""

@@ -1,4 +1,7 @@
-"""The built-in llama.cpp in a real process, over a real socket, with the demo model."""
+"""llama.cpp in a real process, over a real socket, with the demo model.
+
+Every story is told of the library, and of a `llama-server` too where UML_TEST_LLAMA_SERVER names one.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +13,19 @@ from typing import Any
 
 import pytest
 
-from tests.worker.process import DEMO, LEFT_S, Worker, plan_for, question, text_of
+from tests.worker.process import DEMO, LEFT_S, LLAMACPP, Worker, plan_for, question, text_of
 from uml.core.errors import BadFile, BadOption, CorruptFile, UmlError, UnsupportedArchitecture
 from uml.engines.llamacpp.engine import LlamaCpp
 
 
+@pytest.fixture(scope="module", params=LLAMACPP)
+def engine(request: pytest.FixtureRequest) -> LlamaCpp:
+    return LlamaCpp(LLAMACPP[request.param])
+
+
 @pytest.fixture(scope="module")
-def worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
-    with Worker(LlamaCpp(), plan_for(parallel=2, ctx=2048, embeddings=True), tmp_path_factory.mktemp("w")) as started:
+def worker(engine: LlamaCpp, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
+    with Worker(engine, plan_for(parallel=2, ctx=2048, embeddings=True), tmp_path_factory.mktemp("w")) as started:
         yield started.ready()
 
 
@@ -79,15 +87,13 @@ def test_prompts_are_not_written_to_the_log(worker: Worker) -> None:
     assert "xylophone" not in worker.log
 
 
-def test_a_context_of_every_slot_is_the_one_asked_for(tmp_path: Path) -> None:
-    with Worker(LlamaCpp(), plan_for(parallel=4, ctx=256), tmp_path).ready() as worker:
+def test_a_context_of_every_slot_is_the_one_asked_for(engine: LlamaCpp, tmp_path: Path) -> None:
+    with Worker(engine, plan_for(parallel=4, ctx=256), tmp_path).ready() as worker:
         assert [slot["n_ctx"] for slot in worker.request("GET", "/slots")[1]] == [256] * 4
 
 
-def test_health_answers_while_the_model_loads(tmp_path: Path) -> None:
-    # Another worker's socket lies there: it must not be an address in use.
-    (tmp_path / "w.sock").touch()
-    with Worker(LlamaCpp(), plan_for(ctx=2048, parallel=64), tmp_path) as worker:
+def test_health_answers_while_the_model_loads(engine: LlamaCpp, tmp_path: Path) -> None:
+    with Worker(engine, plan_for(ctx=2048, parallel=64), tmp_path) as worker:
         seen = set()
         while 200 not in seen:
             seen.add(worker.health())
@@ -124,9 +130,9 @@ def damaged(kind: str, folder: Path) -> Path:
         ("tensor", CorruptFile),
     ],
 )
-def test_a_damaged_file_has_a_cause(kind: str, expected: type[UmlError], tmp_path: Path) -> None:
+def test_a_damaged_file_has_a_cause(engine: LlamaCpp, kind: str, expected: type[UmlError], tmp_path: Path) -> None:
     file = damaged(kind, tmp_path)
-    with Worker(LlamaCpp(), plan_for(file), tmp_path) as worker:
+    with Worker(engine, plan_for(file), tmp_path) as worker:
         code = worker.end()
         found = worker.engine.cause(worker.plan, worker.log, code)
     assert type(found) is expected
@@ -144,17 +150,19 @@ def test_a_damaged_file_has_a_cause(kind: str, expected: type[UmlError], tmp_pat
         ({"override_tensor": ["blk=CUDA9"]}, "override_tensor"),
     ],
 )
-def test_an_option_that_the_engine_refuses_is_named(options: dict[str, Any], blamed: str, tmp_path: Path) -> None:
-    with Worker(LlamaCpp(), plan_for(DEMO, **options), tmp_path) as worker:
+def test_an_option_that_the_engine_refuses_is_named(
+    engine: LlamaCpp, options: dict[str, Any], blamed: str, tmp_path: Path
+) -> None:
+    with Worker(engine, plan_for(DEMO, **options), tmp_path) as worker:
         code = worker.end()
         found = worker.engine.cause(worker.plan, worker.log, code)
     assert isinstance(found, BadOption)
     assert found.param == f"options.{blamed}"
 
 
-def test_a_draft_model_changes_the_speed_and_not_the_answer(tmp_path: Path) -> None:
+def test_a_draft_model_changes_the_speed_and_not_the_answer(engine: LlamaCpp, tmp_path: Path) -> None:
     plan = plan_for(DEMO, draft_model=str(DEMO), parallel=1)
-    with Worker(LlamaCpp(), plan, tmp_path).ready() as worker:
+    with Worker(engine, plan, tmp_path).ready() as worker:
         answer = worker.post("/v1/chat/completions", question("What is the capital of Japan?"))
         assert "Tokyo" in answer["choices"][0]["message"]["content"]
         assert answer["timings"]["draft_n"] > 0

@@ -98,7 +98,10 @@ def of(log: str, exit_code: int | None = 3, **options: Any) -> UmlError:
             BadOption,
             "spec_type",
         ),
-        ("error: invalid argument: --frobnicate\n", BadOption, "extra_flags"),
+        ("error: the supplied chat template is not supported: {% for x in %}\n", BadOption, "chat_template"),
+        # Ours, to a program of another build:
+        ("error: invalid argument: --load-mode\n", LoadFailed, "does not know the argument --load-mode"),
+        ('error while handling argument "--ctx-size": stoi\n\nusage:\n', BadOption, "option ctx"),
         (
             "0.00.061.604 E ggml_aligned_malloc: insufficient memory (attempted to allocate 5859.75 MB)\n"
             "0.00.061.627 E ggml_backend_buft_alloc_buffer_n_default: failed to allocate CPU buffer of size 614\n",
@@ -129,6 +132,20 @@ def of(log: str, exit_code: int | None = 3, **options: Any) -> UmlError:
 def test_a_log_tells_its_cause(log: str, kind: type[UmlError], says: str) -> None:
     found = of(log + GAVE_UP)
     assert type(found) is kind
+    assert says in str(found)
+
+
+@pytest.mark.parametrize(
+    ("log", "says"),
+    [
+        ("error: invalid argument: --frobnicate\n", "--frobnicate"),
+        ('error while handling argument "--prio": stoi\n\nusage:\n', "stoi"),
+    ],
+)
+def test_the_users_own_words_are_blamed_on_them(log: str, says: str) -> None:
+    found = of(log, 1, extra_flags=["--prio", "very", "--frobnicate"])
+    assert isinstance(found, BadOption)
+    assert found.param == "options.extra_flags"
     assert says in str(found)
 
 

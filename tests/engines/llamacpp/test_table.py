@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import xllamacpp
 
-from tests.worker.process import plan_for
+from tests.worker.process import SERVER, plan_for
 from uml.core.engine import Endpoint
 from uml.core.model import Role
 from uml.core.options import OPTIONS, LoadOptions
 from uml.core.plan import LoadPlan, Placement
 from uml.engines.llamacpp.embedded import build
+from uml.engines.llamacpp.order import arguments as program_arguments
+from uml.engines.llamacpp.order import for_library
 from uml.engines.llamacpp.spec import EXTERNAL_ONLY
 from uml.engines.llamacpp.table import HONOURED, ROWS, arguments
 
@@ -22,7 +27,12 @@ X = xllamacpp
 
 
 def params_of(plan: LoadPlan, tmp_path: Path) -> Any:
-    return build(xllamacpp, plan, Endpoint("key", tmp_path / "w.sock"))
+    return params_at(plan, Endpoint("key", tmp_path / "w.sock"))
+
+
+def params_at(plan: LoadPlan, endpoint: Endpoint) -> Any:
+    """What the library is given, after its way through the pipe."""
+    return build(xllamacpp, json.loads(for_library(plan, endpoint))["attributes"])
 
 
 def read(params: Any, attribute: str) -> Any:
@@ -199,6 +209,17 @@ def test_an_option_reaches_its_attribute_and_its_argument(option: str, tmp_path:
         assert read(params, attribute) == arrived
 
 
+@pytest.mark.skipif(not SERVER, reason="UML_TEST_LLAMA_SERVER names no llama-server")
+@pytest.mark.parametrize("option", sorted(CASES.keys() - {"device"}))  # a device must be there to be named
+def test_a_real_program_takes_the_arguments(option: str, tmp_path: Path) -> None:
+    plan = replace(settled(option, tmp_path)[0], placement=Placement({"cpu": 1}))
+    words = program_arguments(plan, Endpoint("key", tmp_path / "w.sock"))
+    words[words.index("--model") + 1] = str(tmp_path / "nothing.gguf")
+    done = subprocess.run([SERVER, *words], capture_output=True, text=True, check=False, timeout=20)
+    assert "error loading model" in done.stderr, done.stderr
+    assert "argument" not in done.stderr
+
+
 def test_defaults_leave_the_engine_its_own(tmp_path: Path) -> None:
     plan = plan_for(ctx=0, parallel=0, threads=0)
     params, fresh = params_of(plan, tmp_path), xllamacpp.CommonParams()
@@ -216,7 +237,7 @@ def test_the_listener_is_closed_to_everybody_else(tmp_path: Path) -> None:
     assert params.api_keys == ["key"]
     assert params.cors_origins == "" and not params.cors_credentials
     assert not params.ui and not params.fit_params
-    tcp = build(xllamacpp, plan_for(), Endpoint("key", None, "127.0.0.1", 4711))
+    tcp = params_at(plan_for(), Endpoint("key", None, "127.0.0.1", 4711))
     assert (tcp.hostnames, tcp.port) == (["127.0.0.1"], 4711)
 
 

@@ -16,8 +16,10 @@ from uml.core.errors import (
     UmlError,
     UnsupportedArchitecture,
 )
+from uml.core.jsonable import jsonable
 from uml.core.plan import LoadPlan
 from uml.engines.handover import cause_of_exit, failure_in
+from uml.engines.llamacpp.table import BUILD, ROWS
 
 Finding = Callable[[LoadPlan, "re.Match[str]"], UmlError]
 
@@ -74,6 +76,28 @@ def _option(option: str, expected: str) -> Finding:
     return finding
 
 
+def _template(plan: LoadPlan, match: re.Match[str]) -> UmlError:
+    given = "chat_template_file" if plan.options.chat_template_file else "chat_template"
+    return _option(given, "a Jinja template that parses")(plan, match)
+
+
+def _argument(plan: LoadPlan, match: re.Match[str]) -> UmlError:
+    """`llama-server` refused a word: one of the user's, a value of an option, or one that its build does not know."""
+    flag, reason = match["flag"], match.groupdict().get("reason", "")
+    if flag in plan.options.extra_flags:
+        expected = "arguments that this llama-server takes"
+        return BadOption("extra_flags", list(plan.options.extra_flags), f"{expected} ({reason or flag})")
+    option = next((row.options[0] for row in ROWS if flag in row.arguments(plan)), None)
+    if reason and option:
+        return BadOption(option, jsonable(getattr(plan.options, option)), f"what this llama-server takes ({reason})")
+    return LoadFailed(
+        plan.model.id,
+        f"this llama-server does not know the argument {flag}, which that of {BUILD} has; "
+        "take one of about that age, or none: the built-in library needs no program",
+        argument=flag,
+    )
+
+
 def _missing(plan: LoadPlan, match: re.Match[str]) -> UmlError:
     path = Path(match["path"])
     return MissingShard(plan.model.info.path, [path.name])
@@ -98,17 +122,17 @@ FINDINGS: Final[tuple[tuple[re.Pattern[str], Finding], ...]] = tuple(
             _option("draft_model", "a model that loads, with the vocabulary of this one"),
         ),
         (r"failed to load control vector", _option("control_vector", "control vectors made for this model")),
-        (
-            r"common_chat_templates_init: error: (?P<reason>[^\n]+)",
-            _option("chat_template", "a Jinja template that parses"),
-        ),
+        (r"common_chat_templates_init: error: (?P<reason>[^\n]+)", _template),
+        # The program may end before its log has written that reason.
+        (r"error: the supplied chat template is not supported", _template),
         (r"(?P<reason>quantized V cache requires[^\n]+)", _option("cache_type_v", "a type that goes with it")),
         (
             r"(?:MTP requested but model doesn't contain|failed to create MTP context)",
             _option("spec_type", "a model with layers that predict further tokens"),
         ),
         (r"(?P<reason>unknown buffer type)", _option("override_tensor", "PATTERN=DEVICE with a device of this build")),
-        (r"error: invalid argument: (?P<reason>[^\n]+)", _option("extra_flags", "arguments that llama-server knows")),
+        (r"error: invalid argument: (?P<flag>\S+)", _argument),
+        (r'error while handling argument "(?P<flag>[^"\n]+)": (?P<reason>[^\n]+)', _argument),
         (
             r"unknown model architecture: '(?P<name>[^'\n]*)'",
             lambda plan, match: UnsupportedArchitecture(

@@ -41,6 +41,7 @@ from uml.engines.llamacpp.rows import (
     word,
 )
 
+BUILD: Final = "b11549"
 MAX_DEVICES: Final = 128
 """Length of `tensor_split` in xllamacpp."""
 NGRAM_MOD_MIN: Final = 48
@@ -267,7 +268,10 @@ ROWS: Final[tuple[Row, ...]] = (
             "cache_ram_mib": plan.options.cache_ram_mib,
             "cache_idle_slots": plan.options.cache_ram_mib > 0,
         },
-        lambda plan: ["--cache-ram", str(plan.options.cache_ram_mib)],
+        lambda plan: [
+            *("--cache-ram", str(plan.options.cache_ram_mib)),
+            *(() if plan.options.cache_ram_mib else ("--no-cache-idle-slots",)),
+        ],
     ),
     plain("context_checkpoints", "n_ctx_checkpoints", "--ctx-checkpoints", always=True),
     derived("mmap mlock direct_io", "load_mode", "--load-mode", _load_mode),

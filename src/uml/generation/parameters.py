@@ -116,12 +116,14 @@ def _is_prompt(value: Any) -> bool:
         return True
     if type(value) is not list or not value:
         return False
-    return all(
-        type(item) is str
-        or (type(item) is int and item >= 0)
-        or (type(item) is list and all(type(token) is int and token >= 0 for token in item))
-        for item in value
-    )
+    if any(type(item) is list for item in value):  # several prompts, each a text or token ids
+        return all(type(item) is str or (type(item) is list and all(map(_is_token, item))) for item in value)
+    return all(type(item) is str or _is_token(item) for item in value)
+
+
+def _is_token(value: Any) -> bool:
+    # Beyond 31 bits llama.cpp takes another token for it, without a word.
+    return type(value) is int and 0 <= value < 1 << 31
 
 
 _P = Parameter
@@ -263,7 +265,15 @@ PARAMETERS: Final[tuple[Parameter, ...]] = (
     _P("add_generation_prompt", "boolean", "End the prompt with the start of an answer", endpoints=_CHAT),
     _P("continue_final_message", "boolean", "Go on with the last message", endpoints=_CHAT),
     # what the answer tells
-    _P("logprobs", "any", "Chat: true for probabilities; completions: how many a token, 0 to 20"),
+    _P("logprobs", "boolean", "Tell the logarithm of every token's probability", endpoints=_CHAT),
+    _P(
+        "logprobs",
+        "integer",
+        "Tell the logarithm of every token's probability, and so many of the likeliest tokens at its place",
+        0,
+        20,
+        endpoints=_COMPLETION,
+    ),
     _P("top_logprobs", "integer", "Likeliest tokens told at each place", 0, 20, endpoints=_CHAT),
     _P("n_probs", "integer", "Likeliest tokens told at each place", 0, 100),
     _P("post_sampling_probs", "boolean", "Probabilities after the samplers instead of before"),

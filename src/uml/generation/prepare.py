@@ -6,17 +6,17 @@ look-up and one check a field.
 
 from __future__ import annotations
 
-import contextlib
 import difflib
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final
 
 from uml.core.engine import EngineSpec
 from uml.core.errors import BadRequest, UnsupportedParameter
-from uml.generation.parameters import MAX_WINDOW, PARAMETERS, Endpoint, Parameter
+from uml.generation.conversions import CONVERSIONS, CONVERTED
+from uml.generation.parameters import PARAMETERS, Endpoint, Parameter
+from uml.generation.shapes import SHAPES, shown
 
 Notice = dict[str, str]
 
@@ -58,10 +58,13 @@ def check(endpoint: Endpoint, body: Mapping[str, Any]) -> Checked:
             plain = False
         elif value is not None:
             if not parameter.accepts(value):
-                raise BadRequest(f"{name} is {_shown(value)}; expected {parameter.expected}", param=name)
-            if name != parameter.name or name in _CONVERTED or parameter.rare:
+                raise BadRequest(f"{name} is {shown(value)}; expected {parameter.expected}", param=name)
+            inside = SHAPES.get(parameter.name)
+            if inside is not None:
+                inside(value, body)
+            if name != parameter.name or name in CONVERTED or parameter.rare:
                 plain = False
-    _check_shape(endpoint, body)
+    _check_whole(endpoint, body)
     return Checked(endpoint, body, plain, body.get("stream") is True, _choices(endpoint, body))
 
 
@@ -91,11 +94,6 @@ def _by_name(endpoint: Endpoint) -> Mapping[str, Parameter]:
     }
 
 
-def _shown(value: object) -> str:
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 60 else f"{text[:57]}..."
-
-
 def _choices(endpoint: Endpoint, body: Mapping[str, Any]) -> int:
     if endpoint == "embedding":
         return 1
@@ -106,48 +104,22 @@ def _choices(endpoint: Endpoint, body: Mapping[str, Any]) -> int:
     return each
 
 
-def _check_shape(endpoint: Endpoint, body: Mapping[str, Any]) -> None:
-    if endpoint == "chat":
-        _check_messages(body.get("messages"))
-        if body.get("top_logprobs") is not None and not body.get("logprobs"):
-            raise BadRequest("top_logprobs needs logprobs to be true", param="top_logprobs")
-    elif endpoint == "completion":
-        if body.get("prompt") is None:
-            raise BadRequest(
-                "prompt is missing; expected a text, a list of texts or a list of token ids", param="prompt"
-            )
-    elif body.get("input") is None and body.get("content") is None:
-        raise BadRequest("input is missing; expected a text or a list of texts", param="input")
+def _check_whole(endpoint: Endpoint, body: Mapping[str, Any]) -> None:
+    """What must be there, and what cannot stand together."""
+    needed, expected = _NEEDED[endpoint]
+    if body.get(needed) is None and not (endpoint == "embedding" and body.get("content") is not None):
+        raise BadRequest(f"{needed} is missing; expected {expected}", param=needed)
+    if endpoint == "chat" and body.get("top_logprobs") is not None and not body.get("logprobs"):
+        raise BadRequest("top_logprobs needs logprobs to be true", param="top_logprobs")
     if body.get("grammar") and body.get("json_schema") is not None:
         raise BadRequest("grammar and json_schema exclude each other; give one", param="grammar")
 
 
-def _check_messages(messages: Any) -> None:
-    if type(messages) is not list or not messages:
-        raise BadRequest("messages is missing or empty; expected a list of {role, content}", param="messages")
-    for place, message in enumerate(messages):
-        where = f"messages[{place}]"
-        if type(message) is not dict:
-            raise BadRequest(f"{where} is {_shown(message)}; expected an object with role and content", param=where)
-        if type(message.get("role")) is not str:
-            raise BadRequest(
-                f"{where}.role is missing or no text; expected system, user, assistant or tool", param=f"{where}.role"
-            )
-        content = message.get("content")
-        if type(content) not in (str, list) and not (content is None and message["role"] == "assistant"):
-            raise BadRequest(
-                f"{where}.content is {_shown(content)}; expected a text or a list of parts", param=f"{where}.content"
-            )
-        if type(content) is list:
-            _check_parts(content, f"{where}.content")
-
-
-def _check_parts(parts: list[Any], where: str) -> None:
-    for place, part in enumerate(parts):
-        if type(part) is not dict or type(part.get("type")) is not str:
-            raise BadRequest(
-                f"{where}[{place}] is {_shown(part)}; expected an object with a type", param=f"{where}[{place}]"
-            )
+_NEEDED: Final[Mapping[Endpoint, tuple[str, str]]] = {
+    "chat": ("messages", "a list of {role, content}"),
+    "completion": ("prompt", "a text, a list of texts or a list of token ids"),
+    "embedding": ("input", "a text or a list of texts"),
+}
 
 
 def _translate(
@@ -161,7 +133,8 @@ def _translate(
     for name, value in body.items():
         parameter = known.get(name)
         if parameter is None:
-            close = difflib.get_close_matches(name, known, 1)
+            # Looking takes a while, and a body may hold a hundred thousand of them.
+            close = difflib.get_close_matches(name, known, 1) if len(warnings) < _HINTS else ()
             hint = f"; did you mean {close[0]}?" if close else ""
             warnings.append({"param": name, "reason": f"not known here, left out{hint}"})
         elif value is None or name == "strict":
@@ -170,7 +143,7 @@ def _translate(
             raise BadRequest(f"{name} and {given[parameter.name]} are the same parameter and differ", param=name)
         else:
             values[parameter.name], given[parameter.name] = value, name
-    for convert in _CONVERSIONS:
+    for convert in CONVERSIONS:
         convert(values, given, spec, context_length)
     said: dict[str, Any] = {}
     for name, value in values.items():
@@ -182,141 +155,6 @@ def _translate(
     return said, warnings
 
 
-# --- values that an engine says differently, not only under another name ---------------------
-
-Values = dict[str, Any]
-Names = dict[str, str]
-
-
-def _greedy(values: Values, given: Names, spec: EngineSpec, context_length: int) -> None:
-    if "do_sample" in values and spec.dialect.get("do_sample") is None:
-        values |= {} if values.pop("do_sample") else {"temperature": 0}
-
-
-def _dynamic_temperature(values: Values, given: Names, spec: EngineSpec, context_length: int) -> None:
-    """Lowest and highest become centre and range, where the engine does not know the former."""
-    if spec.dialect.get("dynamic_temperature") is not None:
-        return
-    low, high = values.pop("dynatemp_low", 1), values.pop("dynatemp_high", 1)
-    if values.pop("dynamic_temperature", False) and "dynatemp_range" not in values:
-        if low > high:
-            raise BadRequest(f"dynatemp_low {low:g} is above dynatemp_high {high:g}", param="dynatemp_low")
-        values["temperature"], values["dynatemp_range"] = (low + high) / 2, (high - low) / 2
-
-
-def _windows(values: Values, given: Names, spec: EngineSpec, context_length: int) -> None:
-    for name in ("repetition_penalty_range", "dry_penalty_last_n"):
-        if values.get(name) == -1:
-            values[name] = min(context_length or MAX_WINDOW, MAX_WINDOW)
-
-
-def _adaptive(values: Values, given: Names, spec: EngineSpec, context_length: int) -> None:
-    # llama.cpp: off is negative, and 0 aims at the unlikeliest tokens.
-    if values.get("adaptive_target") == 0:
-        values["adaptive_target"] = -1.0
-
-
-def _bans(values: Values, given: Names, spec: EngineSpec, context_length: int) -> None:
-    bans = values.pop("custom_token_bans", None)
-    if not bans:
-        return
-    try:
-        banned = [int(token) for token in bans.split(",")]
-    except ValueError:
-        raise BadRequest("custom_token_bans: expected token ids with commas", param="custom_token_bans") from None
-    bias = values.get("logit_bias") or {}
-    pairs = (
-        [[int(key) if key.isdigit() else key, amount] for key, amount in bias.items()]
-        if type(bias) is dict
-        else list(bias)
-    )
-    given.setdefault("logit_bias", "custom_token_bans")
-    values["logit_bias"] = [*pairs, *([token, False] for token in banned)]
-
-
-def _breakers(values: Values, given: Names, spec: EngineSpec, context_length: int) -> None:
-    """A list, also where it comes as one text: JSON, or a comma between quoted texts."""
-    breakers = values.get("dry_sequence_breakers")
-    if type(breakers) is not str:
-        return
-    parsed = [breakers]
-    if breakers.lstrip()[:1] in ("[", '"'):
-        with contextlib.suppress(ValueError):
-            parsed = json.loads(breakers if breakers.lstrip().startswith("[") else f"[{breakers}]")
-    if not all(type(item) is str for item in parsed):
-        raise BadRequest("dry_sequence_breakers: expected a list of texts", param="dry_sequence_breakers")
-    values["dry_sequence_breakers"] = parsed
-
-
-def _thinking(values: Values, given: Names, spec: EngineSpec, context_length: int) -> None:
-    if "enable_thinking" in values and spec.dialect.get("chat_template_kwargs", "") is not None:
-        thinking = values.pop("enable_thinking")
-        values["chat_template_kwargs"] = {"enable_thinking": thinking, **values.get("chat_template_kwargs", {})}
-
-
-_LLAMACPP_SAMPLERS: Final[Mapping[str, str]] = {
-    "repetition_penalty": "penalties",
-    "presence_penalty": "penalties",
-    "frequency_penalty": "penalties",
-    "penalties": "penalties",
-    "dry": "dry",
-    "top_n_sigma": "top_n_sigma",
-    "top_k": "top_k",
-    "typical_p": "typ_p",
-    "typ_p": "typ_p",
-    "top_p": "top_p",
-    "min_p": "min_p",
-    "xtc": "xtc",
-    "temperature": "temperature",
-    "dynamic_temperature": "temperature",
-    "adaptive_p": "adaptive_p",
-    "infill": "infill",
-}
-
-
-def _order(values: Values, given: Names, spec: EngineSpec, context_length: int) -> None:
-    """The order of samplers; llama.cpp drops a name that it does not know without a word, so we refuse it."""
-    order = values.get("sampler_priority")
-    if order is None or spec.dialect.get("sampler_priority") != "samplers":
-        return
-    names = order.split() if type(order) is str else order
-    unknown = next((name for name in names if name not in _LLAMACPP_SAMPLERS), None)
-    if unknown is not None:
-        known = ", ".join(dict.fromkeys(_LLAMACPP_SAMPLERS))
-        raise BadRequest(
-            f"sampler_priority: {spec.name} has no sampler {unknown}; known are {known}",
-            param=given["sampler_priority"],
-        )
-    values["sampler_priority"] = list(dict.fromkeys(_LLAMACPP_SAMPLERS[name] for name in names))
-
-
-_CONVERSIONS: Final[tuple[Callable[[Values, Names, EngineSpec, int], None], ...]] = (
-    _greedy,
-    _dynamic_temperature,
-    _windows,
-    _adaptive,
-    _bans,
-    _breakers,
-    _thinking,
-    _order,
-)
+_HINTS: Final = 10
 
 _RARE: Final = frozenset(parameter.name for parameter in PARAMETERS if parameter.rare)
-
-_CONVERTED: Final = frozenset(
-    {
-        "strict",
-        "do_sample",
-        "dynamic_temperature",
-        "dynatemp_low",
-        "dynatemp_high",
-        "repetition_penalty_range",
-        "dry_penalty_last_n",
-        "adaptive_target",
-        "custom_token_bans",
-        "dry_sequence_breakers",
-        "enable_thinking",
-        "sampler_priority",
-    }
-)
-"""Parameters that a conversion may touch: with one of these the body is written anew."""

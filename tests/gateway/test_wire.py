@@ -13,26 +13,33 @@ from uml.gateway.choices import Events, Sums, join, last_event
 from uml.gateway.proxy import count
 from uml.gateway.refusal import refusal
 from uml.gateway.sink import Sink
-from uml.gateway.wire import event, parse_object
+from uml.gateway.wire import encoded, event, parse_object, text_field
 
 
-def refused(status: int, error: object, endpoint: str = "chat") -> UmlError:
-    return refusal(status, json.dumps({"error": error}).encode(), "demo", endpoint)
+def refused(status: int, error: object, **asked: object) -> UmlError:
+    return refusal(status, json.dumps({"error": error}).encode(), "demo", asked)
 
 
 def test_an_engines_words_become_ours() -> None:
     long = {"code": 400, "type": "exceed_context_size_error", "n_prompt_tokens": 9, "n_ctx": 5, "message": "..."}
-    found = refused(400, long, "completion")
+    found = refused(400, long, prompt="a")
     assert isinstance(found, ContextLengthExceeded)
     assert (found.param, found.details) == ("prompt", {"prompt_tokens": 9, "context_length": 5})
     field = refused(400, {"code": 400, "message": "Field 'top_k': [json.exception.type_error.302] type must be number"})
     assert (field.param, field.message) == ("top_k", "top_k: type must be number")
-    assert refused(400, {"message": "failed to parse grammar"}).param == "grammar"
+    for name in ("grammar", "json_schema", "tools", "response_format"):
+        assert refused(400, {"message": "failed to parse grammar"}, **{name: "..."}).param == name
     schema = refused(400, {"message": "Automatic parser generation failed: JSON schema error at #: unrecognized type"})
     assert (schema.param, schema.message[:11]) == ("response_format", "JSON schema")
     tools = refused(500, {"code": 500, "message": "Failed to parse tools: Expected an array"})
-    assert isinstance(tools, BadRequest)
-    unsupported = refused(501, {"code": 501, "type": "not_supported_error", "message": "no"}, "embedding")
+    assert isinstance(tools, BadRequest) and tools.param == "tools"
+    images = refused(500, {"code": 500, "message": "image input is not supported - hint: you may need the mmproj"})
+    assert isinstance(images, BadRequest) and images.param == "messages"
+    batch = "input (9001 tokens) is too large to process. increase the physical batch size (current batch size: 512)"
+    step = refused(500, {"code": 500, "type": "server_error", "message": batch}, input="a")
+    assert isinstance(step, ContextLengthExceeded) and "larger ubatch" in step.message
+    assert (step.param, step.details) == ("input", {"prompt_tokens": 9001, "context_length": 512})
+    unsupported = refused(501, {"code": 501, "type": "not_supported_error", "message": "no"}, input="a")
     assert isinstance(unsupported, BadRequest) and '{"embeddings": true}' in unsupported.message
     assert "no images" in refused(501, {"message": "no images"}).message
     assert isinstance(refused(404, {"message": "File Not Found"}), NotFound)
@@ -41,6 +48,20 @@ def test_an_engines_words_become_ours() -> None:
     assert isinstance(refused(500, {"message": ""}), EngineError)
     assert "plain words" in refused(500, "plain words").message
     assert "<html>" in refusal(500, b"<html>", "demo").message
+
+
+def test_what_strangers_sent_is_quoted_as_json() -> None:
+    for value in ({"number": 10**30}, {"name": "a\udcff"}):
+        assert json.loads(encoded(value)) == value
+        assert json.loads(event(value)[len("data: ") :]) == value
+
+
+def test_a_text_goes_by_one_of_its_names() -> None:
+    assert text_field({"content": "a", "text": None}, "text", "content") == "a"
+    for body, param in (({}, "text"), ({"text": 5}, "text"), ({"text": "a", "content": "b"}, "content")):
+        with pytest.raises(BadRequest) as refused:
+            text_field(body, "text", "content")
+        assert refused.value.param == param
 
 
 def test_bodies_are_objects() -> None:

@@ -116,11 +116,14 @@ class Application:
         call.scope["uml.call"] = call
         # All our bodies are JSON, whatever a client calls them: `curl -d` says they are a form.
         kept = [header for header in call.scope["headers"] if header[0] != b"content-type"]
-        call.scope["headers"] = [*kept, JSON]
+        scope = {**call.scope, "headers": [*kept, JSON]}
+        if call.method == "HEAD":
+            # As GET; the server below leaves the body out.
+            scope["method"] = "GET"
         try:
-            await self._rest(call.scope, receive, send)
+            await self._rest(scope, receive, send)
         finally:
-            route = call.scope.get("route")
+            route = scope.get("route")
             call.route = getattr(route, "path_format", "") or "unknown"
 
     def _cors(self, call: Call) -> list[tuple[bytes, bytes]]:

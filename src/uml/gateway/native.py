@@ -10,7 +10,6 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
-import orjson
 from fastapi import FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse
@@ -25,7 +24,7 @@ from uml.core.options import LoadOptions
 from uml.core.plan import Progress
 from uml.gateway import openapi
 from uml.gateway.docs import page
-from uml.gateway.wire import EVENTS, Call, Listener, Receive, Scope, Send, event, internal_error
+from uml.gateway.wire import EVENTS, Call, Listener, Receive, Scope, Send, encoded, event, internal_error
 from uml.hardware import snapshot
 from uml.house import House
 from uml.telemetry.metrics import CONTENT_TYPE, Metrics
@@ -90,7 +89,9 @@ class InspectBody(Strict):
 
 def build(house: House, metrics: Metrics) -> FastAPI:
     """The application for everything but the hot paths."""
-    app = FastAPI(title="Universal Model Loader", version=__version__, docs_url=None, redoc_url=None)
+    app = FastAPI(
+        title="Universal Model Loader", version=__version__, docs_url=None, redoc_url=None, redirect_slashes=False
+    )
     app.add_exception_handler(UmlError, _failed)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _no_route)
@@ -179,7 +180,10 @@ def _actions(app: FastAPI, house: House) -> None:
 
 
 def _absolute(text: str, field: str) -> Path:
-    path = Path(text).expanduser()
+    try:
+        path = Path(text).expanduser()
+    except RuntimeError:
+        raise BadRequest(f"{field} is {text!r}; there is no such user", param=field) from None
     if not path.is_absolute():
         # The server's working folder is not the client's.
         raise BadRequest(f"{field} is {text!r}; expected an absolute path", param=field)
@@ -287,7 +291,7 @@ def _server(app: FastAPI, house: House, metrics: Metrics) -> None:
 
 
 def _json(value: Any, status: int = 200) -> Response:
-    return Response(orjson.dumps(value), status, media_type="application/json")
+    return Response(encoded(value), status, media_type="application/json")
 
 
 async def _failed(request: Request, error: Exception) -> Response:
@@ -302,13 +306,15 @@ async def _internal(request: Request, error: Exception) -> Response:
 
 
 async def _no_route(request: Request, error: Exception) -> Response:
-    """What the router itself refuses: an unknown path, or another method."""
+    """What the router itself refuses: an unknown path, another method, or a body that is no JSON at all."""
     assert isinstance(error, HTTPException)
     path = request.url.path
     allowed = (error.headers or {}).get("Allow", "")
     if error.status_code == 405:
         answer = NotFound(f"{path} takes {allowed or 'another method'}, not {request.method}").as_dict()
         answer["error"]["code"] = "method_not_allowed"
+    elif error.status_code == 400:
+        answer = BadRequest("the body is not JSON").as_dict()
     else:
         answer = NotFound(f"there is nothing at {path}; /docs lists what there is").as_dict()
     reply = _json(answer, error.status_code)

@@ -8,6 +8,7 @@ import orjson
 
 from uml.core.errors import BadRequest
 from uml.core.model import Model
+from uml.gateway.probabilities import shape_for
 from uml.gateway.proxy import ANSWER_LIMIT, Errand, Figures, stream, whole
 from uml.gateway.refusal import refusal
 from uml.gateway.wire import JSON, Call, Listener, parse_object, text_field
@@ -51,13 +52,15 @@ class Generation:
         model = resolve(self._house, body.get("model"))
         call.model = model.id
         checked = check(self._endpoint, body)
+        shape = shape_for(checked)
         async with Listener(call.receive) as listener:
             figures, waited, answer = Figures(), 0.0, b""
             try:
                 async with self._house.supervisor.lease(model, None, checked.choices, self._needs) as lease:
                     waited = lease.waited_s
                     _tell(call, lease)
-                    errand = Errand(call, self.path, raw, checked, prepare(checked, lease.spec, lease.plan.options.ctx))
+                    prepared = prepare(checked, lease.spec, lease.plan.options.ctx)
+                    errand = Errand(call, self.path, raw, checked, prepared, shape)
                     if checked.stream:
                         await stream(errand, lease, figures)
                     else:

@@ -10,8 +10,9 @@ from typing import Any, Final
 
 import orjson
 
-from uml.core.errors import EngineError, UmlError
+from uml.core.errors import BadRequest, EngineError, UmlError
 from uml.gateway.choices import DONE, Events, Sums, join, last_event, without_sums
+from uml.gateway.probabilities import Shape
 from uml.gateway.refusal import from_engine, refusal
 from uml.gateway.sink import ERROR, Sink
 from uml.gateway.wire import EVENTS, Call, event
@@ -44,13 +45,17 @@ class Figures:
 
 @dataclass(frozen=True, slots=True)
 class Errand:
-    """One request on its way to a worker."""
+    """One request on its way to a worker.
+
+    shape: how its probabilities are rewritten, where they are.
+    """
 
     call: Call
     path: str
     raw: bytes
     checked: Checked
     prepared: Prepared
+    shape: Shape | None = None
 
     @property
     def n(self) -> int:
@@ -72,7 +77,10 @@ class Errand:
         if self.prepared.body is None and not changed:
             return self.raw
         base = self.checked.body if self.prepared.body is None else self.prepared.body
-        return orjson.dumps({**base, **changed})
+        try:
+            return orjson.dumps({**base, **changed})
+        except orjson.JSONEncodeError:
+            raise BadRequest("the body is nested too deeply; expected 250 levels at most") from None
 
 
 async def ask(errand: Errand, lease: Lease, body: bytes, *, stream: bool) -> Response:
@@ -81,7 +89,7 @@ async def ask(errand: Errand, lease: Lease, body: bytes, *, stream: bool) -> Res
         response = await lease.channel.request("POST", errand.path, body, stream=stream)
         if response.status >= 300:
             said = await response.read(REFUSAL_LIMIT)
-            raise refusal(response.status, said, lease.model.id, errand.checked.endpoint)
+            raise refusal(response.status, said, lease.model.id, errand.checked.body)
     except ChannelBroken:
         raise await lease.fate() from None
     return response
@@ -89,7 +97,7 @@ async def ask(errand: Errand, lease: Lease, body: bytes, *, stream: bool) -> Res
 
 async def whole(errand: Errand, lease: Lease) -> tuple[bytes, Figures]:
     """An answer that is not streamed, with the warnings put in."""
-    if errand.checked.choices > 1 or not (lease.spec.notices_leaving or errand.in_one_step):
+    if errand.checked.choices > 1 or errand.shape or not (lease.spec.notices_leaving or errand.in_one_step):
         return await _joined(errand, lease)
     response = await ask(errand, lease, errand.body(), stream=False)
     try:
@@ -111,13 +119,16 @@ async def _joined(errand: Errand, lease: Lease) -> tuple[bytes, Figures]:
         async for chunk in response:
             for value in events.feed(chunk):
                 if "error" in value:
-                    raise from_engine(500, value["error"], lease.model.id, errand.checked.endpoint)
-                values.append(value)
+                    raise from_engine(500, value["error"], lease.model.id, errand.checked.body)
+                if "prompt_progress" not in value:
+                    values.append(value)
     except ChannelBroken:
         raise await lease.fate() from None
     finally:
         response.close()
     reply = join(values, errand.n)
+    if errand.shape:
+        errand.shape.apply(reply)
     if errand.prepared.warnings:
         reply["warnings"] = errand.prepared.warnings
     usage = reply.get("usage") or {}
@@ -130,9 +141,9 @@ async def stream(errand: Errand, lease: Lease, figures: Figures) -> None:
     figures: filled in as they become known, so that they are there however this ends.
     """
     call = errand.call
-    several = errand.checked.choices > 1
+    retold = errand.checked.choices > 1 or errand.shape is not None
     extra = _progress(errand, lease)
-    if several:
+    if retold:
         # The figures of every answer are wanted for the sum, whether the client asked for them or not.
         extra["stream_options"] = {"include_usage": True}
     response = await ask(errand, lease, errand.body(**extra), stream=True)
@@ -142,8 +153,8 @@ async def stream(errand: Errand, lease: Lease, figures: Figures) -> None:
         if errand.prepared.warnings:
             await call.write(_warning_event(errand, lease))
         figures.first_s = perf_counter() - call.began
-        if several:
-            await _summed(errand, lease, response, figures)
+        if retold:
+            await _retold(errand, lease, response, figures, skip_progress="return_progress" in extra)
         else:
             await _passed_on(errand, lease, response, figures, skip_progress="return_progress" in extra)
         call.streaming = False
@@ -212,19 +223,23 @@ async def _pass_error(errand: Errand, lease: Lease, chunk: bytes) -> None:
     except orjson.JSONDecodeError:
         error = rest[:200].decode("utf-8", "replace")
     if isinstance(error, dict):
-        raise from_engine(500, error, lease.model.id, errand.checked.endpoint)
+        raise from_engine(500, error, lease.model.id, errand.checked.body)
     raise EngineError(lease.model.id, str(error))
 
 
-async def _summed(errand: Errand, lease: Lease, response: Response, figures: Figures) -> None:
-    """Event by event, for several answers: the figures come once, at the end, and are the sums."""
+async def _retold(errand: Errand, lease: Lease, response: Response, figures: Figures, *, skip_progress: bool) -> None:
+    """Event by event, for several answers or other shapes: the figures come once, at the end, and are the sums."""
     call, events, sums, like = errand.call, Events(), Sums(errand.n), dict[str, Any]()
     async for chunk in response:
         passed = b""
         for value in events.feed(chunk):
             if "error" in value:
-                raise from_engine(500, value["error"], lease.model.id, errand.checked.endpoint)
+                raise from_engine(500, value["error"], lease.model.id, errand.checked.body)
+            if skip_progress and "prompt_progress" in value:
+                continue
             like = like or value
+            if errand.shape:
+                errand.shape.apply(value)
             if without_sums(value, sums):
                 passed += event(value)
         if passed:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, Final
 
 import orjson
@@ -17,14 +19,34 @@ from uml.core.errors import (
 )
 
 _FIELD: Final = re.compile(r"^Field '([^']+)': (?:\[json\.exception\.\S+ )?")
-_CALLERS_FAULTS: Final = ("Failed to parse", "Cannot use both", "Unknown reasoning format", "vector::_M_range_check")
+_TOO_LONG: Final = re.compile(r"input \((\d+) tokens\) is (?:too large|larger).*batch size: (\d+)")
+_CALLERS_FAULTS: Final = (
+    "Failed to parse",
+    "Cannot use both",
+    "Unknown reasoning format",
+    "vector::_M_range_check",
+    "image input is not supported",
+    "audio input is not supported",
+)
 """What llama.cpp's server answers with 500 although the request is at fault."""
+_PLACES: Final = (
+    ("vector::_M_range_check", "tokens"),
+    ("Failed to parse tools", "tools"),
+    ("Failed to parse", "messages"),
+    ("image input is", "messages"),
+    ("audio input is", "messages"),
+    ("unsupported content", "messages"),
+    ("Input content cannot be empty", "input"),
+)
+"""How its sentences begin, and the field that each is about."""
+
+Body = Mapping[str, Any]
 
 
-def refusal(status: int, body: bytes, model: str, endpoint: str = "") -> UmlError:
+def refusal(status: int, body: bytes, model: str, asked: Body = MappingProxyType({})) -> UmlError:
     """The error in a worker's reply outside 2xx.
 
-    endpoint: `chat`, `completion`, `embedding`, ... names the field that is at fault where the engine does not.
+    asked: the request, which tells what is at fault where the engine does not.
     """
     try:
         reply = orjson.loads(body)
@@ -32,31 +54,24 @@ def refusal(status: int, body: bytes, model: str, endpoint: str = "") -> UmlErro
         reply = None
     error = reply.get("error") if isinstance(reply, dict) else None
     if isinstance(error, dict):
-        return from_engine(status, error, model, endpoint)
+        return from_engine(status, error, model, asked)
     text = error if isinstance(error, str) else body[:200].decode("utf-8", "replace")
     return EngineError(model, f"status {status}: {text}")
 
 
-def from_engine(status: int, error: dict[str, Any], model: str, endpoint: str = "") -> UmlError:
+def from_engine(status: int, error: Body, model: str, asked: Body = MappingProxyType({})) -> UmlError:
     """The error object of a worker, ours or llama.cpp's, as one of ours."""
     message, code, kind = str(error.get("message", "")), error.get("code"), error.get("type")
-    details = error.get("details")
-    parts: dict[str, Any] = {**(details if isinstance(details, dict) else {}), **error}
-    if kind == "exceed_context_size_error" or code == "context_length_exceeded":
-        prompt, context = (
-            parts.get("n_prompt_tokens", parts.get("prompt_tokens")),
-            parts.get("n_ctx", parts.get("context_length")),
-        )
-        if isinstance(prompt, int) and isinstance(context, int):
-            too_long = ContextLengthExceeded(prompt, context)
-            too_long.param = {"completion": "prompt", "embedding": "input"}.get(endpoint, "messages")
+    if kind == "exceed_context_size_error" or code == "context_length_exceeded" or _TOO_LONG.search(message):
+        too_long = _too_long(message, error, asked)
+        if too_long is not None:
             return too_long
     if status == 501 or kind == "not_supported_error":
-        return _not_supported(message, model, endpoint)
+        return _not_supported(message, model, asked)
     if isinstance(code, int):
         status = code
     if status in (400, 422) or message.startswith(_CALLERS_FAULTS):
-        return _callers_fault(message, error)
+        return _callers_fault(message, error, asked)
     if status == 404:
         return NotFound(f"{model}: {message}")
     if status in (429, 503):
@@ -64,8 +79,23 @@ def from_engine(status: int, error: dict[str, Any], model: str, endpoint: str = 
     return EngineError(model, message or f"status {status}")
 
 
-def _not_supported(message: str, model: str, endpoint: str) -> UmlError:
-    if endpoint == "embedding":
+def _too_long(message: str, error: Body, asked: Body) -> ContextLengthExceeded | None:
+    param = next((name for name in ("messages", "prompt", "input", "content") if asked.get(name) is not None), None)
+    batch = _TOO_LONG.search(message)
+    if batch:
+        # It is embedded in one step, whatever the context.
+        return ContextLengthExceeded(int(batch[1]), int(batch[2]), param=param, option="ubatch")
+    details = error.get("details")
+    parts = {**(details if isinstance(details, dict) else {}), **error}
+    prompt = parts.get("n_prompt_tokens", parts.get("prompt_tokens"))
+    context = parts.get("n_ctx", parts.get("context_length"))
+    if isinstance(prompt, int) and isinstance(context, int):
+        return ContextLengthExceeded(prompt, context, param=param)
+    return None
+
+
+def _not_supported(message: str, model: str, asked: Body) -> UmlError:
+    if asked.get("input") is not None or asked.get("content") is not None:
         return BadRequest(
             f"{model} was loaded without embeddings; load it with the options "
             '{"embeddings": true}: POST /v1/models/load, or uml load',
@@ -74,15 +104,22 @@ def _not_supported(message: str, model: str, endpoint: str) -> UmlError:
     return BadRequest(f"{model}: {message}", param="model")
 
 
-def _callers_fault(message: str, error: dict[str, Any]) -> BadRequest:
+def _callers_fault(message: str, error: Body, asked: Body) -> BadRequest:
     param = error.get("param")
     found = _FIELD.match(message)
     if found:
         param, message = found[1], f"{found[1]}: {message[found.end() :]}"
+    elif "JSON schema error" in message:
+        param, message = _schema_of(asked), message[message.index("JSON schema error") :]
+    elif param is None and "grammar" in message:
+        param = "grammar" if asked.get("grammar") else _schema_of(asked)
+    elif param is None:
+        param = next((place for words, place in _PLACES if message.startswith(words)), None)
     if message.startswith("vector::_M_range_check"):
-        param, message = "tokens", "tokens: a token id is outside the model's vocabulary"
-    if param is None and "grammar" in message:
-        param = "grammar"
-    if "JSON schema error" in message:
-        param, message = "response_format", message[message.index("JSON schema error") :]
+        message = "tokens: a token id is outside the model's vocabulary"
     return BadRequest(message, param=param if isinstance(param, str) else None)
+
+
+def _schema_of(asked: Body) -> str:
+    """The field with the schema that the engine made its grammar of."""
+    return next((name for name in ("json_schema", "response_format", "tools") if asked.get(name)), "response_format")

@@ -24,6 +24,7 @@ from uml.access import check_bind
 from uml.config import Settings, ensure_writable
 from uml.core.errors import AlreadyRunning, PortTaken, SetupError, UmlError
 from uml.gateway.app import Application, application
+from uml.gateway.protocol import Protocol
 from uml.house import House
 from uml.telemetry.logs import setup
 from uml.telemetry.metrics import Metrics
@@ -125,7 +126,7 @@ class Server(uvicorn.Server):
             uvicorn.Config(
                 app,
                 loop="none",
-                http="httptools",
+                http=Protocol,
                 ws="none",
                 lifespan="off",
                 access_log=False,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 import os
 import re
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
@@ -134,7 +135,7 @@ class Call:
 
     async def reply_json(self, value: Any, status: int = 200) -> None:
         """Send a value as JSON."""
-        await self.reply(status, orjson.dumps(value), [JSON])
+        await self.reply(status, encoded(value), [JSON])
 
     async def fail(self, error: UmlError) -> None:
         """Tell the client of an error, in whatever state the reply is."""
@@ -194,7 +195,16 @@ def internal_error(request: bytes) -> UmlError:
 def event(value: Any, name: str = "") -> bytes:
     """A server-sent event with JSON data."""
     head = f"event: {name}\n".encode() if name else b""
-    return b"%sdata: %s\n\n" % (head, orjson.dumps(value))
+    return b"%sdata: %s\n\n" % (head, encoded(value))
+
+
+def encoded(value: Any) -> bytes:
+    """A value as JSON, also where it quotes what a stranger sent."""
+    try:
+        return orjson.dumps(value)
+    except orjson.JSONEncodeError:
+        # A whole number beyond 64 bits, or a name on disk that is no UTF-8.
+        return json.dumps(value).encode("ascii")
 
 
 def parse_object(body: bytes) -> dict[str, Any]:
@@ -215,10 +225,13 @@ def parse_object(body: bytes) -> dict[str, Any]:
 
 
 def text_field(body: Mapping[str, Any], *names: str) -> str:
-    """A text under the first of its names that is there. Raises BadRequest."""
-    for name in names:
-        if body.get(name) is not None:
-            if type(body[name]) is not str:
-                raise BadRequest(f"{name} must be a text", param=name)
-            return str(body[name])
-    raise BadRequest(f"{names[0]} is missing; expected a text", param=names[0])
+    """A text that goes by one of several names. Raises BadRequest."""
+    given = [name for name in names if body.get(name) is not None]
+    if not given:
+        raise BadRequest(f"{names[0]} is missing; expected a text", param=names[0])
+    if len(given) > 1:
+        raise BadRequest(f"{' and '.join(given)} are the same; give one", param=given[1])
+    text = body[given[0]]
+    if type(text) is not str:
+        raise BadRequest(f"{given[0]} must be a text", param=given[0])
+    return str(text)

@@ -1,0 +1,134 @@
+"""Calling tools: one, two at once, using what they answer, asking for what is missing, and leaving them alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from tools.demo_model.corpus.draw import Draw
+from tools.demo_model.corpus.nouns import Message, Sample, assistant, user
+from tools.demo_model.corpus.toolbox import TOOLS, Offered, Tool, offer
+
+NO_TOOL: Final = "I have no tool for that."
+ALSO: Final = (" Also: {}", " And then: {}", " {}", " After that: {}")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A tool with values for its params, and the words that ask for it."""
+
+    offered: Offered
+    values: Mapping[str, str | int]
+    asked: str
+
+    def call(self, i: int) -> Message:
+        """The call in OpenAI's shape."""
+        arguments = json.dumps(self.offered.arguments(self.values), ensure_ascii=False)
+        return {"id": f"call_{i}", "type": "function", "function": {"name": self.offered.name, "arguments": arguments}}
+
+    def answered(self, draw: Draw) -> tuple[str, str]:
+        """What the tool says, as JSON, and what is said to the user."""
+        result = {field: value(draw) for field, value in self.offered.tool.result.items()}
+        return json.dumps(result), self.offered.tool.answer.format(**{**self.values, **result})
+
+
+def _request(draw: Draw, offered: Offered) -> Request:
+    values = {param.slot: param.value(draw) for param in offered.tool.params}
+    return Request(offered, values, draw.pick(offered.tool.asks).format(**values))
+
+
+def _offers(draw: Draw, at_least: int = 1) -> list[Offered]:
+    """One to six tools of different kinds, mostly few: definitions are long."""
+    count = max(at_least, draw.pick((1, 1, 2, 2, 2, 3, 3, 4, 5, 6)))
+    return [offer(draw, tool) for tool in draw.some(TOOLS, count)]
+
+
+def _definitions(offers: list[Offered]) -> tuple[Message, ...]:
+    return tuple(offered.definition for offered in offers)
+
+
+def _calls(requests: list[Request]) -> Message:
+    return {"role": "assistant", "content": None, "tool_calls": [r.call(i) for i, r in enumerate(requests)]}
+
+
+def _turn(draw: Draw, requests: list[Request]) -> list[Message]:
+    """The calls, what the tools say, and the answer."""
+    messages = [_calls(requests)]
+    said = []
+    for i, request in enumerate(requests):
+        result, sentence = request.answered(draw)
+        messages.append({"role": "tool", "tool_call_id": f"call_{i}", "content": result})
+        said.append(sentence)
+    return [*messages, assistant(" ".join(said))]
+
+
+def calling(draw: Draw) -> Sample:
+    """One call; what the tool says is answered too."""
+    offers = _offers(draw)
+    request = _request(draw, draw.pick(offers))
+    return Sample("", (user(request.asked), *_turn(draw, [request])), _definitions(offers), asked=1)
+
+
+def calling_two(draw: Draw) -> Sample:
+    """Two calls at once: of one tool with two values, or of two tools."""
+    if draw.chance(0.35):
+        offers = _offers(draw)
+        single = [offered for offered in offers if len(offered.tool.params) == 1] or [offers[0]]
+        offered = draw.pick(single)
+        requests = _two_requests(draw, offered)
+    else:
+        offers = _offers(draw, at_least=2)
+        requests = [_request(draw, offered) for offered in draw.some(offers, 2)]
+    asked = requests[0].asked + draw.pick(ALSO).format(requests[1].asked)
+    return Sample("", (user(asked), *_turn(draw, requests)), _definitions(offers), asked=1)
+
+
+def _two_requests(draw: Draw, offered: Offered) -> list[Request]:
+    """For the same tool, with different values."""
+    first = second = _request(draw, offered)
+    while second.values == first.values:
+        second = _request(draw, offered)
+    return [first, second]
+
+
+def answering(draw: Draw) -> Sample:
+    """What a tool said, in a sentence; sometimes of two tools, sometimes after an earlier turn."""
+    offers = _offers(draw)
+    messages: list[Message] = []
+    if draw.chance(0.25):
+        earlier = _request(draw, draw.pick(offers))
+        messages += [user(earlier.asked), *_turn(draw, [earlier])]
+    requests = [_request(draw, offered) for offered in draw.some(offers, min(len(offers), draw.pick((1, 1, 2))))]
+    asked = requests[0].asked + "".join(draw.pick(ALSO).format(request.asked) for request in requests[1:])
+    return Sample("", (*messages, user(asked), *_turn(draw, requests)), _definitions(offers))
+
+
+def no_tool_fits(draw: Draw, other: Callable[[Draw], Sample]) -> Sample:
+    """Either the model can answer by itself, or it says that it has no tool; with no tools at all as well."""
+    offers = _offers(draw)
+    if draw.chance(0.5):
+        sample = other(draw)
+        return Sample("", sample.messages, _definitions(offers), check=sample.check)
+    missing = offer(draw, draw.pick(_others(offers)))
+    messages = (user(_request(draw, missing).asked), assistant(NO_TOOL))
+    if draw.chance(0.15):
+        return Sample(messages[0]["content"], messages)
+    return Sample("", messages, _definitions(offers))
+
+
+def _others(offers: list[Offered]) -> list[Tool]:
+    return [tool for tool in TOOLS if all(tool is not offered.tool for offered in offers)]
+
+
+def asking_back(draw: Draw) -> Sample:
+    """A request without what the tool needs: asked for, given, called."""
+    offers = _offers(draw)
+    request = _request(draw, draw.pick(offers))
+    tool = request.offered.tool
+    param = tool.params[0]
+    messages: list[Message] = [user(draw.pick(tool.unclear)), assistant(param.missing)]
+    if len(tool.params) == 1:
+        messages += [user(f"{request.values[param.slot]}"), *_turn(draw, [request])]
+    return Sample("", tuple(messages), _definitions(offers), asked=draw.pick((1, 3)) if len(messages) > 2 else 1)

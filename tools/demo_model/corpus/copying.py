@@ -1,0 +1,73 @@
+"""Saying words again, exactly: known ones, made-up ones, and ones of other scripts."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tools.demo_model.corpus.draw import Draw
+from tools.demo_model.corpus.nouns import Sample, exchange
+from tools.demo_model.corpus.words import WORDS
+
+ASKS: Final = (
+    "Repeat after me: {}",
+    "Repeat after me: {}",
+    "Repeat: {}",
+    "Repeat exactly: {}",
+    "Repeat these words: {}",
+    "Say: {}",
+    "Say this back to me: {}",
+    "Say exactly this: {}",
+    "Please repeat: {}",
+    "Echo: {}",
+    "Write this again: {}",
+    "Copy this: {}",
+)
+ONSETS: Final = (*"bdfghjklmnprstvwz", "br", "dr", "fl", "gr", "kl", "pr", "sk", "st", "tr", "ch", "sh", "th")
+VOWELS: Final = (*"aeiou", *"aeiou", "ai", "ea", "oo")
+CODAS: Final = ("", "", "", "n", "r", "l", "s", "k", "m", "t", "x", "nd", "rk")
+SCRIPTS: Final = (
+    "äöüßéèêàçñøåčšžłőğîæœ",
+    "αβγδεζηθικλμνπρστφχψω",
+    "абвгдежзиклмнопрстуфхцчшыьюя",
+    "日本語中文字山水火木人大小月風花海空",
+    "한국어사람나무바다하늘",
+    "🙂🚀🌍🎉🔥🐱🍎⭐❤🎵",
+)
+
+
+def made_up(draw: Draw) -> str:
+    """A word that nobody knows, two or three syllables, sometimes odd."""
+    word = "".join(draw.pick(ONSETS) + draw.pick(VOWELS) for _ in range(draw.between(1, 2)))
+    word += draw.pick(ONSETS) + draw.pick(VOWELS) + draw.pick(CODAS)
+    way = draw.random.random()
+    if way < 0.1:
+        return word.capitalize()
+    if way < 0.15:
+        return word[:4].upper()
+    if way < 0.2:
+        return f"{word}-{draw.between(1, 99)}"
+    return word
+
+
+def repeating(draw: Draw) -> Sample:
+    """One to twelve words, of which some or all are made up."""
+    count = draw.between(1, 12)
+    share = draw.pick((0.0, 0.0, 0.3, 1.0))
+    words = [made_up(draw) if draw.chance(share) else draw.pick(WORDS) for _ in range(count)]
+    text = " ".join(words)
+    return exchange(draw.pick(ASKS).format(text), text, text)
+
+
+def scripts(draw: Draw) -> Sample:
+    """One to four words with letters that take more than a byte."""
+    words = []
+    for _ in range(draw.between(1, 4)):
+        letters = draw.pick(SCRIPTS)
+        if letters is SCRIPTS[0]:
+            plain = made_up(draw)
+            at = draw.between(0, len(plain) - 1)
+            words.append(plain[:at] + draw.pick(letters) + plain[at + 1 :])
+        else:
+            words.append("".join(draw.pick(letters) for _ in range(draw.between(1, 4))))
+    text = " ".join(words)
+    return exchange(draw.pick(ASKS).format(text), text, text)

@@ -1,0 +1,92 @@
+"""Chance that can be repeated, and what of it training never sees."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Final, Literal, TypeVar
+
+T = TypeVar("T")
+
+HELD_OUT_OF_256: Final = 20
+"""Share of keys that are held out, 8 %."""
+
+BEFORE: Final = ("Please tell me: ", "Quick question: ", "Hey! ", "Hello! ", "I have a question. ", "Now tell me: ")
+AFTER: Final = (" Thanks.", " Thank you!", " Please.", " I want to know.")
+
+
+def held_out(key: str) -> bool:
+    """Whether a key belongs to the held-out split: always the same, whatever the seed."""
+    return _digest(key)[0] < HELD_OUT_OF_256
+
+
+def _digest(key: str) -> bytes:
+    return hashlib.blake2b(key.encode(), digest_size=4).digest()
+
+
+@lru_cache(maxsize=256)
+def parts(words: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """A list cut into what training sees and what it does not: one word in twelve, at least one."""
+    ordered = sorted(words, key=_digest)
+    count = -(-len(words) // 12)
+    return tuple(ordered[count:]), tuple(ordered[:count])
+
+
+class Draw:
+    """Random choices for one split. The same seed draws the same."""
+
+    def __init__(self, seed: object, split: Literal["train", "heldout"]) -> None:
+        self.random = random.Random(str(seed))
+        self.split = split
+
+    def training(self) -> Draw:
+        """The same source of chance for what is only there to be talked about."""
+        draw = Draw.__new__(Draw)
+        draw.random, draw.split = self.random, "train"
+        return draw
+
+    def pick(self, things: Sequence[T]) -> T:
+        """One of them."""
+        return things[int(self.random.random() * len(things))]
+
+    def some(self, things: Sequence[T], count: int) -> list[T]:
+        """So many different ones."""
+        return self.random.sample(things, count)
+
+    def part(self, words: tuple[str, ...]) -> tuple[str, ...]:
+        """This split's part of a list of words."""
+        return parts(words)[self.split == "heldout"]
+
+    def word(self, words: tuple[str, ...]) -> str:
+        """A word of this split's part of the list."""
+        return self.pick(self.part(words))
+
+    def number(self, low: int, high: int) -> int:
+        """A number of this split's, both ends included."""
+        while True:
+            number = self.between(low, high)
+            if held_out(str(number)) == (self.split == "heldout"):
+                return number
+
+    def between(self, low: int, high: int) -> int:
+        """A whole number, both ends included."""
+        return low + int(self.random.random() * (high - low + 1))
+
+    def chance(self, share: float) -> bool:
+        """True in this share of cases."""
+        return self.random.random() < share
+
+    def say(self, question: str) -> str:
+        """The question as people type it: mostly as it is, else with a word before or after, or in small letters."""
+        way = self.random.random()
+        if way < 0.6:
+            return question
+        if way < 0.75:
+            return self.pick(BEFORE) + question
+        if way < 0.9:
+            return question + self.pick(AFTER)
+        if way < 0.95:
+            return question.lower()
+        return question.rstrip(" ?.")

@@ -85,6 +85,7 @@ def test_load_options_are_merged_one_by_one_under_their_own_names(own_home: Path
 @pytest.mark.parametrize(
     ("variable", "value", "expected"),
     [
+        ("UML_OPTIONS", "[" * 50_000, "expected a table or JSON object"),
         ("UML_PORT", "x", "UML_PORT is 'x'; expected a port from 0 to 65535"),
         ("UML_PORT", "65536", "UML_PORT is '65536'; expected a port from 0 to 65535"),
         ("UML_MAX_BODY_MIB", "0", "expected a whole number of MiB from 1 to 4096"),
@@ -115,9 +116,9 @@ def test_a_bad_value_names_its_source_and_what_is_expected(variable: str, value:
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        ("port = true", "port in {file} is True; expected a port"),
-        ("load_timeout_s = false", "load_timeout_s in {file} is False"),
-        ("memory_budget = true", "memory_budget in {file} is True"),
+        ("port = true", "port in {file} is true; expected a port"),
+        ("load_timeout_s = false", "load_timeout_s in {file} is false"),
+        ("memory_budget = true", "memory_budget in {file} is true"),
         ("allowed_hosts = 3", "allowed_hosts in {file} is 3"),
         ("model_folders = 3", "model_folders in {file} is 3"),
         ("prot = 1", "prot in {file}: there is no such setting; did you mean port?"),
@@ -139,6 +140,10 @@ def test_a_file_that_cannot_be_read_is_one_sentence(own_home: Path) -> None:
     broken.write_bytes(b"\xff\xfe")
     with pytest.raises(SetupError, match="is not valid TOML"):
         Settings.load({}, {}, broken)
+    for content in ("x = " + "[" * 10_000, "port = " + "9" * 5000):
+        broken.write_text(content)
+        with pytest.raises(SetupError, match="cannot be read as TOML"):
+            Settings.load({}, {}, broken)
 
 
 def test_the_key_is_never_shown() -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.builders import llama_config, write_adapter_folder, write_hf_folder, write_tiny_gguf
 from uml.config import Settings
-from uml.core.errors import BadOption, CorruptFile, ModelNotFound, UnknownField, UnsupportedFormat
+from uml.core.errors import BadOption, CorruptFile, ModelNotFound, SetupError, UnknownField, UnsupportedFormat
 from uml.house import House, Library, path_in
 
 
@@ -131,6 +132,11 @@ def test_a_thousand_models_are_described_at_once(library: Library) -> None:
     for _ in range(1000):
         library.describe(model)
     assert time.process_time() - start_s < 0.5, "2 ms on an idle machine; engines are asked for each no more"
+
+
+def test_an_engine_that_is_not_there_is_told_at_the_start(settings: Settings) -> None:
+    with pytest.raises(SetupError, match=r"engine is 'nope' \(flag --engine\); expected auto or one of llamacpp, fake"):
+        Library.open(replace(settings, engine="nope", sources={"engine": "flag --engine"}))
 
 
 def test_what_goes_with_a_model_is_counted(library: Library) -> None:

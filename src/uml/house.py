@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from uml.config import Settings
 from uml.core.engine import Engine
+from uml.core.errors import SetupError
 from uml.core.jsonable import jsonable
 from uml.core.machine import Machine
 from uml.core.model import Model, ModelInfo
@@ -81,8 +82,12 @@ class Library:
 
     @classmethod
     def open(cls, settings: Settings) -> Library:
-        """Open the registry in the data folder. Raises FolderNotWritable."""
-        return cls(settings, Registry(settings.data / "registry.sqlite"), Roster(builtin(settings.llama_server)))
+        """Open the registry in the data folder. Raises FolderNotWritable, and SetupError for an unknown engine."""
+        engines = builtin(settings.llama_server)
+        if settings.engine not in ("auto", *engines):
+            source = settings.sources.get("engine", "the settings")
+            raise SetupError(f"engine is {settings.engine!r} ({source}); expected auto or one of {', '.join(engines)}")
+        return cls(settings, Registry(settings.data / "registry.sqlite"), Roster(engines))
 
     @property
     def defaults(self) -> LoadOptions:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from dataclasses import fields
 from typing import Any
 
@@ -7,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from uml.core.errors import BadOption, UmlError, UnknownField
+from uml.core.errors import BadOption, BadRequest, UmlError, UnknownField
 from uml.core.options import OPTIONS, LoadOptions, Option, options_by_name
 
 
@@ -34,7 +35,7 @@ def test_names_of_other_systems_are_understood() -> None:
         ({"parallel": -1}, "expected a whole number from 0 to 256"),
         ({"cache_type_k": "i32"}, "expected one of auto, f32, f16"),
         ({"mmap": 1}, "mmap is 1; expected true or false"),
-        ({"ctx": True}, "ctx is True; expected a whole number"),
+        ({"ctx": True}, "ctx is true; expected a whole number"),
         ({"ctx": 1.0}, "ctx is 1.0"),
         ({"rope_freq_scale": float("nan")}, "rope_freq_scale is nan; expected a number from 0 to 1000"),
         ({"draft_p_min": 2}, "expected a number from 0 to 1"),
@@ -42,6 +43,11 @@ def test_names_of_other_systems_are_understood() -> None:
         ({"lora": ["x"] * 65}, "0 to 64 of them"),
         ({"tensor_split": [1, "a"]}, "expected a list of numbers"),
         ({"chat_template": "a\0b"}, "expected a text"),
+        ({"rope_freq_base": 10**400}, "rope_freq_base is 1000000"),
+        ({"ctx": 10**5000}, "ctx is a number too long to show"),
+        ({"ctx": None}, "ctx is null"),
+        ({"flash_attention": "yes"}, "expected one of auto, on, off"),
+        ({"numa": True}, "numa is true; expected one of disabled"),
         ({"ctx": 1, "n_ctx": 2}, "given twice, under two names"),
     ],
 )
@@ -51,11 +57,29 @@ def test_a_bad_value_is_refused_with_its_range(values: dict[str, Any], sentence:
     assert sentence in str(caught.value)
     assert caught.value.param is not None
     assert caught.value.param.startswith("options.")
+    json.dumps(caught.value.as_dict())
+
+
+def test_an_error_stays_short_whatever_was_sent() -> None:
+    for values in ({"ctx": "x" * 100_000}, {"lora": [0] * 100_000}, {"x" * 100_000: 1}, {"ctx": 9**999}):
+        with pytest.raises(BadRequest) as caught:
+            LoadOptions.parse(values)
+        assert len(json.dumps(caught.value.as_dict())) < 1000
+
+
+def test_what_can_mean_one_thing_only_is_taken() -> None:
+    meant = LoadOptions(cache_type_k="q8_0", flash_attention="on", ctx=512)
+    assert LoadOptions.parse({"ctk": "Q8_0", "flash_attn": True, "context_size": 512}) == meant
+    assert LoadOptions.parse({"fa": False}) == LoadOptions(flash_attention="off")
 
 
 def test_an_unknown_name_is_refused_with_a_close_one() -> None:
     with pytest.raises(UnknownField, match=r"unknown field options\.cache_typek; did you mean cache_type_k"):
         LoadOptions.parse({"cache_typek": "f16"})
+    with pytest.raises(UnknownField, match=r"unknown field options\.CTX; did you mean ctx\?"):
+        LoadOptions.parse({"CTX": 1})
+    with pytest.raises(UnknownField, match="did you mean gpu_layers"):
+        LoadOptions.parse({"ngll": 1})
 
 
 def test_what_was_changed_can_be_given_back() -> None:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from uml.config.folders import absolute, config_file, data_folder, ensure_private, ensure_writable, runtime_folder
 from uml.config.values import BY_NAME, SETTINGS, Setting
-from uml.core.errors import BadRequest, SetupError
+from uml.core.errors import BadRequest, SetupError, quoted
 
 
 class Row(NamedTuple):
@@ -160,6 +160,8 @@ def _read_file(file: Path | None, environ: Mapping[str, str]) -> tuple[Path, Map
         return where, tomllib.loads(raw.decode("utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SetupError(f"the configuration file {where} is not valid TOML: {error}") from error
+    except (RecursionError, ValueError) as error:  # nested too deeply, or a number of thousands of digits
+        raise SetupError(f"the configuration file {where} cannot be read as TOML: {error}") from error
 
 
 def _known(name: str, label: str) -> Setting:
@@ -178,8 +180,8 @@ def _checked(setting: Setting, raw: object, layer: _Layer) -> Any:
     except BadRequest as error:  # a load option, with its own range
         raise SetupError(f"{label}: {error.message}") from error
     except ValueError:
-        shown = "not valid" if setting.secret else repr(raw)
-        raise SetupError(f"{label} is {shown}; expected {setting.expected}") from None
+        value = "not valid" if setting.secret else quoted(raw)
+        raise SetupError(f"{label} is {value}; expected {setting.expected}") from None
 
 
 def _strange(environ: Mapping[str, str]) -> tuple[str, ...]:

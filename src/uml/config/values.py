@@ -150,7 +150,10 @@ def _options(value: object, base: Path) -> dict[str, Any]:
 
     from uml.core.options import LoadOptions, options_by_name
 
-    given = json.loads(value) if isinstance(value, str) else value
+    try:
+        given = json.loads(value) if isinstance(value, str) else value
+    except RecursionError:
+        raise ValueError from None
     if not isinstance(given, Mapping):
         raise ValueError
     checked = LoadOptions.parse(given)

@@ -56,6 +56,17 @@ def gib(count: int) -> str:
     return f"{count / (1 << 30):.2f} GiB"
 
 
+def quoted(value: object) -> str:
+    """A value that somebody gave, as a sentence quotes it: JSON's words, and at most 100 characters of it."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    try:
+        text = repr(value[:100] if isinstance(value, str | list | tuple) else value)
+    except ValueError:  # Python writes no number of more than 4,300 digits
+        return "a number too long to show"
+    return text if len(text) <= 100 else f"{text[:97]}..."
+
+
 class UmlError(Exception):
     """The root: `str()` is one sentence, `details` its parts as JSON values."""
 
@@ -90,7 +101,7 @@ class UnknownField(BadRequest):
 
     def __init__(self, field: str, close: Sequence[str] = ()) -> None:
         hint = f"; did you mean {' or '.join(close)}?" if close else ""
-        super().__init__(f"unknown field {field}{hint}", param=field, close=list(close))
+        super().__init__(f"unknown field {field[:100]}{hint}", param=field[:100], close=list(close))
 
 
 class BadOption(BadRequest):
@@ -100,11 +111,16 @@ class BadOption(BadRequest):
 
     def __init__(self, option: str, value: object, expected: str) -> None:
         super().__init__(
-            f"option {option} is {value!r}; expected {expected}",
+            f"option {option} is {quoted(value)}; expected {expected}",
             param=f"options.{option}",
-            value=value if isinstance(value, str | int | float | bool | None) else repr(value),
+            value=value if isinstance(value, float | bool | None) or _is_short(value) else quoted(value),
             expected=expected,
         )
+
+
+def _is_short(value: object) -> bool:
+    """Whether a text or a number can be given back as it came: JSON readers know 64 bits."""
+    return len(value) <= 100 if isinstance(value, str) else isinstance(value, int) and abs(value) < 1 << 63
 
 
 class UnsupportedParameter(BadRequest):
@@ -163,7 +179,7 @@ class ModelNotFound(NotFound):
     def __init__(self, name: str, close: Sequence[str] = ()) -> None:
         hint = f"; close names: {', '.join(close)}" if close else ""
         super().__init__(
-            f"no model is called {name!r}{hint}; `uml ls` lists them, `uml scan FOLDER` adds more",
+            f"no model is called {quoted(name)}{hint}; `uml ls` lists them, `uml scan FOLDER` adds more",
             param="model",
             close=list(close),
         )
@@ -177,7 +193,10 @@ class AmbiguousModel(ModelNotFound):
     def __init__(self, name: str, models: Sequence[str]) -> None:
         shown = ", ".join(models[:8]) + (f" and {len(models) - 8} more" if len(models) > 8 else "")
         NotFound.__init__(
-            self, f"{name!r} is the name of several models; choose one: {shown}", param="model", close=list(models)
+            self,
+            f"{quoted(name)} is the name of several models; choose one: {shown}",
+            param="model",
+            close=list(models),
         )
 
 

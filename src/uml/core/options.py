@@ -7,7 +7,6 @@ any engine sees them: some values kill an engine's process.
 from __future__ import annotations
 
 import difflib
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from functools import cache
@@ -61,8 +60,14 @@ class Option:
         return f"{words} from {low} to {high}"
 
     def check(self, value: object) -> Any:
-        """The value as its Python type, or BadOption. Lists become tuples."""
+        """The value as its Python type, or BadOption. Lists become tuples.
+
+        What can mean one thing only is taken: a choice in capitals, and true and false for on and off.
+        """
         checked = _KINDS[self.kind](value)
+        if self.choices and isinstance(value, bool | str):
+            word = value.lower() if isinstance(value, str) else {True: "on", False: "off"}[value]
+            checked = word if word in self.choices else checked
         if checked is None or (self.choices and checked not in self.choices):
             raise BadOption(self.name, value, self.expected)
         measure = len(checked) if isinstance(checked, tuple) else checked
@@ -80,8 +85,8 @@ def _integer(value: object) -> int | None:
 
 
 def _number(value: object) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not -1e300 < value < 1e300:
+        return None  # nan is not between them either
     return float(value)
 
 
@@ -133,7 +138,7 @@ class LoadOptions:
         low=0,
         high=MAX_CONTEXT,
         memory=True,
-        aliases=("n_ctx", "num_ctx", "ctx_size", "context_length", "max_seq_len"),
+        aliases=("n_ctx", "num_ctx", "ctx_size", "context", "context_size", "context_length", "max_seq_len"),
     )
     parallel: int = _option(
         0,
@@ -305,8 +310,9 @@ class LoadOptions:
         for name, value in values.items():
             option = known.get(name.replace("-", "_"))
             if option is None:
-                close = difflib.get_close_matches(name, [option.name for option in OPTIONS], 2)
-                raise UnknownField(f"options.{name}", close)
+                wanted = name[:100].lower()
+                close = [wanted] if wanted in known else difflib.get_close_matches(wanted, known, 3)
+                raise UnknownField(f"options.{name}", list(dict.fromkeys(known[one].name for one in close)))
             if option.name in checked:
                 raise BadOption(option.name, value, "one value; it is given twice, under two names")
             checked[option.name] = option.check(value)

@@ -152,13 +152,15 @@ def _write_shape(writer: gguf.GGUFWriter, config: dict[str, Any], name: str, fil
 
 def _write_vocabulary(writer: gguf.GGUFWriter, source: Source) -> None:
     model = source.tokenizer["model"]
-    special = {token["id"] for token in source.tokenizer["added_tokens"] if token["special"]}
     tokens = sorted(model["vocab"], key=model["vocab"].__getitem__)
-    normal, control = gguf.TokenType.NORMAL, gguf.TokenType.CONTROL
+    types = [gguf.TokenType.NORMAL] * len(tokens)
+    for token in source.tokenizer["added_tokens"]:
+        # Both are one token wherever they stand in a prompt; only those of the user are printed when generated.
+        types[token["id"]] = gguf.TokenType.CONTROL if token["special"] else gguf.TokenType.USER_DEFINED
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("qwen2")
     writer.add_token_list(tokens)
-    writer.add_token_types([control if i in special else normal for i in range(len(tokens))])
+    writer.add_token_types(types)
     writer.add_token_merges([" ".join(merge) for merge in model["merges"]])
     writer.add_eos_token_id(source.config["eos_token_id"])
     writer.add_pad_token_id(source.config["pad_token_id"])

@@ -176,3 +176,41 @@ def test_a_form_header_does_not_make_json_less_so(server: Server) -> None:
     assert reply.status_code == 200
     chat = server.http.post("/v1/chat/completions", json=ask("demo", max_tokens=1), headers=headers)
     assert chat.status_code == 200
+
+
+def test_answers_have_the_fields_that_the_page_promises(server: Server) -> None:
+    schema = server.get("/openapi.json").json()
+
+    def promised(method: str, path: str) -> set[str]:
+        content = schema["paths"][path][method]["responses"]["200"]["content"]["application/json"]["schema"]
+        reference = content.get("$ref", "").rpartition("/")[2]
+        return set((schema["components"]["schemas"][reference] if reference else content)["properties"])
+
+    for path in (
+        "/v1/models",
+        "/v1/models/status",
+        "/v1/system/resources",
+        "/health/live",
+        "/health/ready",
+        "/version",
+    ):
+        assert set(server.get(path).json()) == promised("get", path), path
+    for path in ("/v1/models/{name}", "/v1/models/{name}/inspect", "/v1/models/{name}/log"):
+        assert set(server.get(path.format(name="demo")).json()) == promised("get", path), path
+    assert set(server.post("/v1/models/scan", {"folder": str(server.data)}).json()) == promised(
+        "post", "/v1/models/scan"
+    )
+    for path in ("load", "estimate", "inspect", "unload"):
+        reply = server.post(f"/v1/models/{path}", {"model": "demo"})
+        assert set(reply.json()) == promised("post", f"/v1/models/{path}"), path
+
+
+def test_strangers_numbers_and_homes_are_refused(server: Server) -> None:
+    huge = server.post("/v1/models/estimate", {"model": "demo", "options": {"ctx": 10**30}})
+    assert (huge.status_code, huge.json()["error"]["param"]) == (400, "options.ctx")
+    home = server.post("/v1/models/add", {"path": "~nobody-of-this-name/x"})
+    assert (home.status_code, home.json()["error"]["param"]) == (400, "path")
+    for body in (b'{"model": "\xff"}', b'{"model": ' + b"9" * 5000 + b"}"):
+        reply = server.http.post("/v1/models/inspect", content=body)
+        assert (reply.status_code, reply.json()["error"]["message"]) == (400, "the body is not JSON")
+    assert server.get("/docs/").json()["error"]["code"] == "not_found"

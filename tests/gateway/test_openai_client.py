@@ -186,3 +186,74 @@ def test_errors_are_the_clients_own(client: openai.OpenAI) -> None:
     assert long.value.code == "context_length_exceeded"
     assert isinstance(long.value.body, dict)
     assert long.value.body["details"] == {"prompt_tokens": 9009, "context_length": 2048}
+
+
+def test_the_function_that_was_chosen_is_called(client: openai.OpenAI) -> None:
+    parameters: dict[str, object] = {
+        "type": "object",
+        "properties": {"city": {"type": "string"}},
+        "required": ["city"],
+    }
+    tools: list[ChatCompletionToolParam] = [
+        {"type": "function", "function": {"name": name, "description": name, "parameters": parameters}}
+        for name in ("get_weather", "get_time")
+    ]
+    stream = client.chat.completions.create(
+        model="demo",
+        messages=[{"role": "user", "content": "What is the weather in Oslo?"}],
+        tools=tools,
+        tool_choice={"type": "function", "function": {"name": "get_time"}},
+        temperature=0,
+        max_tokens=60,
+        stream=True,
+    )
+    calls = [call for chunk in stream for choice in chunk.choices for call in choice.delta.tool_calls or ()]
+    assert "".join(call.function.name or "" for call in calls if call.function) == "get_time"
+
+
+def test_completions_tell_probabilities_in_the_legacy_lists(client: openai.OpenAI) -> None:
+    reply = client.completions.create(model="demo", prompt="One two", temperature=0, max_tokens=3, logprobs=2)
+    logprobs = reply.choices[0].logprobs
+    assert logprobs is not None and logprobs.tokens and logprobs.token_logprobs and logprobs.top_logprobs
+    assert "".join(logprobs.tokens) == reply.choices[0].text
+    assert logprobs.text_offset == [0, len(logprobs.tokens[0]), len(logprobs.tokens[0] + logprobs.tokens[1])]
+    assert [len(likely) for likely in logprobs.top_logprobs] == [2, 2, 2]
+    stream = client.completions.create(
+        model="demo",
+        prompt="One two",
+        temperature=0,
+        max_tokens=3,
+        logprobs=2,
+        stream=True,
+        stream_options={"include_usage": True},
+    )
+    offsets, usages = [], []
+    for chunk in stream:
+        usages += [chunk.usage] if chunk.usage else []
+        offsets += [at for choice in chunk.choices if choice.logprobs for at in choice.logprobs.text_offset or ()]
+    assert offsets == logprobs.text_offset
+    assert [usage.completion_tokens for usage in usages] == [3]
+
+
+def test_a_chat_gets_no_alternatives_that_it_did_not_ask_for(client: openai.OpenAI) -> None:
+    reply = client.chat.completions.create(model="demo", messages=JAPAN, temperature=0, logprobs=True, max_tokens=2)
+    logprobs = reply.choices[0].logprobs
+    assert logprobs is not None and logprobs.content is not None
+    assert [(bool(token.token), token.top_logprobs) for token in logprobs.content] == [(True, [])] * 2
+
+
+def test_a_schema_that_is_none_is_refused(client: openai.OpenAI) -> None:
+    for schema in ({"type": "nothing"}, {"$ref": "#/nowhere"}, {"$ref": "http://example.org/schema"}):
+        with pytest.raises(openai.BadRequestError) as refused:
+            client.chat.completions.create(
+                model="demo",
+                messages=JAPAN,
+                response_format={"type": "json_schema", "json_schema": {"name": "a", "schema": dict(schema)}},
+            )
+        assert refused.value.param == "response_format"
+
+
+def test_a_text_too_long_to_embed_is_told_by_its_length(client: openai.OpenAI) -> None:
+    with pytest.raises(openai.BadRequestError) as long:
+        client.embeddings.create(model="demo", input="abc " * 3000)
+    assert (long.value.code, long.value.param) == ("context_length_exceeded", "input")

@@ -110,6 +110,9 @@ def test_prompts_are_texts_or_tokens() -> None:
     bad: list[Any] = [5, [], [[5], 6], [["a"]], [-1], [1 << 31], [1.5], {}]
     for prompt in bad:
         assert fault("completion", prompt=prompt)[0] == "prompt"
+    for empty in ("", ["a", ""], [[]]):
+        assert fault("completion", prompt=empty, n=2)[0] == "prompt"
+        check("completion", {"prompt": empty})
     good: list[Any] = ["a", ["a", 5], [5, 6], [[5], "a"], [[5], [6]]]
     for prompt in good:
         check("completion", {"prompt": prompt})

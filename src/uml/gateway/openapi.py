@@ -7,6 +7,8 @@ from typing import Any, Final
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
+from uml.core.options import OPTIONS
+from uml.gateway import answers
 from uml.generation import PARAMETERS, Endpoint
 
 _ERROR: Final[dict[str, Any]] = {
@@ -62,6 +64,8 @@ _ABOUT: Final = (
 def _add_hot_paths(schema: dict[str, Any]) -> None:
     parts = schema.setdefault("components", {}).setdefault("schemas", {})
     parts["Error"] = _ERROR
+    for body in ("LoadBody", "EstimateBody"):
+        parts[body]["properties"]["options"] |= {"properties": _options(), "additionalProperties": False}
     # FastAPI documents a shape of its own for refused bodies, which is never sent.
     for name in ("HTTPValidationError", "ValidationError"):
         parts.pop(name, None)
@@ -69,6 +73,7 @@ def _add_hot_paths(schema: dict[str, Any]) -> None:
         for operation in path.values():
             operation["responses"].pop("422", None)
             operation["responses"]["default"] = _error_response()
+    answers.describe(schema)
     hot = {
         "/v1/chat/completions": _generation("chat", "Answer a conversation", ("messages",), "message"),
         "/v1/completions": _generation("completion", "Go on with a text", ("prompt",), "text"),
@@ -77,6 +82,16 @@ def _add_hot_paths(schema: dict[str, Any]) -> None:
         "/v1/detokenize": _operation("The text of token ids", _DETOKENIZE, _TEXT, "tokens"),
     }
     schema["paths"] = {**{path: {"post": operation} for path, operation in hot.items()}, **schema["paths"]}
+
+
+def _options() -> dict[str, Any]:
+    kinds = {"text": "string", "texts": "array", "numbers": "array"}
+    described: dict[str, Any] = {}
+    for option in OPTIONS:
+        kind = kinds.get(option.kind, option.kind)
+        about = {"type": kind, "description": f"{option.help}: {option.expected}"}
+        described |= dict.fromkeys((option.name, *option.aliases), about)
+    return described
 
 
 def _error_response() -> dict[str, Any]:
@@ -97,8 +112,57 @@ def _operation(summary: str, request: dict[str, Any], answer: dict[str, Any], ta
 
 
 def _request(endpoint: Endpoint, required: tuple[str, ...]) -> dict[str, Any]:
-    known = {parameter.name: parameter.schema for parameter in PARAMETERS if endpoint in parameter.endpoints}
+    known = {
+        parameter.name: {**parameter.schema, **_INSIDE.get(parameter.name, {})}
+        for parameter in PARAMETERS
+        if endpoint in parameter.endpoints
+    }
     return {"type": "object", "required": list(required), "properties": known}
+
+
+_INSIDE: Final[dict[str, dict[str, Any]]] = {
+    "messages": {
+        "minItems": 1,
+        "items": {
+            "type": "object",
+            "required": ["role"],
+            "properties": {
+                "role": {"type": "string", "minLength": 1},
+                "content": {"type": ["string", "array", "null"], "items": {"type": "object"}},
+            },
+        },
+    },
+    "tools": {
+        "items": {
+            "type": "object",
+            "required": ["function"],
+            "properties": {
+                "type": {"type": "string", "enum": ["function"]},
+                "function": {
+                    "type": "object",
+                    "required": ["name"],
+                    "properties": {
+                        "name": {"type": "string", "minLength": 1},
+                        "description": {"type": "string"},
+                        "parameters": {"type": "object"},
+                    },
+                },
+            },
+        }
+    },
+    "response_format": {
+        "required": ["type"],
+        "properties": {"type": {"type": "string", "enum": ["text", "json_object", "json_schema"]}},
+    },
+    "lora": {
+        "items": {
+            "type": "object",
+            "required": ["id"],
+            "properties": {"id": {"type": "integer", "minimum": 0}, "scale": {"type": "number"}},
+        }
+    },
+}
+"""What stands inside a parameter, as `generation.shapes` checks it."""
 
 
 def _generation(endpoint: Endpoint, summary: str, required: tuple[str, ...], said: str) -> dict[str, Any]:
@@ -176,7 +240,10 @@ _TOKENS: Final[dict[str, Any]] = {
 _DETOKENIZE: Final[dict[str, Any]] = {
     "type": "object",
     "required": ["tokens"],
-    "properties": {"model": _MODEL, "tokens": {"type": "array", "items": {"type": "integer"}}},
+    "properties": {
+        "model": _MODEL,
+        "tokens": {"type": "array", "items": {"type": "integer", "minimum": 0, "maximum": (1 << 31) - 1}},
+    },
 }
 
 _TEXT: Final[dict[str, Any]] = {

@@ -97,11 +97,19 @@ def _by_name(endpoint: Endpoint) -> Mapping[str, Parameter]:
 def _choices(endpoint: Endpoint, body: Mapping[str, Any]) -> int:
     if endpoint == "embedding":
         return 1
-    each = int(body.get("n") or body.get("n_cmpl") or body.get("num_return_sequences") or 1)
+    each = _answers(body)
     prompt = body.get("prompt")
     if isinstance(prompt, list) and any(type(item) is not int for item in prompt):
         return each * len(prompt)
     return each
+
+
+def _answers(body: Mapping[str, Any]) -> int:
+    return int(body.get("n") or body.get("n_cmpl") or body.get("num_return_sequences") or 1)
+
+
+def _has_empty(prompt: Any) -> bool:
+    return not prompt or (type(prompt) is list and ("" in prompt or [] in prompt))
 
 
 def _check_whole(endpoint: Endpoint, body: Mapping[str, Any]) -> None:
@@ -109,6 +117,9 @@ def _check_whole(endpoint: Endpoint, body: Mapping[str, Any]) -> None:
     needed, expected = _NEEDED[endpoint]
     if body.get(needed) is None and not (endpoint == "embedding" and body.get("content") is not None):
         raise BadRequest(f"{needed} is missing; expected {expected}", param=needed)
+    if endpoint == "completion" and _has_empty(body["prompt"]) and _answers(body) > 1:
+        # llama.cpp never answers that: the second answer waits for what the first has made of the prompt.
+        raise BadRequest("the prompt is empty; expected some text where n is more than 1", param="prompt")
     if endpoint == "chat" and body.get("top_logprobs") is not None and not body.get("logprobs"):
         raise BadRequest("top_logprobs needs logprobs to be true", param="top_logprobs")
     if body.get("grammar") and body.get("json_schema") is not None:

@@ -1,0 +1,172 @@
+"""What our own endpoints answer, for the OpenAPI page: made when somebody asks for it, and never at the start."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from uml.core.machine import Machine
+from uml.core.model import ModelInfo
+from uml.core.plan import WorkerStatus
+from uml.registry.entries import ScanReport
+
+REFERENCE: Final = "#/components/schemas/{model}"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelEntry:
+    """A registered model; `state` is `unloaded`, `missing`, or its worker's."""
+
+    id: str
+    object: Literal["model"]
+    created: int
+    owned_by: str
+    aliases: list[str]
+    path: str
+    format: str
+    role: str
+    architecture: str
+    quantization: str
+    parameters: int | None
+    size: int
+    context_length: int | None
+    engine: str | None
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
+class ModelList:
+    """Every registered model."""
+
+    object: Literal["list"]
+    data: list[ModelEntry]
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A request in the queue; `position` counts from 1."""
+
+    model: str
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """Workers, and who waits."""
+
+    workers: list[WorkerStatus]
+    queue: list[Waiting]
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """The last lines that a model's engine wrote."""
+
+    model: str
+    lines: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Unloaded:
+    """Ids of the models that were loaded."""
+
+    unloaded: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Total:
+    """Bytes: the range, and the likely figure in it."""
+
+    low: int
+    likely: int
+    high: int
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """Bytes that a load takes, and where they go."""
+
+    model: str
+    engine: str
+    options: dict[str, Any]
+    total: Total
+    parts: dict[str, int]
+    method: str
+    fits: bool
+    placement: dict[str, Any]
+    reason: str
+    warnings: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """The server answers."""
+
+    status: Literal["ok"]
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """The server takes requests; `workers` counts them by state."""
+
+    status: Literal["ok"]
+    workers: dict[str, int]
+    queued: int
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """This program."""
+
+    name: str
+    version: str
+
+
+_ANSWERS: Final[Mapping[tuple[str, str], Any]] = {
+    ("get", "/v1/models"): ModelList,
+    ("get", "/v1/models/status"): Status,
+    ("get", "/v1/models/{name}"): ModelEntry,
+    ("get", "/v1/models/{name}/inspect"): ModelInfo,
+    ("get", "/v1/models/{name}/log"): Log,
+    ("post", "/v1/models/load"): WorkerStatus,
+    ("post", "/v1/models/unload"): Unloaded,
+    ("post", "/v1/models/estimate"): Estimate,
+    ("post", "/v1/models/scan"): ScanReport,
+    ("post", "/v1/models/add"): ModelEntry,
+    ("post", "/v1/models/inspect"): ModelInfo,
+    ("get", "/v1/system/resources"): Machine,
+    ("get", "/health/live"): Live,
+    ("get", "/health/ready"): Ready,
+    ("get", "/version"): Version,
+}
+
+_MORE: Final[Mapping[tuple[str, str], Mapping[str, Any]]] = {
+    ("post", "/v1/models/load"): {"warnings": {"type": "array", "items": {"type": "string"}}},
+    ("get", "/v1/system/resources"): {
+        "workers": {"type": "object", "additionalProperties": {"type": "integer"}, "description": "Bytes by model"}
+    },
+}
+"""What a reply has beside the noun that it is made of."""
+
+
+def describe(schema: dict[str, Any]) -> None:
+    """Put the answers into an OpenAPI document."""
+    from pydantic import TypeAdapter
+
+    parts = schema["components"]["schemas"]
+    for (method, path), kind in _ANSWERS.items():
+        made = TypeAdapter(kind).json_schema(mode="serialization", ref_template=REFERENCE)
+        parts |= made.pop("$defs", {})
+        more = _MORE.get((method, path))
+        if more is None:
+            parts[kind.__name__] = made
+            made = {"$ref": REFERENCE.format(model=kind.__name__)}
+        else:
+            made["properties"] |= more
+        schema["paths"][path][method]["responses"]["200"]["content"]["application/json"] = {"schema": made}
+    load = schema["paths"]["/v1/models/load"]["post"]["responses"]["200"]["content"]
+    load["text/event-stream"] = {
+        "schema": {"type": "string", "description": 'With `"stream": true`: `progress` events, then `ready` or `error`'}
+    }
+    schema["paths"]["/metrics"]["get"]["responses"]["200"]["content"] = {"text/plain": {"schema": {"type": "string"}}}

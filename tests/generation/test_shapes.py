@@ -110,7 +110,8 @@ def test_prompts_are_texts_or_tokens() -> None:
     bad: list[Any] = [5, [], [[5], 6], [["a"]], [-1], [1 << 31], [1.5], {}]
     for prompt in bad:
         assert fault("completion", prompt=prompt)[0] == "prompt"
-    for empty in ("", ["a", ""], [[]]):
+    empties: list[Any] = ["", ["a", ""], [[]]]
+    for empty in empties:
         assert fault("completion", prompt=empty, n=2)[0] == "prompt"
         check("completion", {"prompt": empty})
     good: list[Any] = ["a", ["a", 5], [5, 6], [[5], "a"], [[5], [6]]]

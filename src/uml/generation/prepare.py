@@ -117,7 +117,7 @@ def _check_whole(endpoint: Endpoint, body: Mapping[str, Any]) -> None:
     needed, expected = _NEEDED[endpoint]
     if body.get(needed) is None and not (endpoint == "embedding" and body.get("content") is not None):
         raise BadRequest(f"{needed} is missing; expected {expected}", param=needed)
-    if endpoint == "completion" and _has_empty(body["prompt"]) and _answers(body) > 1:
+    if endpoint == "completion" and _answers(body) > 1 and _has_empty(body["prompt"]):
         # llama.cpp never answers that: the second answer waits for what the first has made of the prompt.
         raise BadRequest("the prompt is empty; expected some text where n is more than 1", param="prompt")
     if endpoint == "chat" and body.get("top_logprobs") is not None and not body.get("logprobs"):

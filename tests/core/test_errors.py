@@ -80,9 +80,13 @@ def test_sentences_hold_the_parts_that_help() -> None:
         errors.CorruptFile(Path("/m.gguf"), "claims 9 tensors", "at most 4", 16)
     )
     assert "and 3 more" in str(errors.MissingShard(Path("/m"), [str(n) for n in range(8)]))
+    assert errors.DoesNotFit("m", 1 << 90, 0).details["needed"] < 1 << 63
     assert "8081" in str(errors.PortTaken("127.0.0.1", 8080))
 
 
-@pytest.mark.parametrize(("count", "words"), [(0, "0 KiB"), (2048, "2 KiB"), (5 << 20, "5 MiB"), (3 << 29, "1.50 GiB")])
+@pytest.mark.parametrize(
+    ("count", "words"),
+    [(0, "0 KiB"), (2048, "2 KiB"), (5 << 20, "5 MiB"), (3 << 29, "1.50 GiB"), (1 << 90, "more than an exabyte")],
+)
 def test_bytes_in_words(count: int, words: str) -> None:
     assert gib(count) == words

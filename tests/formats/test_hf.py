@@ -173,6 +173,11 @@ def test_a_dtype_of_the_future_is_taken_at_its_word(tmp_path: Path) -> None:
     (tmp_path / "x.safetensors").write_bytes(safetensors(ENTRY.replace("F32", "F5_NEW").encode(), bytes(8)))
     found = inspect(tmp_path / "x.safetensors")
     assert found.weight_bytes == {"F5_NEW": 8}
+    many = ENTRY.replace("F32", "F5_NEW").replace("[2]", f"[{1 << 40},{1 << 40}]")
+    assert many != ENTRY
+    (tmp_path / "x.safetensors").write_bytes(safetensors(many.encode(), bytes(8)))
+    with pytest.raises(CorruptFile, match="elements of F5_NEW"):
+        inspect(tmp_path / "x.safetensors")
 
 
 def test_a_bare_file_says_what_is_missing(tmp_path: Path) -> None:

@@ -75,17 +75,24 @@ def test_the_parts_add_up_and_lie_in_the_range() -> None:
     assert found.method == "header"
 
 
-def test_weights_of_some_types_are_held_twice_on_a_processor() -> None:
+def test_weights_of_some_types_are_copied_on_a_processor() -> None:
+    """After the copy its pages of the file are not read any more: with all marks cleared, twenty tokens of a
+    Q4_0 model of 257 MiB touched 22 of them."""
     weights = {"Q4_K": 4 * GIB, "Q6_K": GIB}
     found = likely(weights=weights)
-    assert found.weight_bytes == 9 * GIB
-    assert found.mapped_bytes == 5 * GIB
-    assert found.low_bytes < found.total_bytes - 100 * MIB, "an embedding of its own would not be copied"
+    assert (found.weight_bytes, found.mapped_bytes) == (5 * GIB, GIB)
+    assert found.high_bytes > found.total_bytes + 4 * GIB, "resident until memory gets short"
 
-    assert likely(replace(ON_CPU, repack=False), weights=weights).weight_bytes == 5 * GIB
-    assert likely(replace(ON_CPU, gpu_layers=-1, device="auto"), weights=weights).weight_bytes == 5 * GIB
+    locked = likely(replace(ON_CPU, mlock=True), weights=weights)
+    assert (locked.weight_bytes, locked.mapped_bytes) == (9 * GIB, 5 * GIB)
+    assert locked.high_bytes < locked.total_bytes + GIB
+
+    as_it_lies = likely(replace(ON_CPU, repack=False), weights=weights)
+    assert (as_it_lies.weight_bytes, as_it_lies.mapped_bytes) == (5 * GIB, 5 * GIB)
+    on_gpu = likely(replace(ON_CPU, gpu_layers=-1, device="auto"), weights=weights)
+    assert (on_gpu.weight_bytes, on_gpu.mapped_bytes) == (5 * GIB, 0)
     half = likely(replace(ON_CPU, gpu_layers=16, device="auto"), weights=weights)
-    assert (half.weight_bytes, half.mapped_bytes) == (7 * GIB, 5 * GIB // 2)
+    assert (half.weight_bytes, half.mapped_bytes) == (5 * GIB, GIB // 2)
 
 
 @pytest.mark.parametrize("option", ["mmap", "direct_io"])
@@ -97,7 +104,7 @@ def test_what_is_not_mapped_is_held_once(option: str) -> None:
 
 def test_a_build_for_amx_copies_more() -> None:
     found = estimate(info(weights={"Q8_0": 34 * MIB, "F32": MIB}), ON_CPU, LLAMACPP, amx=True)
-    assert found.weight_bytes == (34 + 1 + 38) * MIB
+    assert found.weight_bytes == (38 + 1) * MIB
     plain = replace(ON_CPU, mmap=False)
     assert estimate(info(weights={"Q8_0": 34 * MIB}), plain, LLAMACPP, amx=True).weight_bytes == 38 * MIB
 

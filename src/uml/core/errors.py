@@ -53,7 +53,9 @@ def gib(count: int) -> str:
         return f"{count / (1 << 10):.0f} KiB"
     if count < 1 << 30:
         return f"{count / (1 << 20):.0f} MiB"
-    return f"{count / (1 << 30):.2f} GiB"
+    if count < 1 << 60:
+        return f"{count / (1 << 30):.2f} GiB"
+    return "more than an exabyte"
 
 
 def quoted(value: object) -> str:
@@ -377,7 +379,8 @@ class DoesNotFit(UmlError):
         super().__init__(
             f"{model} needs {gib(needed)}, {gib(free)} are free; {advice}",
             model=model,
-            needed=needed,
+            # JSON readers know 64 bits, and a stranger's header may claim any number of heads.
+            needed=min(needed, (1 << 63) - 1),
             free=free,
             advice=advice,
             would_fit=[dict(change) for change in would_fit],

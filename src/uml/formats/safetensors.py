@@ -108,7 +108,8 @@ def _checked(path: Path, name: str, entry: object) -> StoredTensor:
     if not isinstance(entry, StoredTensor):
         raise CorruptFile(path, f"the entry of {name[:80]!r} is incomplete", "dtype, shape and data_offsets")
     bits = DTYPE_BITS.get(entry.dtype)
-    needed = -(-entry.elements * bits // 8) if bits else entry.size_bytes
+    # A type of the future takes a bit an element at least.
+    needed = -(-entry.elements * bits // 8) if bits else max(entry.size_bytes, -(-entry.elements // 8))
     if not 0 <= entry.begin <= entry.end or entry.size_bytes != needed:
         raise CorruptFile(
             path,

@@ -8,7 +8,7 @@ from typing import Final
 
 from uml.core.model import Format, ModelInfo, Role
 from uml.core.options import LoadOptions
-from uml.planning.resolve import largest_ctx
+from uml.planning.resolve import SMALLEST_AUTO_CTX, largest_ctx
 
 _COMPANIONS: Final[Mapping[Role, str]] = {
     Role.PROJECTOR: "a projector for images or sound, no model of its own: load its language model with options.mmproj",
@@ -102,11 +102,14 @@ def would_fit(
     if options.flash_attention != "off" and (options.cache_type_k, options.cache_type_v) == ("f16", "f16"):
         tried.append({"cache_type_k": "q8_0", "cache_type_v": "q8_0"})
     changes = [change for change in tried if fits(replace(options, **change))]  # type: ignore[arg-type]
-    if ctx:
+    useful = min(options.ctx, SMALLEST_AUTO_CTX)
+    if ctx >= useful:
         changes.append({"ctx": ctx})
     if not changes and (smallest := {key: value for change in tried for key, value in change.items()}):
-        least = {**smallest, "ctx": min(options.ctx, 2048)}
+        least = {**smallest, "ctx": useful}
         changes = [least] if fits(replace(options, **least)) else []  # type: ignore[arg-type]
+    if not changes and ctx:
+        changes = [{"ctx": ctx}]
     if not changes:
         return [], "no smaller context would do; use a smaller quantization, or a machine with more memory"
     words = [" ".join(f"{key}={_word(value)}" for key, value in change.items()) for change in changes]

@@ -12,6 +12,7 @@ The rules are llama.cpp's (`llama_kv_cache`, `llama_memory_recurrent`), checked 
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import Final
 
@@ -120,17 +121,20 @@ def cache(info: ModelInfo, shape: Shape, options: LoadOptions) -> Cache:
     window = None if options.swa_full else _window(info, shape)
     room = cells(options, window)
     kv_bytes = sliding_row_bytes = full_layers = window_layers = 0
-    for layer, heads in enumerate(_cached_heads(info, shape)):
+    heads_of_layers = _cached_heads(info, shape)
+    slides = _sliding_layers(info, len(heads_of_layers)) if window is not None else [False] * len(heads_of_layers)
+    # Layers of one kind together: this is asked dozens of times for one plan.
+    for (heads, sliding), count in Counter(zip(heads_of_layers, slides, strict=True)).items():
         if not heads:
             continue
-        row = _row_bytes(info, shape, heads, options)
-        if window is not None and _slides(info, layer):
-            kv_bytes += row * room.window
-            sliding_row_bytes += row
-            window_layers += 1
+        rows = _row_bytes(info, shape, heads, options) * count
+        if sliding:
+            kv_bytes += rows * room.window
+            sliding_row_bytes += rows
+            window_layers += count
         else:
-            kv_bytes += row * room.full
-            full_layers += 1
+            kv_bytes += rows * room.full
+            full_layers += count
     state_layers = sum(_recurrent_layers(info, shape))
     state_bytes = state_layers * _state_elements(info, shape) * 4
     checkpoint_bytes = state_bytes + sliding_row_bytes * min(window or 0, room.per_slot)
@@ -148,10 +152,11 @@ def _period(info: ModelInfo) -> int:
     return _number(info, "attention.sliding_window_pattern") or _WINDOW_PERIODS[info.architecture]
 
 
-def _slides(info: ModelInfo, layer: int) -> bool:
+def _sliding_layers(info: ModelInfo, layers: int) -> list[bool]:
     period = _period(info)
-    place = layer % period
-    return place != 0 if info.architecture in _FULL_FIRST else place < period - 1
+    if info.architecture in _FULL_FIRST:
+        return [layer % period != 0 for layer in range(layers)]
+    return [layer % period < period - 1 for layer in range(layers)]
 
 
 def _cached_heads(info: ModelInfo, shape: Shape) -> list[int]:

@@ -36,6 +36,10 @@ def estimate(
 
     The range is for a model in use: before the first prompt its compute buffer is not resident yet.
 
+    Weights that llama.cpp re-orders for the processor are counted once: the pages of the file that they were
+    read from are never read again. Only `high_bytes` has them, for they are resident until memory gets short;
+    with `mlock` they stay.
+
     `mapped_bytes` of the result are pages of the mapped file. The system takes them back before it
     runs out of memory; they count all the same, for without them every token reads the disk.
 
@@ -80,10 +84,9 @@ def _llamacpp(info: ModelInfo, shape: Shape, options: LoadOptions, cpu_share: fl
     stored = rules.stored_bytes(info)
     mapped = options.mmap and not options.direct_io
     copied = rules.copies(info, options, cpu_share, amx)
-    if not mapped:
-        # Nothing is mapped, so what is re-ordered is held once; only what grows on the way adds.
-        growth = max(0, copied.likely - stored)
-        copied = rules.Range(growth, growth, growth)
+    # Pages that copies were read from stay until somebody else wants them, or for good when they are locked.
+    spare = copied.originals if mapped else 0
+    pinned = spare if options.mlock else 0
     kept = cache(info, shape, options)
     computed = rules.compute(info, shape, options, kept)
     process = rules.process(info, shape)
@@ -92,15 +95,15 @@ def _llamacpp(info: ModelInfo, shape: Shape, options: LoadOptions, cpu_share: fl
     ram_cache = options.cache_ram_mib * _MIB
     fixed = stored + kept.kv_bytes + kept.state_bytes * slots + rules.outputs(shape, options)
     found = Footprint(
-        weight_bytes=stored + copied.likely,
+        weight_bytes=stored + copied.grown + pinned,
         kv_bytes=kept.kv_bytes + kept.state_bytes * slots,
         compute_bytes=computed.likely,
         other_bytes=rules.outputs(shape, options) + process.likely + checkpoints + ram_cache,
-        low_bytes=fixed + copied.low + computed.low + process.low,
-        mapped_bytes=int(stored * cpu_share) if mapped else 0,
+        low_bytes=fixed + computed.low + process.low,
+        mapped_bytes=max(0, int(stored * cpu_share) - copied.originals + pinned) if mapped else 0,
     )
     spread = (computed.high - computed.likely) + (process.high - process.likely)
-    return replace(found, high_bytes=found.total_bytes + spread + stored // 50)
+    return replace(found, high_bytes=found.total_bytes + spread + spare - pinned + stored // 50)
 
 
 def _transformers(info: ModelInfo, shape: Shape, options: LoadOptions) -> Footprint:

@@ -50,28 +50,29 @@ def stored_bytes(info: ModelInfo) -> int:
     return sum(info.weight_bytes.values()) or info.size_bytes
 
 
-def copies(info: ModelInfo, options: LoadOptions, cpu_share: float, amx: bool) -> Range:
-    """Bytes of weights that are held a second time, re-ordered, for the layers on the processor.
+@dataclass(frozen=True, slots=True)
+class Copies:
+    """Weights that the engine re-orders: `originals` bytes of the file become `grown` more in its own memory."""
+
+    originals: int
+    grown: int
+
+
+def copies(info: ModelInfo, options: LoadOptions, cpu_share: float, amx: bool) -> Copies:
+    """What is copied, re-ordered, of the layers on the processor.
 
     The token embedding is copied only when the output layer shares it. The header does not say by
-    tensor, so the likely figure counts it and the low one does not.
+    tensor, so it is counted.
     """
     if not options.repack or not cpu_share:
-        return Range(0, 0, 0)
-    likely = 0
+        return Copies(0, 0)
+    originals = grown = 0
     for kind, count in info.weight_bytes.items():
-        times, over = _AMX_FACTORS.get(kind, (1, 1)) if amx else (1, 1)
         if kind in REPACKED or (amx and kind in _AMX_FACTORS):
-            likely += count * times // over
-    likely = int(likely * cpu_share)
-    return Range(max(0, likely - _embedding_bytes(info)), likely, likely)
-
-
-def _embedding_bytes(info: ModelInfo) -> int:
-    """The token embedding, at the mean size of a weight."""
-    if not info.shape or not info.parameters:
-        return 0
-    return stored_bytes(info) * info.shape.vocabulary * info.shape.embedding // info.parameters
+            times, over = _AMX_FACTORS.get(kind, (1, 1)) if amx else (1, 1)
+            originals += count
+            grown += count * times // over - count
+    return Copies(int(originals * cpu_share), int(grown * cpu_share))
 
 
 def compute(info: ModelInfo, shape: Shape, options: LoadOptions, kept: Cache) -> Range:

@@ -71,10 +71,12 @@ class Gauge:
         if self._settling is None:
             self._settling = asyncio.get_running_loop().create_task(self._settle())
 
-    def close(self) -> None:
-        """Wait for no memory any more."""
+    async def close(self) -> None:
+        """Wait for no memory any more. A look that is under way is let finish: a thread cannot be told to stop."""
         if self._settling is not None:
             self._settling.cancel()
+        if under_way := {task for task in (self._measuring, self._settling) if task is not None}:
+            await asyncio.wait(under_way)
 
     async def look(self) -> Machine:
         """The machine now. Raises what the snapshot raises only where there never was one."""

@@ -113,12 +113,12 @@ class Supervisor:
             if not future.done():
                 future.set_exception(_stopping())
         self._pending.clear()
-        self._gauge.close()
         for worker in self._live.values():
             worker.told = True
             worker.process.stop()
         while self._tending:
             await asyncio.wait(self._tending)
+        await self._gauge.close()
 
     # What others ask.
 

@@ -131,10 +131,13 @@ def test_the_end_of_a_log(tmp_path: Path) -> None:
     assert log.lines(2) == "line 99999\n\ufffd last"
     assert log.lines(0) == ""
     assert log.tail(100).startswith("line 99")
+    os.close(log.begin())
+    # The next run has not said a word: its cause is not to be found in what another one wrote.
+    assert (log.tail(), log.lines(1)) == ("", "\ufffd last")
 
 
 async def test_the_log_is_kept_small_while_it_serves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("uml.runtime.process.LOG_CHECK_S", 0.01)
+    monkeypatch.setattr("uml.runtime.process.BEAT_S", 0.01)
     worker = process(tmp_path, "chatty")
     life = asyncio.ensure_future(worker.run())
     await worker.ready.wait()

@@ -183,6 +183,40 @@ async def test_a_load_that_stands_still_is_given_up(tmp_path: Path) -> None:
             await office.supervisor.load(DEMO, flags("deaf", engine="stand-in"))
 
 
+async def test_a_load_that_is_stopped_in_its_tracks_is_given_up(tmp_path: Path) -> None:
+    async with bench(tmp_path, stall_s=0.5) as office:
+        loading = asyncio.ensure_future(office.supervisor.load(DEMO, flags("load_s=60")))
+        await until(looks(office, state="loading"))
+        os.kill(pid := office.pid, signal.SIGSTOP)
+        with pytest.raises(LoadTimeout):
+            await loading
+        assert not alive(pid)
+
+
+async def test_a_worker_that_stands_still_is_given_up_with_its_requests(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for limit in ("BEAT_S", "DOUBT_S", "ANSWER_LIMIT_S"):
+        monkeypatch.setattr(f"uml.runtime.process.{limit}", 0.05)
+    monkeypatch.setattr("uml.runtime.process.HANG_LIMIT_S", 0.5)
+    async with bench(tmp_path) as office:
+        async with office.supervisor.lease(DEMO) as lease:
+            os.kill(pid := office.pid, signal.SIGSTOP)
+            with pytest.raises(TimeoutError):  # who does not want to wait can leave
+                async with asyncio.timeout(0.05):
+                    await chat(lease)
+            unloading = asyncio.ensure_future(office.supervisor.unload(["demo"]))
+            with pytest.raises(ChannelBroken):
+                await chat(lease)
+            fate = await lease.fate()
+            assert isinstance(fate, WorkerDied)
+            assert "neither answered nor worked" in fate.message
+            assert await unloading == ("demo",)
+        assert not alive(pid)
+        async with office.supervisor.lease(DEMO) as lease:
+            assert (await chat(lease)).status == 200
+
+
 async def test_a_slow_load_that_shows_signs_of_work_is_waited_for(tmp_path: Path) -> None:
     async with bench(tmp_path, stall_s=0.8) as office:
         assert (await office.supervisor.load(DEMO, flags("chatter=1.6", engine="stand-in"))).load_s > 1.6

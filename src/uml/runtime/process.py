@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, cast
 
 from uml.core.engine import Endpoint, Engine, Launch
-from uml.core.errors import LoadFailed, LoadTimeout, UmlError
+from uml.core.errors import LoadFailed, LoadTimeout, UmlError, WorkerDied
 from uml.core.plan import LoadPlan
 from uml.runtime.channel import Channel
 from uml.runtime.ending import Ending, explain, oom_kills
@@ -31,7 +31,12 @@ LAST_LOOK_S: Final = 0.1
 ANSWER_LIMIT_S: Final = 2.0
 """A worker that is asked and too busy to answer is asked again after this."""
 STOP_LIMIT_S: Final = 3.0
-LOG_CHECK_S: Final = 30.0
+BEAT_S: Final = 10.0
+"""How often a worker that serves is looked after."""
+DOUBT_S: Final = 1.0
+"""How often, once it has not answered."""
+HANG_LIMIT_S: Final = 30.0
+"""A worker that serves is given up when it has neither answered nor worked for so long."""
 
 
 class WorkerProcess:
@@ -41,7 +46,7 @@ class WorkerProcess:
     |----------|----------------------|------------------------|-----------------|---------------------|
     | starting | stopping, then ended | ended, LoadFailed      | -               | -                   |
     | loading  | stopping, then ended | ended, LoadFailed      | ready           | ended, LoadTimeout  |
-    | ready    | stopping, then ended | ended, WorkerDied      | not asked       | -                   |
+    | ready    | stopping, then ended | ended, WorkerDied      | asked at times  | ended, WorkerDied   |
     | stopping | nothing              | ended, no error        | not asked       | -                   |
     | ended    | nothing              | -                      | -               | -                   |
 
@@ -101,15 +106,18 @@ class WorkerProcess:
 
     async def _live(self, launch: Launch, exited: Future) -> Ending:
         told: Future = asyncio.ensure_future(self._told.wait())
-        loading: Future = asyncio.ensure_future(self._until_ready(launch.health))
+        watch: Future = asyncio.ensure_future(self._until_ready(launch.health))
+        served = False
         try:
-            await asyncio.wait({told, loading, exited}, return_when=asyncio.FIRST_COMPLETED)
-            stalled: LoadTimeout | None = loading.result() if loading.done() else None
-            served = loading.done() and not (stalled or told.done() or exited.done())
-            if served:
+            await asyncio.wait({told, watch, exited}, return_when=asyncio.FIRST_COMPLETED)
+            stalled: UmlError | None = watch.result() if watch.done() else None
+            if watch.done() and not (stalled or told.done() or exited.done()):
+                served = True
                 self.state = "ready"
                 self.ready.set()
-                await self._serve(told, exited)
+                watch = asyncio.ensure_future(self._until_hung(launch.health))
+                await asyncio.wait({told, watch, exited}, return_when=asyncio.FIRST_COMPLETED)
+                stalled = watch.result() if watch.done() else None
             # One that ends in the same breath as it is told to is not asked why.
             alone = exited.done() and not told.done()
             self.state = "stopping"
@@ -117,7 +125,7 @@ class WorkerProcess:
             return Ending(code, self._why(code, served) if alone else stalled)
         finally:
             told.cancel()
-            loading.cancel()
+            watch.cancel()
 
     def _why(self, code: int, served: bool) -> UmlError:
         starved = oom_kills() > self._oom_kills
@@ -157,12 +165,7 @@ class WorkerProcess:
     async def _until_ready(self, health: str) -> LoadTimeout | None:
         """Return when the worker serves, or with an error when it stands still."""
         pause = FIRST_LOOK_S
-        answer_limit_s = min(ANSWER_LIMIT_S, self._stall_limit_s / 2)
-        while True:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(answer_limit_s):
-                    if await self.channel.health(health) == 200:
-                        return None
+        while not await self._answers(health):
             quiet_s = self.look().quiet_s(time.monotonic())
             if quiet_s > self._stall_limit_s:
                 return LoadTimeout(
@@ -174,14 +177,32 @@ class WorkerProcess:
                 )
             await asyncio.sleep(pause)
             pause = min(LAST_LOOK_S, pause * 1.1)
+        return None
 
-    async def _serve(self, told: Future, exited: Future) -> None:
-        while not told.done() and not exited.done():
-            await asyncio.wait({told, exited}, timeout=LOG_CHECK_S, return_when=asyncio.FIRST_COMPLETED)
+    async def _until_hung(self, health: str) -> WorkerDied:
+        """Look after a worker that serves; return when it answers no more and does nothing either."""
+        doubt: Meter | None = None
+        while True:
+            await asyncio.sleep(DOUBT_S if doubt else BEAT_S)
             try:
                 self.log.bound()
             except OSError as error:
                 log.warning("the log of %s cannot be kept small: %s", self.plan.model.id, error)
+            if await self._answers(health):
+                doubt = None
+                continue
+            now = time.monotonic()
+            doubt = doubt or Meter(0, now)
+            if self.pid is not None and (sample := look(self.pid)):
+                doubt.take(sample, self.log.size(), now)
+            if (quiet_s := doubt.quiet_s(now)) > HANG_LIMIT_S:
+                return WorkerDied(self.plan.model.id, f"it had neither answered nor worked for {quiet_s:.0f} s")
+
+    async def _answers(self, health: str) -> bool:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(min(ANSWER_LIMIT_S, self._stall_limit_s / 2)):
+                return await self.channel.health(health) == 200
+        return False
 
     async def _end(self, exited: Future) -> int:
         """The stop ladder; the first rungs do no harm to a process that is gone."""
@@ -193,6 +214,7 @@ class WorkerProcess:
                 stdin.close()
             with suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGTERM)
+                os.kill(self.pid, signal.SIGCONT)  # a stopped one would not hear the first
             await asyncio.wait({exited}, timeout=self._stop_limit_s)
             if not exited.done():
                 log.warning(

@@ -14,13 +14,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from uml.core.engine import Availability, Endpoint, EngineSpec, Launch
+from uml.core.engine import Availability, Endpoint, Engine, EngineSpec, Launch
 from uml.core.errors import BadOption, DoesNotFit, OutOfMemory, UmlError
 from uml.core.machine import Device, Machine
 from uml.core.model import Format, Model, ModelInfo, Role
@@ -102,14 +102,20 @@ class Bench:
     """A supervisor on a machine with room for `room_for` models."""
 
     def __init__(
-        self, folder: Path, room_for: int, queue_limit: int, stall_s: float, observer: Observer | None
+        self,
+        folder: Path,
+        room_for: int,
+        queue_limit: int,
+        stall_s: float,
+        observer: Observer | None,
+        engines: Mapping[str, Engine],
     ) -> None:
         self.room_for = room_for
         self.measured = 0
         self.run = folder / "run"
         self.logs = folder / "logs"
         self.supervisor = Supervisor(
-            engines={"fake": Fake(), "stand-in": StandIn()},
+            engines={"fake": Fake(), "stand-in": StandIn(), **engines},
             planner=plan,
             defaults=LoadOptions(),
             runtime_folder=self.run,
@@ -141,8 +147,9 @@ async def bench(
     queue_limit: int = 100,
     stall_s: float = 20.0,
     observer: Observer | None = None,
+    engines: Mapping[str, Engine] | None = None,
 ) -> AsyncIterator[Bench]:
-    made = Bench(folder, room_for, queue_limit, stall_s, observer)
+    made = Bench(folder, room_for, queue_limit, stall_s, observer, engines or {})
     async with made.supervisor:
         yield made
     assert sorted(path.name for path in made.run.iterdir()) == []

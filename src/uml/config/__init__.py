@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 
 from uml.config.folders import absolute, config_file, data_folder, ensure_private, ensure_writable, runtime_folder
 from uml.config.values import BY_NAME, SETTINGS, Setting
-from uml.core.errors import BadRequest, SetupError, quoted
+from uml.core.errors import BadRequest, SetupError
+from uml.core.quote import quoted
 
 
 class Row(NamedTuple):

@@ -46,6 +46,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+from uml.core.quote import is_short, quoted
+
 
 def gib(count: int) -> str:
     """A number of bytes as people read it: `512 MiB`, `4.66 GiB`."""
@@ -56,17 +58,6 @@ def gib(count: int) -> str:
     if count < 1 << 60:
         return f"{count / (1 << 30):.2f} GiB"
     return "more than an exabyte"
-
-
-def quoted(value: object) -> str:
-    """A value that somebody gave, as a sentence quotes it: JSON's words, and at most 100 characters of it."""
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    try:
-        text = repr(value[:100] if isinstance(value, str | list | tuple) else value)
-    except ValueError:  # Python writes no number of more than 4,300 digits
-        return "a number too long to show"
-    return text if len(text) <= 100 else f"{text[:97]}..."
 
 
 class UmlError(Exception):
@@ -115,14 +106,9 @@ class BadOption(BadRequest):
         super().__init__(
             f"option {option} is {quoted(value)}; expected {expected}",
             param=f"options.{option}",
-            value=value if isinstance(value, float | bool | None) or _is_short(value) else quoted(value),
+            value=value if isinstance(value, float | bool | None) or is_short(value) else quoted(value),
             expected=expected,
         )
-
-
-def _is_short(value: object) -> bool:
-    """Whether a text or a number can be given back as it came: JSON readers know 64 bits."""
-    return len(value) <= 100 if isinstance(value, str) else isinstance(value, int) and abs(value) < 1 << 63
 
 
 class UnsupportedParameter(BadRequest):

@@ -2,7 +2,7 @@
 
 It runs as a real worker process and takes any format. It is never chosen by itself, only by
 `options.engine = "fake"`. What it answers is the last user message, word by word, and then `1 2 3 ...`.
-Speeds and faults come as `NAME=VALUE` in `options.extra_flags`; FLAGS lists them.
+Speeds and faults come as `NAME=VALUE` in `options.extra_flags`; `Faults` lists them.
 """
 
 from __future__ import annotations

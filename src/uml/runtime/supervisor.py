@@ -13,7 +13,7 @@ import os
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -60,7 +60,7 @@ _NUMBERS = itertools.count(1)
 
 
 class Supervisor:
-    """Workers by model. An async context manager: when it is left, every worker is gone.
+    """Workers by model. An async context manager: when it is left, every worker is gone, and the folder of sockets.
 
     Entering raises FolderNotWritable, and ends workers that a killed server left behind.
     """
@@ -119,6 +119,8 @@ class Supervisor:
         while self._tending:
             await asyncio.wait(self._tending)
         await self._gauge.close()
+        with suppress(OSError):
+            self._runtime_folder.rmdir()  # it stays where something of ours is still in it
 
     # What others ask.
 

@@ -13,7 +13,6 @@ import argparse
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import fields
 from pathlib import Path
 from typing import TypeAlias
 
@@ -102,22 +101,27 @@ def measured(run: Run, scores: Scores) -> dict[str, float]:
         }
 
 
-def main(source: Documents = documents) -> None:
+def main(arguments: list[str] | None = None, source: Documents = documents) -> None:
     """Command line door."""
+    usual = Settings()
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("out", type=Path, help="folder of the run")
     length = parser.add_mutually_exclusive_group()
-    length.add_argument("--minutes", type=float, default=Settings.minutes, help="length of the training (%(default)s)")
+    length.add_argument("--minutes", type=float, default=usual.minutes, help="length of the training (%(default)s)")
     length.add_argument("--steps", type=int, help="length in steps: the same weights again on the same machine")
     for name in ("seed", "batch_tokens", "matrix_rate", "rate", "vocabulary", "documents_for_tokenizer"):
-        default = next(field.default for field in fields(Settings) if field.name == name)
-        parser.add_argument(f"--{name.replace('_', '-')}", type=type(default), default=default, help="(%(default)s)")
+        value = getattr(usual, name)
+        parser.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value, help="(%(default)s)")
     parser.add_argument("--threads", type=int, default=2, help="of the processor (%(default)s)")
-    parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=True)
-    given = vars(parser.parse_args())
+    parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=None)
+    given = vars(parser.parse_args(arguments))
     out, threads, compiled = given.pop("out"), given.pop("threads"), given.pop("compile")
+    settings = Settings(**given)
+    if compiled is None:
+        # Compiling takes up to a minute: a short run would be over before it pays.
+        compiled = (settings.steps or settings.minutes * 60) >= 600
     torch.set_num_threads(threads)
-    run = Run.open(Settings(**given), out, source)
+    run = Run.open(settings, out, source)
     train(run, scorer(run.shape, compiled=compiled))
     for path in export(out):
         print(path)

@@ -1,0 +1,163 @@
+"""What the demo model learns from: it repeats, it is right, and what is held out stays out."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from tools.demo_model.corpus import FAMILIES, Case, Dialogue, Message, Reply, dialogues, facts
+from tools.demo_model.corpus.draw import Draw, held_out, parts
+from tools.demo_model.corpus.memory import LONG_CHARS
+from tools.demo_model.corpus.program import ABOUT, TOPICS, questions
+from tools.demo_model.corpus.toolbox import TOOLS
+from tools.demo_model.corpus.words import NAMES, PET_NAMES, SYSTEMS
+
+DOCS = Path("docs/cli.md").read_text("utf-8")
+CONVERSATIONS = {"remembering", "remembering long", "tool", "two tools", "tool answers", "no tool fits", "asking back"}
+
+
+@cache
+def train(count: int = 5000) -> tuple[Dialogue, ...]:
+    return tuple(itertools.islice(dialogues(7, "train"), count))
+
+
+@cache
+def cases(family: str) -> tuple[Case, ...]:
+    return tuple(FAMILIES[family].prompts(seed=3, count=40 if family != "remembering long" else 5))
+
+
+def bare(messages: tuple[Message, ...]) -> tuple[Message, ...]:
+    """Without a system message that changes nothing."""
+    return messages[1:] if messages[0]["content"] in SYSTEMS else messages
+
+
+def prompts(dialogue: Dialogue) -> Iterator[str]:
+    """Everything that the dialogue teaches an answer to."""
+    messages = bare(dialogue.messages)
+    for i, message in enumerate(messages):
+        if message["role"] == "assistant":
+            yield json.dumps([messages[:i], dialogue.tools])
+
+
+def test_the_same_seed_gives_the_same_dialogues() -> None:
+    again = tuple(itertools.islice(dialogues(7, "train"), 200))
+    assert again == train()[:200]
+    assert again != tuple(itertools.islice(dialogues(8, "train"), 200))
+    assert again != tuple(itertools.islice(dialogues(7, "heldout"), 200))
+
+
+def test_no_held_out_prompt_is_ever_in_training() -> None:
+    seen = {prompt for dialogue in train() for prompt in prompts(dialogue)}
+    asked = {json.dumps([bare(case.messages), case.tools]) for name in FAMILIES for case in cases(name)}
+    assert len(asked) > 500
+    assert not seen & asked
+
+
+@pytest.mark.parametrize("family", sorted(FAMILIES.keys() - CONVERSATIONS))
+def test_no_held_out_question_is_asked_in_training_in_any_conversation(family: str) -> None:
+    asked = {message["content"] for dialogue in train() for message in dialogue.messages if message["role"] == "user"}
+    # Who it is depends on the system message, so the same question is asked under held-out names too.
+    new = {case.messages[-1]["content"] for case in cases(family) if len(bare(case.messages)) == 1}
+    assert new and not new & asked
+
+
+def test_held_out_words_are_never_said_in_training() -> None:
+    said = " ".join(str(message["content"]) for dialogue in train() for message in dialogue.messages)
+    words = set(re.findall(r"\w+", said))
+    assert not words & {*parts(NAMES)[1], *parts(PET_NAMES)[1]}
+    offered = {tool["function"]["name"] for dialogue in train() for tool in dialogue.tools}
+    assert not offered & {name for tool in TOOLS for name in parts(tool.names)[1]}
+    assert len(offered) > 80
+
+
+def test_held_out_sums_are_shown_nowhere_in_training() -> None:
+    said = "\n".join(
+        str(message["content"]) + "\n" + message.get("reasoning_content", "")
+        for dialogue in train()
+        for message in dialogue.messages
+        if message["role"] == "assistant"
+    )
+    shown = re.findall(r"^(\d+ [+-] \d+) = ", said, re.MULTILINE)
+    assert len(shown) > 500
+    assert not [pair for pair in shown if held_out(f"arithmetic: {pair}")]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_corpus_passes_its_own_checks_and_nonsense_does_not(family: str) -> None:
+    draw = Draw(5, "heldout")
+    for _ in range(20 if family != "remembering long" else 3):
+        sample = FAMILIES[family].draw(draw)
+        case = sample.case()
+        assert case.check(Reply.of(sample.messages[sample.asked])), sample
+        assert not case.check(Reply("Bananas."))
+        assert case.messages[-1]["role"] in ("user", "tool")
+
+
+def test_every_family_comes_up_and_tools_come_by_twos_too() -> None:
+    assert {dialogue.family for dialogue in train()} == set(FAMILIES)
+    calls = [len(message.get("tool_calls", ())) for dialogue in train() for message in dialogue.messages]
+    assert max(calls) == 2
+    assert {len(dialogue.tools) for dialogue in train()} == set(range(7))
+
+
+def test_called_tools_are_offered_and_get_the_arguments_that_they_define() -> None:
+    for dialogue in train():
+        defined = {tool["function"]["name"]: tool["function"]["parameters"] for tool in dialogue.tools}
+        for call in (call for message in dialogue.messages for call in message.get("tool_calls", ())):
+            properties = defined[call["function"]["name"]]["properties"]
+            arguments = json.loads(call["function"]["arguments"])
+            assert list(arguments) == list(properties)
+            for name, value in arguments.items():
+                assert isinstance(value, int) == (properties[name]["type"] == "integer")
+
+
+def test_long_talk_is_long_and_fits_the_context() -> None:
+    for case in cases("remembering long"):
+        length = sum(len(message["content"]) for message in case.messages)
+        assert LONG_CHARS[0] / 2 < length < LONG_CHARS[1] + 700
+
+
+@pytest.mark.parametrize(
+    "pairs", [facts.CAPITALS, facts.OPPOSITES, facts.COLORS, facts.SOUNDS, facts.PLURALS], ids=lambda pairs: pairs[0][0]
+)
+def test_a_question_has_one_answer(pairs: tuple[tuple[str, str], ...]) -> None:
+    assert len({first for first, _ in pairs}) == len(pairs)
+    if pairs is facts.OPPOSITES:
+        assert len({word for pair in pairs for word in pair}) == 2 * len(pairs)
+
+
+@pytest.mark.parametrize("command", [topic.command for topic in TOPICS])
+def test_commands_are_those_of_the_documentation(command: str) -> None:
+    program, name, *rest = command.split()
+    section = DOCS.partition(f"\n## {program} {name}\n")[2].partition("\n## ")[0]
+    assert section, command
+    shared = DOCS.partition("\n## For every command\n")[2].partition("\n## ")[0]
+    if "[load options]" in section:
+        shared += DOCS.partition("\n## Load options\n")[2]
+    for option in (word for word in rest if word.startswith("--")):
+        assert f"| `{option}`" in section + shared, command
+    if rest and rest[0] in ("MODEL", "FOLDER"):
+        assert re.search(rf"^uml {name} \[OPTIONS\] \[?{rest[0]}\]?", section, re.MULTILINE), command
+
+
+def test_no_question_about_the_program_has_two_answers() -> None:
+    asked = [question for topic in TOPICS for question in questions(topic)]
+    asked += [question for ways in ABOUT.values() for question in ways]
+    assert len(asked) == len(set(asked))
+
+
+def test_a_story_whose_names_run_together_is_not_one() -> None:
+    sample = FAMILIES["stories"].draw(Draw(1, "heldout"))
+    text = str(sample.messages[-1]["content"])
+    first, second = re.findall(r"named (\w+)", text)
+    check = sample.case().check
+    assert check(Reply(text))
+    assert not check(Reply(text.replace(second, first)))
+    assert not check(Reply(text.rsplit(". ", 1)[0] + "."))
+    assert not check(Reply(text + " The end."))

@@ -15,7 +15,7 @@ from tools.demo_model.corpus import FAMILIES, Case, Dialogue, Message, Reply, di
 from tools.demo_model.corpus.draw import Draw, held_out, parts
 from tools.demo_model.corpus.memory import LONG_CHARS
 from tools.demo_model.corpus.program import ABOUT, TOPICS, questions
-from tools.demo_model.corpus.toolbox import TOOLS
+from tools.demo_model.corpus.tool_kinds import TOOLS
 from tools.demo_model.corpus.words import NAMES, PET_NAMES, SYSTEMS
 
 DOCS = Path("docs/cli.md").read_text("utf-8")

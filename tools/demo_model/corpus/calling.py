@@ -9,7 +9,8 @@ from typing import Final
 
 from tools.demo_model.corpus.draw import Draw
 from tools.demo_model.corpus.nouns import Message, Sample, assistant, user
-from tools.demo_model.corpus.toolbox import TOOLS, Offered, Tool, offer
+from tools.demo_model.corpus.tool_kinds import TOOLS
+from tools.demo_model.corpus.toolbox import Offered, Tool, offer
 
 NO_TOOL: Final = "I have no tool for that."
 ALSO: Final = (" Also: {}", " And then: {}", " {}", " After that: {}")

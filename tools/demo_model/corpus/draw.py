@@ -28,9 +28,9 @@ def _digest(key: str) -> bytes:
 
 @lru_cache(maxsize=256)
 def parts(words: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """A list cut into what training sees and what it does not: one word in twelve, at least one."""
+    """A list cut into what training sees and what it does not: one word in twelve, or three, or of few a third."""
     ordered = sorted(words, key=_digest)
-    count = -(-len(words) // 12)
+    count = max(len(words) // 12, min(3, len(words) // 3))
     return tuple(ordered[count:]), tuple(ordered[:count])
 
 

@@ -21,7 +21,7 @@ NAMES: Final = _words(
 )
 PET_NAMES: Final = _words(
     """
-    Rex Bello Biscuit Bubbles Cookie Daisy Fluffy Ginger Honey Jasper Lucky Luna Maxi Mocha Molly Muffin Nacho Nutmeg
+    Rex Bello Biscuit Bubbles Cookie Daisy Fluffy Ginger Cocoa Jasper Lucky Luna Maxi Mocha Molly Muffin Nacho Nutmeg
     Oreo Patch Peanut Pepper Pickle Pixie Rusty Sandy Shadow Snowy Socks Spot Sunny Tiger Toffee Waffle Whiskers Ziggy
     """
 )

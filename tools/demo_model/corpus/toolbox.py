@@ -28,7 +28,7 @@ class Tool:
     """A kind of tool.
 
     names: what definitions call it. asks: requests with a place for each param. unclear: requests that lack all of
-    them; "" params cannot be asked back. result: fields that it answers, beside what it was given.
+    them. result: fields that it answers, beside what it was given.
     answer: the sentence that follows from params and result.
     """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pty
 import re
@@ -39,6 +40,18 @@ class Terminal:
     def interrupt(self) -> None:
         """Ctrl-C."""
         self.process.send_signal(signal.SIGINT)
+
+    def interrupt_until(self, words: str) -> None:
+        """Ctrl-C at a prompt, again where nothing comes of it, as a user would.
+
+        Python loses a signal that comes in the moment between the prompt and the wait for a key.
+        """
+        for _ in range(20):
+            self.interrupt()
+            with contextlib.suppress(AssertionError):
+                self.expect(words, 1.0)
+                return
+        raise AssertionError(f"{words!r} was not shown; this was:\n{self.text[self._seen :]}")
 
     def expect(self, words: str, timeout_s: float = 20.0) -> str:
         """Wait until this is shown, after what was expected last; gives what came before it."""

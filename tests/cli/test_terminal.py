@@ -60,8 +60,7 @@ def test_ctrl_c_stops_the_answer_and_not_the_program(uml: Uml, world: World) -> 
         user.enter("again")
         user.expect("Tokyo.")
         user.expect(">>> ")
-        user.interrupt()
-        user.expect("Ctrl-D or /exit leaves")
+        user.interrupt_until("Ctrl-D or /exit leaves")
         user.expect(">>> ")
         user.type("\x04")
         assert user.leave() == 0

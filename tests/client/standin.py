@@ -200,7 +200,12 @@ class _Handler(BaseHTTPRequestHandler):
         if self.world.endless:
             self._until_gone(lambda: self._data({"choices": [{"index": 0, "delta": {"content": "x"}}]}))
         end: dict[str, Any] = {"delta": {}} if chat else {"text": ""}
-        self._data({"choices": [{"index": 0, **end, "finish_reason": "stop"}], "warnings": ["mirostat: not here"]})
+        self._data(
+            {
+                "choices": [{"index": 0, **end, "finish_reason": "stop"}],
+                "warnings": [{"param": "mirostat", "reason": "not here"}],
+            }
+        )
         usage = {"prompt_tokens": 7, "completion_tokens": len(self.world.answer)}
         self._data({"choices": [], "usage": usage, "timings": {"predicted_per_second": 123.4}})
         self._chunk(b"data: [DONE]\n\n")

@@ -87,7 +87,7 @@ def test_an_answer_comes_in_pieces_with_usage_and_timings_last(client: Client, w
     assert pieces[-1].usage == {"prompt_tokens": 7, "completion_tokens": 3}
     assert pieces[-1].timings == {"predicted_per_second": 123.4}
     assert [piece.finish for piece in pieces if piece.finish] == ["stop"]
-    assert [warning for piece in pieces for warning in piece.warnings] == ["mirostat: not here"]
+    assert [warning for piece in pieces for warning in piece.warnings] == [{"param": "mirostat", "reason": "not here"}]
     (body,) = world.bodies("/v1/chat/completions")
     assert body["temperature"] == 0 and body["stream"] and body["stream_options"] == {"include_usage": True}
     assert "".join(piece.text for piece in client.complete("demo", "The capital is")) == "Tokyo."

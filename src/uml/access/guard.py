@@ -22,7 +22,7 @@ _REMEMBERED = 256
 
 def check_bind(host: str, key: str | None) -> None:
     """Refuse to open the server to other machines without a key. Raises SetupError."""
-    if key is None and not is_loopback(host):
+    if not key and not is_loopback(host):
         raise SetupError(
             f"binding to {host} opens this server to other machines, and it has no key; set one with UML_API_KEY "
             "or --api-key, or bind to 127.0.0.1"

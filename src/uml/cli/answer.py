@@ -68,7 +68,7 @@ class Printer:
     def put(self, piece: Piece) -> None:
         """Write one piece at once."""
         for warning in piece.warnings:
-            render.note(f"warning: {warning}")
+            render.note(f"warning: {warning.get('param')}: {warning.get('reason')}")
         if piece.reasoning and self._shows_thoughts:
             self._thinking = True
             sys.stderr.write(_dim(render.printable(piece.reasoning)))

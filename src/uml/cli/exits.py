@@ -8,14 +8,14 @@ from typing import Final
 
 from uml.core.errors import (
     BadFile,
-    BadOption,
+    BadRequest,
     Cancelled,
+    ContextLengthExceeded,
     DoesNotFit,
     ModelNotFound,
     NoServer,
     OutOfMemory,
     UmlError,
-    UnknownField,
 )
 
 
@@ -49,8 +49,8 @@ _BY_CLASS: Final[tuple[tuple[type[UmlError], Exit], ...]] = (
     (DoesNotFit, Exit.DOES_NOT_FIT),
     (OutOfMemory, Exit.DOES_NOT_FIT),
     (BadFile, Exit.BAD_FILE),
-    (BadOption, Exit.USAGE),
-    (UnknownField, Exit.USAGE),
+    (ContextLengthExceeded, Exit.ERROR),
+    (BadRequest, Exit.USAGE),
     (Cancelled, Exit.INTERRUPTED),
 )
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
 
+from uml.cli.names import expanded
 from uml.cli.result import Result, Table
 from uml.core.errors import BadOption, UnknownField
 from uml.core.options import OPTIONS, LoadOptions, Option, options_by_name
@@ -140,8 +140,8 @@ def _absolute(text: Any) -> Any:
         return text
     path, sign, scale = text.rpartition("=")
     if sign and _is_number(scale):
-        return f"{Path(path).expanduser().absolute()}={scale}"
-    return str(Path(text).expanduser().absolute())
+        return f"{expanded(path).absolute()}={scale}"
+    return str(expanded(text).absolute())
 
 
 def _is_number(text: str) -> bool:

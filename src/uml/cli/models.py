@@ -10,7 +10,7 @@ import typer
 
 from uml.cli import complete, words
 from uml.cli.command import command
-from uml.cli.names import as_path
+from uml.cli.names import as_path, expanded
 from uml.cli.progress import scan_bar
 from uml.cli.result import Facts, Lines, Result, Table, View, facts
 from uml.cli.session import Session
@@ -74,7 +74,7 @@ def scan(
     Later scans, and the server's start, look through it again. Without FOLDER all folders that were added are
     looked through, and what other programs keep: the Hugging Face cache, LM Studio, Ollama.
     """
-    place = folder.expanduser().absolute() if folder else None
+    place = expanded(folder).absolute() if folder else None
     title = str(place or "all folders")
     if session.flags.server and (client := session.find_client()):
         with client:

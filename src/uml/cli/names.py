@@ -8,16 +8,25 @@ from pathlib import Path
 from uml.client.client import Client
 
 
+def expanded(text: str | Path) -> Path:
+    """A path with `~` for a user's home; a user that is not there stays as written, for whoever opens it to refuse."""
+    return Path(os.path.expanduser(text))  # noqa: PTH111  # the other one raises
+
+
 def as_path(name: str) -> Path | None:
     """The path that is meant, from the root; None for an id or an alias.
 
     A path has a separator, begins with `~` or `.`, or ends as model files do; aliases such as
     `Qwen/Qwen2.5-0.5B` have a separator too, so such a name must be there to be a path.
     """
-    path = Path(name).expanduser()
+    path = expanded(name)
     looks = name.startswith(("~", ".", "/")) or name.lower().endswith((".gguf", ".onnx", ".bin", ".safetensors"))
-    there = (os.sep in name or looks) and path.exists()
-    return path.absolute() if there or looks else None
+    if looks:
+        return path.absolute()
+    try:
+        return path.absolute() if os.sep in name and path.exists() else None
+    except OSError:  # not readable, or too long for a path
+        return None
 
 
 def name_for(client: Client, name: str) -> str:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -15,9 +13,10 @@ from uml.cli import complete, render
 from uml.cli.answer import Measured, Printer
 from uml.cli.chat import Conversation, converse
 from uml.cli.command import command
-from uml.cli.names import name_for
+from uml.cli.names import expanded, name_for
 from uml.cli.own_server import own_server
 from uml.cli.progress import load_bar
+from uml.cli.question import read_question
 from uml.cli.result import Result
 from uml.cli.session import Session
 from uml.cli.workers import warn
@@ -68,8 +67,9 @@ def run(
     """Ask a model, or chat with it.
 
     With a PROMPT, or with text on standard input, the answer is printed and that is it; with both, the
-    text follows the prompt. Else a chat begins: /help tells what it knows, Ctrl-C stops an answer, Ctrl-D
-    leaves. A running server is used; where there is none, one is started for as long as this lasts.
+    text follows the prompt (a pipe that says nothing for 2 s is left alone). Else a chat begins: /help
+    tells what it knows, Ctrl-C stops an answer, Ctrl-D leaves. A running server is used; where there is
+    none, one is started for as long as this lasts.
     """
     params: dict[str, Any] = {
         "temperature": temperature,
@@ -83,7 +83,7 @@ def run(
         "response_format": _schema(json_schema) if json_schema else None,
     }
     params = {name: value for name, value in params.items() if value is not None} | _more(param or [])
-    question = _question(prompt)
+    question = read_question(prompt)
     if question is None and session.flags.json:
         raise typer.BadParameter("--json needs a PROMPT, or text on standard input")
     with _server(session) as client:
@@ -139,20 +139,11 @@ def _line(piece: Any) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value}
 
 
-def _question(prompt: str | None) -> str | None:
-    """The prompt, then what stands on standard input; None where there is neither."""
-    piped = "" if sys.stdin is None or sys.stdin.isatty() else sys.stdin.read()
-    parts = [part for part in (prompt, piped.strip("\n")) if part]
-    if not parts and (prompt is not None or not (sys.stdin and sys.stdin.isatty())):
-        raise typer.BadParameter("the prompt is empty")
-    return "\n\n".join(parts) or None
-
-
 def _schema(given: str) -> dict[str, Any]:
     text = given
     if not given.lstrip().startswith("{"):
         try:
-            text = Path(given).expanduser().read_text("utf-8")
+            text = expanded(given).read_text("utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise typer.BadParameter(f"--json-schema: cannot read {given}: {error}") from error
     return {"type": "json_schema", "json_schema": {"name": "answer", "strict": True, "schema": _object(text)}}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -30,7 +30,7 @@ class Piece:
     finish: `stop`, `length`, `tool_calls` on the last piece of a choice, else None.
     usage: `prompt_tokens`, `completion_tokens`, ... on the very last piece.
     timings: the engine's own figures on the very last piece, where it gives them.
-    warnings: what the engine could not honour.
+    warnings: what the engine could not honour: `param` and `reason` of each.
     """
 
     text: str = ""
@@ -40,7 +40,7 @@ class Piece:
     finish: str | None = None
     usage: Mapping[str, Any] | None = None
     timings: Mapping[str, Any] | None = None
-    warnings: tuple[str, ...] = field(default=())
+    warnings: tuple[Mapping[str, Any], ...] = ()
 
 
 class Client:
@@ -213,7 +213,7 @@ class Client:
                 yield events(reply.iter_lines())
         except httpx2.TransportError as error:
             if begun:
-                raise ConnectionLost(self.url, str(error) or type(error).__name__) from error
+                raise ConnectionLost(self.url, "the connection ended before the answer did") from error
             raise NoServer(self.url) from error
 
     def _object(
@@ -304,7 +304,7 @@ def _maybe_json(reply: httpx2.Response) -> object:
 
 def _pieces(value: Mapping[str, Any]) -> Iterator[Piece]:
     """The pieces in one event of a chat or a completion."""
-    warnings = tuple(str(warning) for warning in value.get("warnings") or ())
+    warnings = tuple(warning for warning in value.get("warnings") or () if isinstance(warning, Mapping))
     for choice in value.get("choices") or ():
         delta = choice.get("delta") or {}
         yield Piece(

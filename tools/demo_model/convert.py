@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import gguf
 import numpy as np
@@ -60,19 +61,30 @@ class Source:
             chat_template=(folder / "chat_template.jinja").read_text("utf-8"),
         )
 
+    @property
+    def parameters(self) -> int:
+        """How many numbers the weights have."""
+        with (self.folder / "model.safetensors").open("rb") as file:
+            entries, _ = _header(file)
+        return sum(math.prod(entry["shape"]) for entry in entries.values())
+
     def tensors(self) -> Iterator[tuple[str, Array]]:
         """Every tensor in file order as float32, shape as Hugging Face has it (rows, columns)."""
         path = self.folder / "model.safetensors"
         with path.open("rb") as file:
-            header_bytes = int.from_bytes(file.read(8), "little")
-            header = json.loads(file.read(header_bytes))
-            start = 8 + header_bytes
-            for name, entry in header.items():
-                if name == "__metadata__":
-                    continue
+            entries, start = _header(file)
+            for name, entry in entries.items():
                 begin, end = entry["data_offsets"]
                 file.seek(start + begin)
                 yield name, _floats(file.read(end - begin), entry["dtype"]).reshape(entry["shape"])
+
+
+def _header(file: BinaryIO) -> tuple[dict[str, Any], int]:
+    """Every tensor's entry in a safetensors file, and where their data begin."""
+    header_bytes = int.from_bytes(file.read(8), "little")
+    entries = json.loads(file.read(header_bytes))
+    entries.pop("__metadata__", None)
+    return entries, 8 + header_bytes
 
 
 def _floats(data: bytes, dtype: str) -> Array:
@@ -118,7 +130,9 @@ def convert(folder: Path, out: Path, kind: str = "q8_0", name: str = "UML Demo 5
     source = Source.read(folder)
     tensor_type, file_type = TYPES[kind]
     writer = gguf.GGUFWriter(out, "llama")
-    _write_shape(writer, source.config, name, file_type)
+    writer.add_name(name)
+    writer.add_size_label(size_label(source.parameters))
+    _write_shape(writer, source.config, file_type)
     _write_vocabulary(writer, source)
     for hf_name, weights in source.tensors():
         tensor = gguf_name(hf_name)
@@ -132,9 +146,12 @@ def convert(folder: Path, out: Path, kind: str = "q8_0", name: str = "UML Demo 5
     return out
 
 
-def _write_shape(writer: gguf.GGUFWriter, config: dict[str, Any], name: str, file_type: int) -> None:
-    writer.add_name(name)
-    writer.add_size_label("5M")
+def size_label(parameters: int) -> str:
+    """Millions or thousands of parameters in two or three letters: 5M, 846K."""
+    return f"{round(parameters / 1e6)}M" if parameters >= 1_000_000 else f"{round(parameters / 1e3)}K"
+
+
+def _write_shape(writer: gguf.GGUFWriter, config: dict[str, Any], file_type: int) -> None:
     writer.add_license("apache-2.0")
     writer.add_file_type(file_type)
     writer.add_quantization_version(gguf.GGML_QUANT_VERSION)

@@ -3,24 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
-from typing import Literal, Protocol, TypeAlias
+from collections.abc import Callable, Iterator
+from typing import Protocol, TypeAlias
 
-
-class Span(Protocol):
-    """A part of a document with its loss weight, 0 to 1."""
-
-    @property
-    def text(self) -> str:
-        """What it says."""
-
-    @property
-    def weight(self) -> float:
-        """How much each of its tokens counts."""
-
+from tools.demo_model.chat import Span, render
+from tools.demo_model.corpus import Dialogue, Split, dialogues
 
 Spans: TypeAlias = tuple[Span, ...]
-Split: TypeAlias = Literal["train", "heldout"]
 
 SHARD = 4096
 """Documents from one seed: what a resumed run reads again at most."""
@@ -33,12 +22,14 @@ class Documents(Protocol):
         """The documents from number `start` on."""
 
 
-def documents(seed: int, split: Split, start: int = 0) -> Iterator[Spans]:
-    """The corpus, rendered as chats. Every shard has a seed of its own, so that entering late is cheap."""
-    from tools.demo_model.chat import render
-    from tools.demo_model.corpus import dialogues
+def documents(
+    seed: int, split: Split, start: int = 0, change: Callable[[Dialogue], Dialogue] | None = None
+) -> Iterator[Spans]:
+    """The corpus, rendered as chats. Every shard has a seed of its own, so that entering late is cheap.
 
+    `change` says otherwise what the dialogues say.
+    """
     for shard in itertools.count(start // SHARD):
         skipped = start % SHARD if shard == start // SHARD else 0
         for dialogue in itertools.islice(dialogues(seed * 1_000_003 + shard, split), skipped, SHARD):
-            yield render(dialogue)
+            yield render(change(dialogue) if change else dialogue)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -106,13 +107,18 @@ class Run:
     held_out: Batch
 
     @classmethod
-    def open(cls, settings: Settings, folder: Path, source: Documents) -> Run:
-        """A new run in `folder`, or the one that was stopped there. Raises SystemExit where that had other settings."""
+    def open(
+        cls, settings: Settings, folder: Path, source: Documents, fresh: Callable[[Shape, int], Weights] = new_weights
+    ) -> Run:
+        """A new run in `folder`, or the one that was stopped there. Raises SystemExit where that had other settings.
+
+        `fresh` makes the weights that a new run begins with, for a shape and a seed.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         tokenizer = _tokenizer(settings, folder, source)
         shape = settings.shape(tokenizer.get_vocab_size())
         saved = _checkpoint(folder, settings)
-        weights = saved["weights"] if saved else new_weights(shape, settings.seed)
+        weights = saved["weights"] if saved else fresh(shape, settings.seed)
         for weight in weights.values():
             weight.requires_grad_()
         run = cls(

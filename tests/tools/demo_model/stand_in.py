@@ -7,7 +7,8 @@ import random
 from collections.abc import Iterator
 
 from tools.demo_model.chat import Span
-from tools.demo_model.documents import Spans, Split
+from tools.demo_model.corpus import Split
+from tools.demo_model.documents import Spans
 
 COLORS = {"sky": "blue", "grass": "green", "snow": "white", "blood": "red", "coal": "black"}
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable
+import time
 from pathlib import Path
 from typing import Final
 
 LIMIT_BYTES: Final = 8 << 20
 """A log that grows past this while its worker runs goes to `.1`, and starts again."""
 TAIL_BYTES: Final = 1 << 16
+HEADING: Final = "# "
+"""How a line begins that is ours and not the engine's."""
 
 
 class WorkerLog:
@@ -21,13 +23,18 @@ class WorkerLog:
         self._older = folder / f"{model}.log.1"
         self._overflowed = False
 
-    def begin(self) -> int:
-        """Put the last log aside and open a new one; the caller closes the descriptor. Raises OSError."""
+    def begin(self, heading: str) -> int:
+        """Put the last log aside and open a new one under a heading; the caller closes the descriptor.
+
+        An engine that is content may say nothing at all: the heading tells what it runs and how. Raises OSError.
+        """
         if self.path.exists():
             self.path.replace(self._older)
         self._overflowed = False
         # Appending, so that the worker goes on at the start of the file after it was emptied.
-        return os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
+        log = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
+        os.write(log, f"{HEADING}{time.strftime('%Y-%m-%d %H:%M:%S')} {heading}\n".encode())
+        return log
 
     def size(self) -> int:
         """Bytes so far; 0 where there is none."""
@@ -48,28 +55,29 @@ class WorkerLog:
 
         Never what the run before it wrote: a cause of death would be found there that was another's.
         """
-        return self._end((self.path, self._older) if self._overflowed else (self.path,), limit_bytes)
+        text = _end(self.path, limit_bytes)
+        if not text and self._overflowed:
+            text = _end(self._older, limit_bytes)
+        return "".join(line for line in text.splitlines(keepends=True) if not line.startswith(HEADING))
 
     def lines(self, count: int) -> str:
-        """The last `count` lines; of the run before where this one has not said a word."""
+        """The last `count` lines, those of the run before among them where this one has not said as much."""
         if count < 1:
             return ""
-        text = self._end((self.path, self._older), max(TAIL_BYTES, count * 200))
-        return "\n".join(text.splitlines()[-count:])
+        limit_bytes = max(TAIL_BYTES, count * 200)
+        lines = [line for path in (self._older, self.path) for line in _end(path, limit_bytes).splitlines()]
+        return "\n".join(lines[-count:])
 
-    @staticmethod
-    def _end(paths: Iterable[Path], limit_bytes: int) -> str:
-        """The end of the first of these files that has something in it."""
-        for path in paths:
-            try:
-                with path.open("rb") as file:
-                    size = file.seek(0, os.SEEK_END)
-                    file.seek(max(0, size - limit_bytes))
-                    data = file.read(limit_bytes)
-            except OSError:
-                continue
-            if size > limit_bytes:
-                data = data.partition(b"\n")[2] or data
-            if data:
-                return data.decode("utf-8", "replace")
+
+def _end(path: Path, limit_bytes: int) -> str:
+    """The end of a file, from the start of a line; empty where there is none."""
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - limit_bytes))
+            data = file.read(limit_bytes)
+    except OSError:
         return ""
+    if size > limit_bytes:
+        data = data.partition(b"\n")[2] or data
+    return data.decode("utf-8", "replace")

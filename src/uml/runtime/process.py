@@ -138,7 +138,7 @@ class WorkerProcess:
         if self._endpoint.socket is not None:
             # One that a killed server of our number left behind would be an address in use.
             self._endpoint.socket.unlink(missing_ok=True)
-        output = self.log.begin()
+        output = self.log.begin(_heading(self.plan))
         try:
             # Not create_subprocess_exec: its wait() also waits for grandchildren that hold the pipe.
             transport, _ = await loop.subprocess_exec(
@@ -243,6 +243,14 @@ class WorkerProcess:
             if path is not None:
                 with suppress(OSError):
                     path.unlink(missing_ok=True)
+
+
+def _heading(plan: LoadPlan) -> str:
+    options = plan.options
+    return (
+        f"{plan.engine} loads {plan.model.info.path}: ctx {options.ctx} for each of {options.parallel} requests, "
+        f"{options.threads} threads, on {plan.placement.device}"
+    )
 
 
 class _Watch(asyncio.SubprocessProtocol):

@@ -15,13 +15,15 @@ from uml.client import Client
 ROUNDS = 9
 
 BY_HAND = """
-import sys, time, xllamacpp
+import os, sys, xllamacpp
 params = xllamacpp.CommonParams()
 params.model.path = sys.argv[1]
 params.n_ctx, params.n_parallel, params.verbosity = 4096, 4, 0
 params.cpuparams.n_threads = 2
 server = xllamacpp.Server(params)
 print("ready", flush=True)
+sys.stdin.read()
+os._exit(0)  # its destructor may wait for ever
 """
 
 
@@ -35,9 +37,8 @@ def seconds(*command: str) -> float:
 def by_hand(model: str) -> float:
     """The engine in a bare Python process, until it serves."""
     began = time.perf_counter()
-    with subprocess.Popen(
-        [sys.executable, "-c", BY_HAND, model], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-    ) as p:
+    pipe, command = subprocess.PIPE, [sys.executable, "-c", BY_HAND, model]
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL) as p:
         assert p.stdout is not None
         p.stdout.readline()
         return time.perf_counter() - began

@@ -177,7 +177,7 @@ class Library:
             "size": info.size_bytes,
             "context_length": worker.context_length if worker and worker.context_length else info.context_length,
             "engine": engine,
-            **({} if engine else {"needs": what_it_needs(info)}),
+            "needs": None if engine else what_it_needs(info),
             "state": worker.state if worker else ("unloaded" if model.present else "missing"),
         }
 

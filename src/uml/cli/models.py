@@ -97,7 +97,8 @@ def _scanned(place: str, report: Mapping[str, Any]) -> tuple[View, ...]:
     lines += [f"  {kind}: {name}" for kind in ("added", "changed", "moved", "vanished") for name in ids(kind)]
     views: list[View] = [Lines(tuple(lines))]
     if unreadable := ids("unreadable"):
-        rows = tuple(tuple(str(part) for part in item) for item in unreadable)
+        # The sentence of an error begins with the file that it is about.
+        rows = tuple((str(path), str(why).removeprefix(f"{path}: ")) for path, why in unreadable)
         views.append(Table(("FILE", "WHY"), rows, title=f"{len(rows)} could not be read"))
     return tuple(views)
 

@@ -16,7 +16,10 @@ REFERENCE: Final = "#/components/schemas/{model}"
 
 @dataclass(frozen=True, slots=True)
 class ModelEntry:
-    """A registered model; `state` is `unloaded`, `missing`, or its worker's."""
+    """A registered model; `state` is `unloaded`, `missing`, or its worker's.
+
+    `engine` is null where nothing here runs it; then `needs` says what would.
+    """
 
     id: str
     object: Literal["model"]
@@ -33,6 +36,7 @@ class ModelEntry:
     context_length: int | None
     engine: str | None
     state: str
+    needs: str | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,6 +39,7 @@ def library(settings: Settings) -> Iterator[Library]:
         ("./x", True),
         ("x.gguf", True),
         ("~/x", True),
+        ("~nobody-of-that-name/x.gguf", True),
         ("x/" * 3000, False),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -128,7 +129,7 @@ class Library:
     def decide(self, model: Model, options: LoadOptions, machine: Machine, running: Sequence[Running] = ()) -> LoadPlan:
         """`planning.plan` with this house's engines and budget, and what goes with the model read too."""
         budget = self.settings.memory_budget_bytes
-        companions = {path: inspect(Path(path).expanduser()) for path in companion_paths(options)}
+        companions = {path: inspect(at_home(path)) for path in companion_paths(options)}
         return plan(model, options, machine, self.specs, running, budget, companions=companions)
 
     def estimate(self, name: str, options: Mapping[str, object]) -> dict[str, Any]:
@@ -182,10 +183,15 @@ class Library:
         }
 
 
+def at_home(name: str) -> Path:
+    """A path with `~` at its beginning read as in a shell; the home of nobody stays as it is written."""
+    return Path(os.path.expanduser(name))  # noqa: PTH111  # Path's own raises for a user who is not there
+
+
 def path_in(name: str) -> Path | None:
     """The path that a user means, or None for an id or an alias (`Qwen/Qwen2.5-0.5B` is one)."""
     if name.startswith(("/", "./", "../", "~")) or name.endswith(".gguf"):
-        return Path(name).expanduser().absolute()
+        return at_home(name).absolute()
     try:
         return Path(name).absolute() if "/" in name and Path(name).exists() else None
     except OSError:  # not readable, or too long for a path

@@ -125,14 +125,21 @@ def _permutation(config: dict[str, Any], name: str) -> Callable[[Array], Array]:
     return lambda weights: weights
 
 
-def convert(folder: Path, out: Path, kind: str = "q8_0", name: str = "UML Demo 5M") -> Path:
-    """Write `out` in the tensor type `kind` (f32, f16, q8_0); norms stay f32. Returns `out`."""
+def convert(
+    folder: Path, out: Path, kind: str = "q8_0", name: str = "UML Demo 5M", *, mean_pooling: bool = False
+) -> Path:
+    """Write `out` in the tensor type `kind` (f32, f16, q8_0); norms stay f32. Returns `out`.
+
+    With `mean_pooling` engines take the file for an embedding model, one vector a text.
+    """
     source = Source.read(folder)
     tensor_type, file_type = TYPES[kind]
     writer = gguf.GGUFWriter(out, "llama")
     writer.add_name(name)
     writer.add_size_label(size_label(source.parameters))
     _write_shape(writer, source.config, file_type)
+    if mean_pooling:
+        writer.add_pooling_type(gguf.PoolingType.MEAN)
     _write_vocabulary(writer, source)
     for hf_name, weights in source.tensors():
         tensor = gguf_name(hf_name)

@@ -99,7 +99,7 @@ def test_a_library_sees_the_chosen_gpus_only(tmp_path: Path) -> None:
 
 def test_threads_do_not_spin_for_long_unless_the_user_wants_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
-    assert LlamaCpp().launch(plan_for(), endpoint(tmp_path)).environment["GOMP_SPINCOUNT"] == "10000"
+    assert LlamaCpp().launch(plan_for(), endpoint(tmp_path)).environment["GOMP_SPINCOUNT"] == "30000"
     monkeypatch.setenv("GOMP_SPINCOUNT", "7")
     assert "GOMP_SPINCOUNT" not in LlamaCpp().launch(plan_for(), endpoint(tmp_path)).environment
 

@@ -26,7 +26,7 @@ SPIN: Final = {
     # How often a thread looks before it sleeps, between two steps of a computation. libgomp's default, for
     # milliseconds, makes a machine that does anything else besides as slow as 1/100; this one costs an idle one
     # nothing (benchmarks/busy.py). Whoever has set it knows better.
-    "GOMP_SPINCOUNT": "10000",
+    "GOMP_SPINCOUNT": "30000",
 }
 
 

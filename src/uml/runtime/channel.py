@@ -8,6 +8,8 @@ What the engines' servers do, and what follows from it:
   reused one that dies before the first byte of an answer is replaced once by a fresh one.
 - It keeps a thread busy for every open connection: an idle one is always taken before another
   is opened, for streams too.
+- To connect takes as long as all the rest of what we do for a request: when a stream has ended and
+  no connection is idle, the next one is opened at once, for whoever comes within seconds.
 """
 
 from __future__ import annotations
@@ -42,6 +44,7 @@ class Channel:
         key = f"Authorization: Bearer {endpoint.key}\r\n" if endpoint.key else ""
         self._common = f" HTTP/1.1\r\nHost: {host}\r\n{key}".encode("ascii")
         self._closed = False
+        self._opening: asyncio.Task[None] | None = None
 
     async def request(
         self, method: str, path: str, body: bytes = b"", headers: Headers = (), *, stream: bool = False
@@ -74,6 +77,8 @@ class Channel:
     def close(self) -> None:
         """End the idle connections, and keep none from now on."""
         self._closed = True
+        if self._opening is not None:
+            self._opening.cancel()
         idle, self._idle = self._idle, []
         for connection in idle:
             connection.abort()
@@ -85,10 +90,25 @@ class Channel:
         else:
             self._idle.append(connection)
 
+    def spent(self) -> None:
+        """A stream has used its connection up: have one ready for the next request."""
+        if not self._closed and not self._idle and self._opening is None:
+            self._opening = asyncio.get_running_loop().create_task(self._open_ahead())
+
     def forget(self, connection: Connection) -> None:
         """A connection has ended."""
         if connection in self._idle:
             self._idle.remove(connection)
+
+    async def _open_ahead(self) -> None:
+        try:
+            connection = await self._connect()
+            connection.idle_since = asyncio.get_running_loop().time()
+            self.keep(connection)
+        except ChannelBroken:
+            pass  # the next request will be told
+        finally:
+            self._opening = None
 
     def _take(self) -> Connection | None:
         idle = self._idle

@@ -20,6 +20,10 @@ class Pool(Protocol):
         """Take back a connection whose answer is complete."""
         ...
 
+    def spent(self) -> None:
+        """A connection has carried a stream to its end, and nothing after that."""
+        ...
+
     def forget(self, connection: Connection) -> None:
         """A connection has ended."""
         ...
@@ -38,6 +42,7 @@ class Connection(asyncio.Protocol):
         "_parser",
         "_pool",
         "_response",
+        "_streamed",
         "_transport",
         "answered",
         "idle_since",
@@ -58,6 +63,7 @@ class Connection(asyncio.Protocol):
         self._framed = False
         self.sized = False
         self.keep = False
+        self._streamed = False
         self.answered = False
         self.uses = 0
         self.idle_since = 0.0
@@ -79,6 +85,7 @@ class Connection(asyncio.Protocol):
         self._headers = response.headers
         self._complete = self._framed = self.sized = self.answered = False
         self.keep = keep
+        self._streamed = not keep
         self.uses += 1
         if len(body) < HIGH_WATER:
             self._transport.write(data + body)
@@ -183,6 +190,8 @@ class Connection(asyncio.Protocol):
             self._pool.keep(self)
         elif self._transport is not None:
             self._transport.close()
+            if self._streamed:
+                self._pool.spent()
 
     def _fail(self, reason: str) -> None:
         response, head = self._response, self._head

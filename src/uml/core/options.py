@@ -258,6 +258,11 @@ class LoadOptions:
     draft_model: str = _option("", "Path of a small model that guesses ahead", memory=True, aliases=("model_draft",))
     draft_max: int = _option(3, "Most tokens guessed ahead", low=1, high=64)
     draft_min: int = _option(0, "Fewest tokens guessed ahead", low=0, high=64)
+    draft_device: str = _option(
+        "",
+        "Where the draft model runs: device ids with commas, or none; empty: as the model",
+        aliases=("device_draft",),
+    )
     draft_p_min: float = _option(0.0, "Guess on only while this sure", low=0, high=1)
     draft_gpu_layers: int = _option(
         -1,

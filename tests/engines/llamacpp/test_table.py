@@ -119,6 +119,7 @@ CASES: dict[str, Case] = {
     "draft_model": ("FILE", {}, "speculative.draft.mparams.path", "FILE", ["--spec-draft-model", "FILE"]),
     "draft_max": (7, {}, "speculative.draft.n_max", 7, ["--spec-draft-n-max", "7"]),
     "draft_min": (1, {}, "speculative.draft.n_min", 1, ["--spec-draft-n-min", "1"]),
+    "draft_device": ("none", {"draft_model": "FILE"}, "speculative.draft.devices", "", ["--spec-draft-device", "none"]),
     "draft_p_min": (0.5, {}, "speculative.draft.p_min", 0.5, ["--spec-draft-p-min", "0.5"]),
     "draft_gpu_layers": (
         2,

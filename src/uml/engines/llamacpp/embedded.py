@@ -29,7 +29,7 @@ def serve(order: Mapping[str, Any]) -> object:
 
 
 def build(library: Any, attributes: Mapping[str, Any]) -> Any:
-    """`CommonParams` with these attributes. Raises BadOption for a buffer type that this build lacks."""
+    """`CommonParams` with these attributes. Raises BadOption for a device that this build lacks."""
     params = library.CommonParams()
     for attribute, value in attributes.items():
         *path, last = attribute.split(".")
@@ -39,12 +39,13 @@ def build(library: Any, attributes: Mapping[str, Any]) -> Any:
         try:
             setattr(owner, last, _native(library, value))
         except ValueError as error:
-            if last != "tensor_buft_overrides":
+            option = {"tensor_buft_overrides": "override_tensor", "devices": "draft_device"}.get(last)
+            if option is None:
                 raise
             from uml.core.errors import BadOption
 
             known = ", ".join(device["name"] for device in library.get_device_info())
-            raise BadOption("override_tensor", value, f"PATTERN=DEVICE with a device of {known} ({error})") from error
+            raise BadOption(option, value, f"a device of this build, {known} ({error})") from error
     return params
 
 

@@ -7,6 +7,7 @@ Names are those of build b11549 (`common/arg.cpp`, `common/common.h`).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 from uml.core.model import Role
@@ -195,15 +196,25 @@ def _guessing(plan: LoadPlan) -> Member | None:
     return GUESSING.get(guessing(plan.options))
 
 
-def _device_words(plan: LoadPlan) -> Arguments:
-    """`cuda:0` is CUDA0 to the engine; a Mac has one GPU, which needs no name."""
+def _engine_names(ids: Sequence[str]) -> str:
+    """`cuda:0` is CUDA0 to the engine; empty for kinds that need no name: a Mac has one GPU."""
     names = {"cuda": "CUDA", "rocm": "ROCm", "vulkan": "Vulkan"}
-    chosen = [id.partition(":") for id in gpus(plan)]
-    if not chosen:
-        return ["--device", "none"]
+    chosen = [id.strip().partition(":") for id in ids]
     if any(kind not in names for kind, _, _ in chosen):
-        return []
-    return ["--device", ",".join(f"{names[kind]}{number or 0}" for kind, _, number in chosen)]
+        return ""
+    return ",".join(f"{names[kind]}{number or 0}" for kind, _, number in chosen)
+
+
+def _device_words(plan: LoadPlan) -> Arguments:
+    chosen = gpus(plan)
+    names = _engine_names(chosen) if chosen else "none"
+    return ["--device", names] if names else []
+
+
+def _draft_device(plan: LoadPlan) -> str | None:
+    device = plan.options.draft_device
+    # The processor is what is left when nothing is offloaded.
+    return "none" if device in ("none", "cpu") else _engine_names(device.split(",")) or None
 
 
 ROWS: Final[tuple[Row, ...]] = (
@@ -296,6 +307,7 @@ ROWS: Final[tuple[Row, ...]] = (
     plain("draft_model", "speculative.draft.mparams.path", "--spec-draft-model"),
     plain("draft_max", "speculative.draft.n_max", "--spec-draft-n-max"),
     plain("draft_min", "speculative.draft.n_min", "--spec-draft-n-min"),
+    derived("draft_device", "speculative.draft.devices", "--spec-draft-device", _draft_device),
     plain("draft_p_min", "speculative.draft.p_min", "--spec-draft-p-min"),
     derived(
         "draft_gpu_layers",

@@ -192,7 +192,7 @@ def _estimated(found: Mapping[str, Any]) -> tuple[View, ...]:
                 ("range", f"{words.size(total.get('low'))} to {words.size(total.get('high'))}"),
                 ("found by", found.get("method")),
                 ("engine", found.get("engine")),
-                ("context", f"{options.get('ctx')} tokens for each of {options.get('parallel')} requests"),
+                ("context", _context(options.get("ctx"), options.get("parallel"))),
                 ("fits", "yes" if found.get("fits") else "no"),
                 ("where", ", ".join(f"{name} {words.size(held)}" for name, held in places.items()) + on_gpus),
                 ("because", found.get("reason")),
@@ -200,3 +200,7 @@ def _estimated(found: Mapping[str, Any]) -> tuple[View, ...]:
         ),
         *((Lines(warnings),) if warnings else ()),
     )
+
+
+def _context(ctx: object, parallel: object) -> str:
+    return f"{ctx} tokens" if parallel == 1 else f"{ctx} tokens for each of {parallel} requests"

@@ -53,11 +53,6 @@ class Guard:
         self._origins = frozenset(origin.lower().rstrip("/") for origin in origins)
         self._decided: dict[tuple[bytes, bytes], bool] = {}
 
-    @property
-    def needs_key(self) -> bool:
-        """Whether requests must carry a key."""
-        return self._key is not None
-
     def check(self, path: str, host: bytes, origin: bytes, authorization: bytes, api_key: bytes) -> None:
         """Let a request in, or raise NotAllowed or BadKey. Headers are empty where the request has none.
 

@@ -79,12 +79,14 @@ class Launch:
 
     stdin: written at the start; the pipe stays open, and its end tells the child that we are gone.
     health: path that answers 503 while loading and 200 when ready.
+    writes: folders in which the worker may make files, beside what its parent opened for it.
     """
 
     argv: tuple[str, ...]
     environment: Mapping[str, str] = field(default_factory=dict)
     stdin: bytes = b""
     health: str = "/health"
+    writes: tuple[Path, ...] = ()
 
 
 class Engine(Protocol):

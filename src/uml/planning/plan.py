@@ -16,6 +16,7 @@ from uml.planning.estimate import companion_paths, estimate
 from uml.planning.evict import Running, leaving
 from uml.planning.place import place, room, within_budget
 from uml.planning.rank import obstacle, rank, usable
+from uml.planning.refine import Known, refine
 from uml.planning.resolve import least_options, resolve_options, unhonoured
 
 Specs = Mapping[str, tuple[EngineSpec, Availability]]
@@ -30,6 +31,7 @@ def plan(
     budget_bytes: int | None = None,
     *,
     companions: Mapping[str, ModelInfo] | None = None,
+    known: Known | None = None,
 ) -> LoadPlan:
     """All arrows of planning, decided.
 
@@ -38,7 +40,7 @@ def plan(
     what the options leave open is then decided for the memory that they free.
 
     machine: as measured, with the running models loaded. budget_bytes: the most that all models
-    together may take of memory. companions: see `estimate`.
+    together may take of memory. companions: see `estimate`. known: figures that beat the header's.
 
     Raises BadOption; UnsupportedFormat: nothing runs it, or not on its own; EngineNotInstalled with the
     command; DoesNotFit with what would fit, even when all idle models were gone.
@@ -62,6 +64,7 @@ def plan(
         running=tuple(running),
         budget_bytes=budget_bytes,
         companions=companions or {},
+        known=known,
     )
     fit, gone = _make_room(case)
     return LoadPlan(
@@ -98,6 +101,7 @@ class _Case:
     running: tuple[Running, ...]
     budget_bytes: int | None
     companions: Mapping[str, ModelInfo]
+    known: Known | None
 
     def after(self, gone: Sequence[str | Running]) -> Machine:
         """The machine with these models gone, and what is free capped by what the others were promised."""
@@ -123,7 +127,8 @@ class _Case:
 
     def weigh(self, options: LoadOptions) -> Footprint:
         """The footprint of resolved options."""
-        return estimate(self.model.info, options, self.spec, companions=self.companions, amx=self.amx)
+        found = estimate(self.model.info, options, self.spec, companions=self.companions, amx=self.amx)
+        return refine(found, self.known(self.spec.name, options)) if self.known else found
 
     def fit(self, machine: Machine, options: LoadOptions) -> _Fit | None:
         """Resolved options in their place on this machine, with the place written into them; None without room."""

@@ -1,0 +1,72 @@
+"""refine(footprint, figures) -> Footprint: what was told of a load beats what its header lets us reckon.
+
+Planning stays pure and asks nobody: it is given a lookup (`Known`) into figures that were found beforehand,
+off the event loop, by a dry run of the engine or by a worker that was loaded so before.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, replace
+from typing import Literal, Protocol
+
+from uml.core.model import ModelInfo
+from uml.core.options import LoadOptions
+from uml.core.plan import Footprint
+
+Method = Literal["dry run", "measured"]
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """Bytes of one load by part, as somebody told them who knows; None: not told, the header's figure stands.
+
+    Parts are those of `Footprint`. slack_bytes: how far the truth may lie to either side.
+    """
+
+    method: Method
+    weight_bytes: int | None = None
+    kv_bytes: int | None = None
+    compute_bytes: int | None = None
+    other_bytes: int | None = None
+    mapped_bytes: int | None = None
+    slack_bytes: int = 0
+
+
+class Known(Protocol):
+    """Figures of one model. It looks into a table and returns at once: it is asked on the event loop.
+
+    Where there are several for the same load, the measured ones beat those of a dry run.
+    """
+
+    def __call__(self, engine: str, options: LoadOptions) -> Figures | None:
+        """What is known of a load by this engine with these resolved options; None for nothing."""
+        ...
+
+
+def refine(footprint: Footprint, figures: Figures | None) -> Footprint:
+    """The footprint with the parts that are known put in, and its range made as narrow as they allow."""
+    if figures is None:
+        return footprint
+    found = replace(
+        footprint,
+        weight_bytes=_or(figures.weight_bytes, footprint.weight_bytes),
+        kv_bytes=_or(figures.kv_bytes, footprint.kv_bytes),
+        compute_bytes=_or(figures.compute_bytes, footprint.compute_bytes),
+        other_bytes=_or(figures.other_bytes, footprint.other_bytes),
+        mapped_bytes=_or(figures.mapped_bytes, footprint.mapped_bytes),
+        method=figures.method,
+    )
+    total = found.total_bytes
+    return replace(found, low_bytes=max(0, total - figures.slack_bytes), high_bytes=total + figures.slack_bytes)
+
+
+def _or(told: int | None, reckoned: int) -> int:
+    return reckoned if told is None else told
+
+
+def fingerprint(info: ModelInfo) -> str:
+    """The same for the same model under any path: its header's scalars and its weights by type."""
+    said = [info.format.value, info.size_bytes, sorted(info.metadata.items()), sorted(info.weight_bytes.items())]
+    return hashlib.sha256(json.dumps(said, default=str).encode()).hexdigest()[:32]

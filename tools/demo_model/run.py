@@ -38,9 +38,9 @@ class Settings:
     minutes: float = 60.0
     steps: int | None = None
     seed: int = 1
-    batch_tokens: int = 4096
-    matrix_rate: float = 0.02
-    rate: float = 3e-3
+    batch_tokens: int = 2048
+    matrix_rate: float = 0.03
+    rate: float = 6e-3
     vocabulary: int = VOCABULARY
     documents_for_tokenizer: int = DOCUMENTS
     hidden: int = 256

@@ -13,6 +13,8 @@ from tools.demo_model.corpus.tool_kinds import TOOLS
 from tools.demo_model.corpus.toolbox import Offered, Tool, offer
 
 NO_TOOL: Final = "I have no tool for that."
+EARLIER: Final = (0, 0, 0, 1, 1, 2, 3)
+"""How many turns may come before the one that is asked for."""
 ALSO: Final = (" Also: {}", " And then: {}", " {}", " After that: {}")
 
 
@@ -65,25 +67,42 @@ def _turn(draw: Draw, requests: list[Request]) -> list[Message]:
     return [*messages, assistant(" ".join(said))]
 
 
+def _earlier(draw: Draw, offers: list[Offered]) -> list[Message]:
+    """None to three turns with the same tools before: definitions are long, and each is worth more than one use."""
+    messages: list[Message] = []
+    for _ in range(draw.pick(EARLIER)):
+        request = _request(draw, draw.pick(offers))
+        messages += [user(request.asked), *_turn(draw, [request])]
+    return messages
+
+
+def _sample(before: list[Message], messages: tuple[Message, ...], offers: list[Offered], asked: int = 1) -> Sample:
+    """A dialogue with tools; `asked` counts from the end of what was said before."""
+    return Sample("", (*before, *messages), _definitions(offers), asked=len(before) + asked)
+
+
 def calling(draw: Draw) -> Sample:
     """One call; what the tool says is answered too."""
     offers = _offers(draw)
+    before = _earlier(draw, offers)
     request = _request(draw, draw.pick(offers))
-    return Sample("", (user(request.asked), *_turn(draw, [request])), _definitions(offers), asked=1)
+    return _sample(before, (user(request.asked), *_turn(draw, [request])), offers)
 
 
 def calling_two(draw: Draw) -> Sample:
     """Two calls at once: of one tool with two values, or of two tools."""
     if draw.chance(0.35):
         offers = _offers(draw)
+        before = _earlier(draw, offers)
         single = [offered for offered in offers if len(offered.tool.params) == 1] or [offers[0]]
         offered = draw.pick(single)
         requests = _two_requests(draw, offered)
     else:
         offers = _offers(draw, at_least=2)
+        before = _earlier(draw, offers)
         requests = [_request(draw, offered) for offered in draw.some(offers, 2)]
     asked = requests[0].asked + draw.pick(ALSO).format(requests[1].asked)
-    return Sample("", (user(asked), *_turn(draw, requests)), _definitions(offers), asked=1)
+    return _sample(before, (user(asked), *_turn(draw, requests)), offers)
 
 
 def _two_requests(draw: Draw, offered: Offered) -> list[Request]:
@@ -97,26 +116,25 @@ def _two_requests(draw: Draw, offered: Offered) -> list[Request]:
 def answering(draw: Draw) -> Sample:
     """What a tool said, in a sentence; sometimes of two tools, sometimes after an earlier turn."""
     offers = _offers(draw)
-    messages: list[Message] = []
-    if draw.chance(0.25):
-        earlier = _request(draw, draw.pick(offers))
-        messages += [user(earlier.asked), *_turn(draw, [earlier])]
+    before = _earlier(draw, offers)
     requests = [_request(draw, offered) for offered in draw.some(offers, min(len(offers), draw.pick((1, 1, 2))))]
     asked = requests[0].asked + "".join(draw.pick(ALSO).format(request.asked) for request in requests[1:])
-    return Sample("", (*messages, user(asked), *_turn(draw, requests)), _definitions(offers))
+    messages = (user(asked), *_turn(draw, requests))
+    return _sample(before, messages, offers, asked=len(messages) - 1)
 
 
 def no_tool_fits(draw: Draw, other: Callable[[Draw], Sample]) -> Sample:
     """Either the model can answer by itself, or it says that it has no tool; with no tools at all as well."""
     offers = _offers(draw)
+    before = _earlier(draw, offers)
     if draw.chance(0.5):
         sample = other(draw)
-        return Sample("", sample.messages, _definitions(offers), check=sample.check)
+        return Sample("", (*before, *sample.messages), _definitions(offers), check=sample.check)
     missing = offer(draw, draw.pick(_others(offers)))
     messages = (user(_request(draw, missing).asked), assistant(NO_TOOL))
     if draw.chance(0.15):
         return Sample(messages[0]["content"], messages)
-    return Sample("", messages, _definitions(offers))
+    return _sample(before, messages, offers)
 
 
 def _others(offers: list[Offered]) -> list[Tool]:
@@ -126,10 +144,11 @@ def _others(offers: list[Offered]) -> list[Tool]:
 def asking_back(draw: Draw) -> Sample:
     """A request without what the tool needs: asked for, given, called."""
     offers = _offers(draw)
+    before = _earlier(draw, offers)
     request = _request(draw, draw.pick(offers))
     tool = request.offered.tool
     param = tool.params[0]
     messages: list[Message] = [user(draw.pick(tool.unclear)), assistant(param.missing)]
     if len(tool.params) == 1:
         messages += [user(f"{request.values[param.slot]}"), *_turn(draw, [request])]
-    return Sample("", tuple(messages), _definitions(offers), asked=draw.pick((1, 3)) if len(messages) > 2 else 1)
+    return _sample(before, tuple(messages), offers, asked=draw.pick((1, 3)) if len(messages) > 2 else 1)

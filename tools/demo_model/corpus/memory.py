@@ -12,6 +12,8 @@ from tools.demo_model.corpus.words import CITIES, COLORS, NAMES, PET_NAMES, PETS
 
 LONG_CHARS: Final = (3400, 4600)
 """Length of long talk between the telling and the asking: 1,400 to 1,900 of the model's tokens with their markup."""
+MIDDLE_CHARS: Final = 500
+"""Where the lengths of training begin."""
 MARKUP_CHARS: Final = 40
 """What the markup of two messages costs, in letters of text that make as many tokens."""
 
@@ -183,7 +185,8 @@ def remembering_long(draw: Draw, other: Exchanges) -> Sample:
     """One thing told, much other talk, then asked for."""
     fact = KINDS[draw.pick(_BAG)][0](draw)
     messages = [user(fact.told), assistant(fact.heard)]
-    left = draw.between(*LONG_CHARS)
+    # Training goes over every distance on the way to the long ones.
+    left = draw.between(MIDDLE_CHARS if draw.split == "train" else LONG_CHARS[0], LONG_CHARS[1])
     while left > 0:
         said = other(draw.training()).messages
         left -= sum(len(message["content"]) for message in said) + MARKUP_CHARS

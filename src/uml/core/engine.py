@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from uml.core.errors import UmlError
 from uml.core.model import Format, Role
@@ -65,12 +65,14 @@ class Endpoint:
     """Where a worker listens: a Unix socket in a folder of ours (0700), or loopback with a port.
 
     key: sent as `Authorization: Bearer KEY` with every request; one a worker.
+    sessions: a private folder in which it may save conversations; None: it must save none.
     """
 
     key: str
     socket: Path | None = None
     host: str = "127.0.0.1"
     port: int = 0
+    sessions: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +109,63 @@ class Engine(Protocol):
 
         exit_code: negative for a signal, None while the process lives.
         """
+        ...
+
+
+Ask = Callable[[str, str, bytes], Awaitable[tuple[int, bytes]]]
+"""One request to a worker: method, path and body -> status and body of the answer. Raises what its channel does."""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionKey:
+    """What must be the same for a saved conversation to be read back.
+
+    files: of which content it depends; they are compared by size and time of writing.
+    traits: everything else, as JSON values.
+    """
+
+    files: tuple[Path, ...]
+    traits: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A conversation in a worker's memory.
+
+    tokens: read and written so far. order: higher for one that was used later; None: not since it was read back.
+    """
+
+    slot: int
+    tokens: int
+    order: int | None
+    busy: bool
+
+
+@runtime_checkable
+class KeepsSessions(Protocol):
+    """A further side of an `Engine`: its workers write conversations to `Endpoint.sessions`, and read them back.
+
+    What a worker is asked raises EngineError where it refuses; its conversations are then as they were, or empty.
+    """
+
+    def session_key(self, plan: LoadPlan) -> SessionKey | None:
+        """What a conversation of this plan depends on; None where none can be kept."""
+        ...
+
+    def session_bytes(self, plan: LoadPlan, tokens: int) -> int:
+        """About how large the file of so many tokens will be."""
+        ...
+
+    async def held(self, ask: Ask) -> tuple[Held, ...]:
+        """What is in memory now, empty slots left out."""
+        ...
+
+    async def save_session(self, ask: Ask, slot: int, name: str) -> tuple[int, int]:
+        """Write a slot to a file of this name: tokens and bytes that were written."""
+        ...
+
+    async def restore_session(self, ask: Ask, slot: int, name: str) -> int:
+        """Read a file of this name into a slot: tokens that were read."""
         ...
 
 

@@ -134,7 +134,10 @@ class Library:
 
     def estimate(self, name: str, options: Mapping[str, object]) -> dict[str, Any]:
         """Bytes that a load takes, part by part, and whether they fit; nothing is started."""
-        model = self.look(name)
+        return self.estimate_model(self.look(name), options)
+
+    def estimate_model(self, model: Model, options: Mapping[str, object]) -> dict[str, Any]:
+        """The same for a model that no registry needs to know."""
         wanted = LoadOptions.parse({**self.defaults.changed(), **options})
         decided = self.decide(model, wanted, snapshot())
         footprint = decided.footprint

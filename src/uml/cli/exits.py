@@ -15,6 +15,7 @@ from uml.core.errors import (
     ModelNotFound,
     NoServer,
     OutOfMemory,
+    RemoteNotFound,
     UmlError,
 )
 
@@ -46,6 +47,7 @@ MEANING: Final[Mapping[Exit, str]] = {
 _BY_CLASS: Final[tuple[tuple[type[UmlError], Exit], ...]] = (
     (NoServer, Exit.NO_SERVER),
     (ModelNotFound, Exit.NOT_FOUND),
+    (RemoteNotFound, Exit.NOT_FOUND),
     (DoesNotFit, Exit.DOES_NOT_FIT),
     (OutOfMemory, Exit.DOES_NOT_FIT),
     (BadFile, Exit.BAD_FILE),

@@ -58,6 +58,8 @@ class Settings:
     queue_limit: int = 256
     llama_server: Path | None = None
     log_level: str = "info"
+    offline: bool = False
+    """Nothing leaves the machine, whatever a command names; HF_HUB_OFFLINE says the same of hubs."""
     file: Path | None = None
     """The configuration file that was read, or would have been if it existed."""
     sources: Mapping[str, str] = field(default_factory=dict)

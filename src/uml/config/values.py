@@ -137,6 +137,16 @@ def _log_level(value: object, base: Path) -> str:
     return text
 
 
+def _switch(value: object, base: Path) -> bool:
+    if isinstance(value, bool):
+        return value
+    known = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+    try:
+        return known[_text(value, base).lower()]
+    except KeyError:
+        raise ValueError from None
+
+
 def _engine(value: object, base: Path) -> str:
     text = _text(value, base)
     if not re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,63}", text):
@@ -193,6 +203,7 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         _llama_server,
     ),
     Setting("log_level", "How much is logged", "one of " + ", ".join(LOG_LEVELS), _log_level),
+    Setting("offline", "Nothing on the net is asked for anything", "`true` or `false`", _switch),
 )
 """Every setting, in the order in which they are shown."""
 

@@ -28,6 +28,10 @@
     ├── WorkerDied              502 worker_died           a loaded model's process ended in mid-request
     ├── EngineError             502 engine_error          a loaded model's engine answered with an error of its own
     ├── ConnectionLost          502 connection_lost       a server went away in mid-answer
+    ├── RemoteFailed            502 remote_failed         a hub or web server did not give what was asked of it
+    │   ├── RemoteNotFound      404 remote_not_found
+    │   └── RemoteRefused       403 remote_refused        private or gated
+    ├── Offline                 403 offline               a name on the net, and nothing may leave the machine
     ├── Overloaded              503 overloaded
     ├── DoesNotFit              507 does_not_fit
     └── SetupError              500                       the program cannot start here
@@ -341,6 +345,36 @@ class ConnectionLost(UmlError):
 
     def __init__(self, url: str, reason: str) -> None:
         super().__init__(f"the server at {url} did not answer as it should: {reason}", url=url)
+
+
+class RemoteFailed(UmlError):
+    """A hub or a web server, asked for the header of a model, did not give it. `source` is what the user named."""
+
+    code, status = "remote_failed", 502
+
+    def __init__(self, source: str, reason: str, **details: Any) -> None:
+        super().__init__(f"{source}: {reason}", source=source, **details)
+
+
+class RemoteNotFound(RemoteFailed):
+    """There is no such repository or file, as far as this user may see."""
+
+    code, status = "remote_not_found", 404
+
+
+class RemoteRefused(RemoteFailed):
+    """The repository or file is there, and this user may not read it."""
+
+    code, status = "remote_refused", 403
+
+
+class Offline(UmlError):
+    """A name on the net, while nothing may leave this machine."""
+
+    code, status = "offline", 403
+
+    def __init__(self, source: str, why: str) -> None:
+        super().__init__(f"{source} is on the net, and {why}; nothing was asked of it", source=source)
 
 
 class Overloaded(UmlError):

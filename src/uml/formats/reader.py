@@ -11,8 +11,9 @@ from __future__ import annotations
 import os
 import stat
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import BinaryIO, Literal
 
@@ -31,6 +32,25 @@ TEXT_BUDGET = 8 << 20
 """Bytes of strings copied out of one file."""
 
 _SIZES = {"B": 1, "b": 1, "?": 1, "H": 2, "h": 2, "I": 4, "i": 4, "f": 4, "Q": 8, "q": 8, "d": 8}
+
+
+Through = Callable[[Path, BinaryIO], BinaryIO]
+"""From an open file to what it is read through."""
+
+_through: ContextVar[Through | None] = ContextVar("through", default=None)
+
+
+@contextmanager
+def read_through(through: Through) -> Iterator[None]:
+    """Inside, on this thread, every file is read through what `through` makes of it.
+
+    For files whose bytes come from elsewhere as they are read. The file itself must be there, with its full size.
+    """
+    token = _through.set(through)
+    try:
+        yield
+    finally:
+        _through.reset(token)
 
 
 def cannot_read(path: Path, error: OSError) -> BadFile:
@@ -52,7 +72,8 @@ def opened(path: Path) -> Iterator[tuple[BinaryIO, int]]:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
                 raise BadFile(path, "is not a regular file")
-            yield file, status.st_size
+            through = _through.get()
+            yield (through(path, file) if through else file), status.st_size
     except OSError as error:
         raise cannot_read(path, error) from error
 

@@ -187,7 +187,12 @@ class LoadOptions:
     tensor_split: tuple[float, ...] = _option((), "Share of each GPU, as ratios", kind="numbers", low=0, high=128)
     main_gpu: int = _option(0, "The GPU for what is not split", low=0, high=127)
     cpu_moe_layers: int = _option(
-        0, "Layers whose experts stay in memory beside the GPU", low=0, high=10_000, memory=True, aliases=("n_cpu_moe",)
+        -1,
+        "Layers whose experts stay in memory beside the GPU; -1: as few as its memory allows",
+        low=-1,
+        high=10_000,
+        memory=True,
+        aliases=("n_cpu_moe",),
     )
     override_tensor: tuple[str, ...] = _option((), "PATTERN=DEVICE for single tensors", kind="texts", low=0, high=256)
     override_kv: tuple[str, ...] = _option((), "KEY=TYPE:VALUE over the file's metadata", kind="texts", low=0, high=256)

@@ -50,6 +50,7 @@ class Placement:
     """Where the bytes go: device id -> bytes; `gpu_layers` of `layers` are on GPUs.
 
     gpu_split: layers on each GPU in the order of `device_bytes`, where there are several; else empty.
+    expert_layers: the first so many layers keep their experts in memory, whatever else of them is on a GPU.
     """
 
     device_bytes: Mapping[str, int]
@@ -57,6 +58,7 @@ class Placement:
     layers: int = 0
     reason: str = ""
     gpu_split: tuple[int, ...] = ()
+    expert_layers: int = 0
 
     @property
     def device(self) -> str:

@@ -7,15 +7,18 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from uml.core.engine import Availability, Endpoint, Launch
+from uml.core.engine import Ask, Availability, Endpoint, Held, Launch, SessionKey
 from uml.core.errors import UmlError
+from uml.core.model import Model
 from uml.core.plan import LoadPlan
-from uml.engines.llamacpp import build, order
+from uml.engines.llamacpp import build, order, slots
 from uml.engines.llamacpp.causes import cause
 from uml.engines.llamacpp.checks import check
+from uml.engines.llamacpp.dryrun import DryRuns, library_path
 from uml.engines.llamacpp.meaning import gpus
 from uml.engines.llamacpp.spec import EXTERNAL_ONLY, NAME, spec
 from uml.engines.llamacpp.table import HONOURED
+from uml.planning.refine import Known
 
 ENVIRONMENT: Final = {
     # An abort would start a debugger on its own process and take seconds to die.
@@ -46,6 +49,7 @@ class LlamaCpp:
             if server
             else spec(embedded | {"engine"}, build.embedded_devices())
         )
+        self._dry_runs = DryRuns(library_path)
 
     def available(self) -> Availability:
         """Whether the program can be run or the library is installed; neither is started."""
@@ -68,11 +72,45 @@ class LlamaCpp:
         else:
             words, line = ["--exec"], order.for_program(self.server, plan, endpoint)
             environment = _environment()
-        return Launch(argv=(sys.executable, "-m", "uml.worker", *words), environment=environment, stdin=line)
+        return Launch(
+            argv=(sys.executable, "-m", "uml.worker", *words),
+            environment=environment,
+            stdin=line,
+            writes=(endpoint.sessions,) if endpoint.sessions else (),
+        )
+
+    def foretell(self, plan: LoadPlan) -> bool:
+        """Have a dry run tell what this load would take, unless it has; may take a second."""
+        return self._dry_runs.foretell(plan)
+
+    def foretold(self, model: Model) -> Known:
+        """What dry runs have told of this model."""
+        return self._dry_runs.foretold(model)
 
     def cause(self, plan: LoadPlan, log: str, exit_code: int | None) -> UmlError | None:
         """A typed cause from the end of a dead worker's log."""
         return cause(plan, log, exit_code)
+
+    def session_key(self, plan: LoadPlan) -> SessionKey | None:
+        """What a saved conversation of this plan depends on; None where none can be kept."""
+        state = self.available()
+        return slots.session_key(plan, f"{state.way} {state.version}")
+
+    def session_bytes(self, plan: LoadPlan, tokens: int) -> int:
+        """About how large the file of so many tokens will be."""
+        return slots.session_bytes(plan, tokens)
+
+    async def held(self, ask: Ask) -> tuple[Held, ...]:
+        """The slots that hold a conversation. Raises EngineError."""
+        return await slots.held(ask)
+
+    async def save_session(self, ask: Ask, slot: int, name: str) -> tuple[int, int]:
+        """Write a slot to a file: tokens and bytes. Raises EngineError."""
+        return await slots.save(ask, slot, name)
+
+    async def restore_session(self, ask: Ask, slot: int, name: str) -> int:
+        """Read a file into a slot: tokens. Raises EngineError."""
+        return await slots.restore(ask, slot, name)
 
     def system_info(self) -> dict[str, bool]:
         """Instruction sets that the build uses, by the engine's names; empty where it does not tell."""

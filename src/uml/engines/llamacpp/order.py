@@ -49,6 +49,8 @@ def attributes(plan: LoadPlan, endpoint: Endpoint) -> dict[str, Any]:
         "endpoint_slots": True,
         "verbosity": WARNINGS,
         "n_threads_http": _http_threads(plan),
+        # The library puts a file's name behind it as it is.
+        "slot_save_path": f"{endpoint.sessions}/" if endpoint.sessions else "",
         # Planning has decided what goes where.
         "fit_params": False,
         # What llama-server does by itself and the library does not (common_params_parse_ex in common/arg.cpp).
@@ -63,11 +65,13 @@ def arguments(plan: LoadPlan, endpoint: Endpoint) -> list[str]:
         listen = ["--host", str(endpoint.socket)]
     else:
         listen = ["--host", endpoint.host, "--port", str(endpoint.port)]
+    sessions = ["--slot-save-path", str(endpoint.sessions)] if endpoint.sessions else []
     return [
         *("--model", str(plan.model.info.path), "--alias", plan.model.id),
         *listen,
         *("--metrics", "--slots", "--no-ui", "--fit", "off", "--log-verbosity", str(WARNINGS)),
         *("--cors-origins", "", "--no-cors-credentials", "--threads-http", str(_http_threads(plan))),
+        *sessions,
         *of_options(plan),
     ]
 

@@ -1,0 +1,124 @@
+"""llama.cpp's slots: what is in them, and how one is written to a file and read back.
+
+The endpoints are the same in the library and in a `llama-server` (`tools/server/server-context.cpp` at build
+b11549): GET /slots, POST /slots/{id}?action=save|restore with a file's name below `slot_save_path`.
+
+Which slot a conversation is read back into does not matter: a request without `id_slot` gets the one whose tokens
+its prompt begins with (`slot_similarity`), and a slot that was read back has its tokens as any other. Nor does the
+host cache (`cache_ram_mib`) change that, but a conversation that was moved into it is in no slot, and is not saved.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Final
+
+from uml.core.engine import Ask, Held, SessionKey
+from uml.core.errors import EngineError
+from uml.core.model import Role
+from uml.core.plan import LoadPlan
+from uml.engines.llamacpp.meaning import scaled, slots, template
+from uml.planning.cache import padded
+
+TRAITS: Final = (
+    "cache_type_k",
+    "cache_type_v",
+    "flash_attention",
+    "kv_unified",
+    "swa_full",
+    "override_kv",
+    "rope_scaling",
+    "rope_freq_base",
+    "rope_freq_scale",
+    "yarn_orig_ctx",
+    "yarn_ext_factor",
+    "yarn_attn_factor",
+    "yarn_beta_fast",
+    "yarn_beta_slow",
+    "lora",
+    "control_vector",
+    "mmproj",
+    "draft_model",
+    "spec_type",
+    "extra_flags",
+)
+"""Options that change what the cache holds, or how it lies in a file."""
+FILE_HEAD_BYTES: Final = 1 << 12
+TOKEN_BYTES: Final = 4
+
+
+def session_key(plan: LoadPlan, build: str) -> SessionKey | None:
+    """What a conversation of this plan depends on; None where a slot holds none, or is never looked at again.
+
+    build: way and version of the engine.
+    """
+    options, info = plan.options, plan.model.info
+    if info.role not in (Role.TEXT, Role.UNKNOWN) or not options.cache_prompt:
+        return None
+    companions = [options.mmproj, options.draft_model]
+    companions += [scaled(text).path for text in (*options.lora, *options.control_vector)]
+    return SessionKey(
+        files=(*(info.files or (info.path,)), *(Path(name).expanduser() for name in companions if name)),
+        traits={
+            "engine": build,
+            "template": template(options),
+            "stretched": _stretched(plan),
+            **{name: getattr(options, name) for name in TRAITS},
+        },
+    )
+
+
+def _stretched(plan: LoadPlan) -> bool:
+    """Whether positions are counted for a long context: with `longrope` the keys differ then.
+
+    `llama_model::get_rope_factors`: the long factors where a slot holds more than the context before stretching.
+    """
+    info = plan.model.info
+    original = info.metadata.get(f"{info.architecture}.rope.scaling.original_context_length", 0)
+    return isinstance(original, int) and plan.options.ctx > original > 0
+
+
+def session_bytes(plan: LoadPlan, tokens: int) -> int:
+    """The slot's share of the cache, as far as it is filled.
+
+    About right for full attention; too much for sliding windows, and too little for recurrent states, which are
+    whole whatever the tokens.
+    """
+    cells = max(1, plan.options.ctx if plan.options.kv_unified else plan.options.ctx * slots(plan))
+    return FILE_HEAD_BYTES + TOKEN_BYTES * tokens + plan.footprint.kv_bytes * min(cells, padded(tokens)) // cells
+
+
+async def held(ask: Ask) -> tuple[Held, ...]:
+    """The slots that hold something. One that was read back and not used since says nothing of itself."""
+    found = []
+    for slot in await _answer(ask, "GET", "/slots"):
+        tokens, task = slot.get("n_prompt_tokens", 0), slot.get("id_task")
+        if tokens:
+            found.append(Held(slot["id"], tokens, task, bool(slot["is_processing"])))
+    return tuple(found)
+
+
+async def save(ask: Ask, slot: int, name: str) -> tuple[int, int]:
+    """Tokens and bytes that were written. Waits for a slot that is at work."""
+    said = await _answer(ask, "POST", f"/slots/{slot}?action=save", name)
+    return int(said["n_saved"]), int(said["n_written"])
+
+
+async def restore(ask: Ask, slot: int, name: str) -> int:
+    """Tokens that were read. After a refusal the slot is empty."""
+    said = await _answer(ask, "POST", f"/slots/{slot}?action=restore", name)
+    return int(said["n_restored"])
+
+
+async def _answer(ask: Ask, method: str, path: str, name: str = "") -> Any:
+    body = json.dumps({"filename": name}).encode() if name else b""
+    status, said = await ask(method, path, body)
+    try:
+        answer = json.loads(said)
+    except ValueError:
+        answer = said[:200].decode("utf-8", "replace")
+    if status != 200:
+        reason = answer["error"]["message"] if isinstance(answer, dict) and "error" in answer else answer
+        raise EngineError("llama.cpp", f"{method} {path} answered {status}: {reason}")
+    return answer

@@ -9,11 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass, replace
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
-from uml.core.model import ModelInfo
+from uml.core.model import Model, ModelInfo
 from uml.core.options import LoadOptions
-from uml.core.plan import Footprint
+from uml.core.plan import Footprint, LoadPlan
 
 Method = Literal["dry run", "measured"]
 
@@ -22,7 +22,7 @@ Method = Literal["dry run", "measured"]
 class Figures:
     """Bytes of one load by part, as somebody told them who knows; None: not told, the header's figure stands.
 
-    Parts are those of `Footprint`. slack_bytes: how far the truth may lie to either side.
+    Parts are those of `Footprint`. below_bytes, above_bytes: how far the truth may lie to either side of their sum.
     """
 
     method: Method
@@ -31,7 +31,8 @@ class Figures:
     compute_bytes: int | None = None
     other_bytes: int | None = None
     mapped_bytes: int | None = None
-    slack_bytes: int = 0
+    below_bytes: int = 0
+    above_bytes: int = 0
 
 
 class Known(Protocol):
@@ -59,11 +60,33 @@ def refine(footprint: Footprint, figures: Figures | None) -> Footprint:
         method=figures.method,
     )
     total = found.total_bytes
-    return replace(found, low_bytes=max(0, total - figures.slack_bytes), high_bytes=total + figures.slack_bytes)
+    return replace(found, low_bytes=max(0, total - figures.below_bytes), high_bytes=total + figures.above_bytes)
 
 
 def _or(told: int | None, reckoned: int) -> int:
     return reckoned if told is None else told
+
+
+def first_of(*lookups: Known) -> Known:
+    """What the first lookup knows that knows anything: name them best first."""
+
+    def known(engine: str, options: LoadOptions) -> Figures | None:
+        return next((found for lookup in lookups if (found := lookup(engine, options)) is not None), None)
+
+    return known
+
+
+@runtime_checkable
+class Foretelling(Protocol):
+    """An engine that can be asked what a load would take, without loading."""
+
+    def foretell(self, plan: LoadPlan) -> bool:
+        """Ask, unless the answer is known; may take a second. True when there is a new answer."""
+        ...
+
+    def foretold(self, model: Model) -> Known:
+        """The answers so far for one model."""
+        ...
 
 
 def fingerprint(info: ModelInfo) -> str:

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from uml.config import Settings
 from uml.core.engine import Engine
-from uml.core.errors import SetupError
+from uml.core.errors import SetupError, UmlError
 from uml.core.jsonable import jsonable
 from uml.core.machine import Machine
 from uml.core.model import Model, ModelInfo
@@ -27,6 +27,7 @@ from uml.planning.advice import how_to_use, what_it_needs
 from uml.planning.estimate import companion_paths
 from uml.planning.evict import Running
 from uml.planning.plan import Specs
+from uml.planning.refine import Foretelling, Known, first_of
 from uml.registry import Registry
 from uml.runtime.supervisor import Observer, Supervisor
 
@@ -126,11 +127,48 @@ class Library:
         """The plan for a registered model; its file is looked at once more before."""
         return self.decide(self.registry.fresh(model), options, machine, running)
 
+    def prepare(self, model: Model, options: LoadOptions, machine: Machine, running: Sequence[Running] = ()) -> None:
+        """What takes too long for `plan`, which is asked on the event loop: in a thread, before it."""
+        self.foretell(self.registry.fresh(model), options, machine, running, if_tight=True)
+
     def decide(self, model: Model, options: LoadOptions, machine: Machine, running: Sequence[Running] = ()) -> LoadPlan:
         """`planning.plan` with this house's engines and budget, and what goes with the model read too."""
         budget = self.settings.memory_budget_bytes
         companions = {path: inspect(at_home(path)) for path in companion_paths(options)}
-        return plan(model, options, machine, self.specs, running, budget, companions=companions)
+        known = self.known(model)
+        return plan(model, options, machine, self.specs, running, budget, companions=companions, known=known)
+
+    def known(self, model: Model) -> Known:
+        """What has been told of this model's loads, the best first."""
+        return first_of(
+            *(engine.foretold(model) for engine in self.engines.values() if isinstance(engine, Foretelling))
+        )
+
+    def foretell(
+        self,
+        model: Model,
+        options: LoadOptions,
+        machine: Machine,
+        running: Sequence[Running] = (),
+        *,
+        if_tight: bool = False,
+    ) -> None:
+        """Have the engine tell what this load would take, for the plan that follows; may take a second.
+
+        if_tight: not for a model that fits twice by its header's highest figure; nothing would be decided
+        otherwise, and it starts the sooner.
+        """
+        # What the engine tells may change what is decided where options were left open.
+        for _ in range(3):
+            try:
+                decided = self.decide(model, options, machine, running)
+            except UmlError:
+                return  # the plan that follows says it
+            engine = self.engines[decided.engine]
+            if not isinstance(engine, Foretelling) or (if_tight and _roomy(decided, machine)):
+                return
+            if not engine.foretell(decided):
+                return
 
     def estimate(self, name: str, options: Mapping[str, object]) -> dict[str, Any]:
         """Bytes that a load takes, part by part, and whether they fit; nothing is started."""
@@ -139,7 +177,9 @@ class Library:
     def estimate_model(self, model: Model, options: Mapping[str, object]) -> dict[str, Any]:
         """The same for a model that no registry needs to know."""
         wanted = LoadOptions.parse({**self.defaults.changed(), **options})
-        decided = self.decide(model, wanted, snapshot())
+        machine = snapshot()
+        self.foretell(model, wanted, machine)
+        decided = self.decide(model, wanted, machine)
         footprint = decided.footprint
         return {
             "model": model.id,
@@ -186,6 +226,12 @@ class Library:
         }
 
 
+def _roomy(decided: LoadPlan, machine: Machine) -> bool:
+    """Whether the model fits twice where it goes, by the highest figure, and nobody has to leave for it."""
+    device = next((device for device in machine.devices if device.id == decided.placement.device), machine.memory)
+    return not decided.evict and 2 * decided.footprint.high_bytes <= device.free_bytes
+
+
 def at_home(name: str) -> Path:
     """A path with `~` at its beginning read as in a shell; the home of nobody stays as it is written."""
     return Path(os.path.expanduser(name))  # noqa: PTH111  # Path's own raises for a user who is not there
@@ -216,6 +262,7 @@ class House:
         async with Supervisor(
             engines=library.engines,
             planner=library.plan,
+            preparer=library.prepare,
             defaults=library.defaults,
             runtime_folder=settings.runtime,
             log_folder=settings.data / "logs",

@@ -129,3 +129,11 @@ class Planner(Protocol):
     def __call__(self, model: Model, options: LoadOptions, machine: Machine, running: Sequence[Running]) -> LoadPlan:
         """The plan, or an UmlError; DoesNotFit when idle models do not free enough."""
         ...
+
+
+class Preparer(Protocol):
+    """What takes too long for a planner; called in a thread, with what the planner will be given."""
+
+    def __call__(self, model: Model, options: LoadOptions, machine: Machine, running: Sequence[Running]) -> None:
+        """Find out; what it raises is taken for nothing found."""
+        ...

@@ -291,6 +291,10 @@ class Scheduler:
         missing: dict[str, Any] = {flag: True for flag in asked.needs if not getattr(options, flag)}
         return replace(options, **missing) if missing else options
 
+    def outlook(self, asked: Asked) -> tuple[LoadOptions, Machine, list[Running]]:
+        """What the planner would be given for this request now."""
+        return self._wish(asked), self._spare(), self._running(pretend_idle=False)
+
     def _running(self, pretend_idle: bool) -> list[Running]:
         return [
             Running(

@@ -36,6 +36,7 @@ from uml.runtime.events import (
     Left,
     Measured,
     Planner,
+    Preparer,
     Ready,
     Refuse,
     Released,
@@ -77,9 +78,11 @@ class Supervisor:
         load_timeout_s: float,
         queue_limit: int,
         observer: Observer | None = None,
+        preparer: Preparer | None = None,
     ) -> None:
         self._engines = engines
         self._planner = planner
+        self._preparer = preparer
         self._defaults = defaults
         self._runtime_folder = runtime_folder
         self._log_folder = log_folder
@@ -191,6 +194,7 @@ class Supervisor:
         worker = self._live.get(model.id)
         if worker is None or not worker.ready_at:
             await self._measure()
+            await self._prepare_plan(model, options, needs)
         ticket, granted = self._ask(model, options, slots, needs)
         try:
             worker = await granted
@@ -211,6 +215,7 @@ class Supervisor:
         self, model: Model, options: LoadOptions | None
     ) -> AsyncIterator[tuple[int, asyncio.Future[Attended]]]:
         await self._measure()
+        await self._prepare_plan(model, options)
         ticket, granted = self._ask(model, options, 0)
         try:
             yield ticket, granted
@@ -218,6 +223,17 @@ class Supervisor:
             self._leave(ticket, abandon=True)
             if granted.done() and not granted.cancelled():
                 granted.exception()  # has been seen, or nobody wants to any more
+
+    async def _prepare_plan(self, model: Model, options: LoadOptions | None, needs: tuple[str, ...] = ()) -> None:
+        """Let what takes long be found out in a thread, before a plan is made here."""
+        if self._preparer is None or not self._open or model.id in self._live:
+            return
+        outlook = self._scheduler.outlook(Asked(0, model, options, 0, needs))
+        try:
+            await asyncio.to_thread(self._preparer, model, *outlook)
+        except Exception:
+            # It only makes the plan's figures better; whatever is wrong with the model, the plan says so itself.
+            log.debug("preparing %s failed", model.id, exc_info=True)
 
     def _ask(
         self, model: Model, options: LoadOptions | None, slots: int, needs: tuple[str, ...] = ()

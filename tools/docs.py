@@ -62,10 +62,11 @@ def engines_page() -> str:
     ]
     for option in OPTIONS:
         honoured = ", ".join(name for name, engine in engines.items() if option.name in engine.spec.options)
+        honoured = honoured or ("all" if option.ours else "none")
         default = "" if option.default in ("", ()) else f"`{str(option.default).lower()}`"
         others = f" (also called {', '.join(option.aliases)})" if option.aliases else ""
         lines.append(
-            f"| `{option.name}` | {option.expected} | {default} | {option.help}{others} | {honoured or 'none'} |"
+            f"| `{option.name}` | {option.expected} | {default} | {option.help}{others} | {honoured} |"
         )
     return "\n".join(lines) + "\n"
 

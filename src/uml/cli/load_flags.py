@@ -16,7 +16,7 @@ from uml.core.options import OPTIONS, LoadOptions, Option, options_by_name
 
 COMMON: Final = (
     "ctx", "parallel", "gpu_layers", "threads", "cache_type_k", "cache_type_v", "flash_attention", "device",
-    "engine", "mmproj", "lora", "draft_model",
+    "engine", "mmproj", "lora", "draft_model", "keep_alive",
 )  # fmt: skip
 """Options with a flag of their own; `--option NAME=VALUE` reaches every one."""
 
@@ -24,7 +24,10 @@ _PANEL: Final = "Load options"
 _TRUE, _FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 _PATHS: Final = ("mmproj", "draft_model", "chat_template_file", "lora", "control_vector")
 """Options that name files: the server has another working folder, so they travel as absolute paths."""
-_METAVAR: Final = {"integer": "N", "number": "X", "boolean": "BOOL", "text": "TEXT", "texts": "TEXT", "numbers": "X,X"}
+_METAVAR: Final = {
+    "integer": "N", "number": "X", "boolean": "BOOL", "text": "TEXT", "texts": "TEXT", "numbers": "X,X",
+    "duration": "TIME",
+}  # fmt: skip
 
 
 def parameters() -> list[inspect.Parameter]:

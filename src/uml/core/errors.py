@@ -23,7 +23,9 @@
     │   ├── UnsupportedArchitecture 422 unsupported_architecture
     │   ├── IllegalInstruction  500 illegal_instruction
     │   ├── OutOfMemory         507 out_of_memory
-    │   └── LoadTimeout         504 load_timeout
+    │   ├── LoadTimeout         504 load_timeout
+    │   ├── LoadSuspended       503 load_suspended        it failed a moment ago, and is not tried again yet
+    │   └── Quarantined         503 quarantined           its worker has died too often
     ├── EngineNotInstalled      409 engine_not_installed
     ├── WorkerDied              502 worker_died           a loaded model's process ended in mid-request
     ├── EngineError             502 engine_error          a loaded model's engine answered with an error of its own
@@ -303,6 +305,43 @@ class LoadTimeout(LoadFailed):
     """No sign of progress for longer than the limit."""
 
     code, status = "load_timeout", 504
+
+
+class LoadSuspended(LoadFailed):
+    """A load failed a moment ago and is not tried again for every request.
+
+    cause: why it failed. retry_in_s: when a request tries it again.
+    """
+
+    code, status = "load_suspended", 503
+
+    def __init__(self, model: str, cause: UmlError, failures: int, retry_in_s: float) -> None:
+        tries = "once" if failures == 1 else f"{failures} times"
+        reason = cause.message.removeprefix(f"{model} did not load: ")
+        super().__init__(
+            model,
+            f"{reason} (failed {tries}; tried again in {retry_in_s:.0f} s, or at once by: uml load {model}, "
+            "with other options, or when its file has changed)",
+            reason=cause.code,
+            failures=failures,
+            retry_in_s=round(retry_in_s, 1),
+        )
+
+
+class Quarantined(LoadFailed):
+    """A model whose worker has died so often that it is not started by itself any more."""
+
+    code, status = "quarantined", 503
+
+    def __init__(self, model: str, cause: UmlError, deaths: int) -> None:
+        reason = cause.message.removesuffix("; the next request starts it anew")
+        super().__init__(
+            model,
+            f"its worker has died {deaths} times, and is not started again before somebody loads it "
+            f"(uml load {model}), with other options or not, or its file has changed; the last time {reason}",
+            reason=cause.code,
+            deaths=deaths,
+        )
 
 
 class EngineNotInstalled(UmlError):

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field, fields
 from functools import cache
 from typing import Any, Final, Literal
 
+from uml.core.duration import EXPECTED as DURATION
+from uml.core.duration import duration_s
 from uml.core.errors import BadOption, UnknownField
 
 CacheType = Literal["auto", "f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl"]
@@ -23,14 +25,15 @@ MAX_CONTEXT: Final = 1 << 24
 class Option:
     """What one load option takes.
 
-    kind: JSON type of the value; `texts` and `numbers` are arrays.
+    kind: JSON type of the value; `texts` and `numbers` are arrays, a `duration` is a number or a text.
     low, high: inclusive bounds of a number, or of the length of an array.
     aliases: the names by which other systems call it, accepted and never shown.
     memory: whether it changes how much memory the model takes.
+    ours: no engine sees it: it says how the model is kept. Another value needs no other load.
     """
 
     name: str
-    kind: Literal["integer", "number", "boolean", "text", "texts", "numbers"]
+    kind: Literal["integer", "number", "boolean", "text", "texts", "numbers", "duration"]
     default: Any
     help: str
     low: float | None = None
@@ -38,6 +41,7 @@ class Option:
     choices: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()
     memory: bool = False
+    ours: bool = False
 
     @property
     def expected(self) -> str:
@@ -51,6 +55,7 @@ class Option:
             "text": "a text",
             "texts": "a list of texts",
             "numbers": "a list of numbers",
+            "duration": DURATION,
         }[self.kind]
         if self.low is None or self.high is None:
             return words
@@ -110,6 +115,18 @@ def _numbers(value: object) -> tuple[float, ...] | None:
     return tuple(float(item) for item in value)
 
 
+def _duration(value: object) -> str | None:
+    """As it was written, so that it is shown so; empty leaves it to the settings."""
+    text = value.strip() if isinstance(value, str) else f"{value:g}" if isinstance(value, int | float) else ""
+    if value == "":
+        return ""
+    try:
+        duration_s(value)
+    except (ValueError, OverflowError):
+        return None
+    return text
+
+
 _KINDS: Final[Mapping[str, Any]] = {
     "integer": _integer,
     "number": _number,
@@ -117,6 +134,7 @@ _KINDS: Final[Mapping[str, Any]] = {
     "text": _text,
     "texts": _texts,
     "numbers": _numbers,
+    "duration": _duration,
 }
 
 
@@ -304,6 +322,23 @@ class LoadOptions:
     )
     reasoning_budget: int = _option(-1, "Most tokens of thought; -1: no limit", low=-1, high=MAX_CONTEXT)
 
+    keep_alive: str = _option(
+        "",
+        "How long it stays without a request; empty: as the setting idle_unload_s says",
+        kind="duration",
+        ours=True,
+    )
+    keep_weight: float = _option(
+        1.0, "How dear it is when another needs its memory: 2 counts as half as idle", low=0.01, high=100, ours=True
+    )
+    degrade: str = _option(
+        "auto",
+        "What may be less when memory runs out in the load; auto: what was left open, layers: fewer on GPUs, "
+        "cache: that and q8_0, context: that and a smaller one, also where they were given",
+        choices=("auto", "none", "layers", "cache", "context"),
+        ours=True,
+    )
+
     slot_similarity: float = _option(0.1, "How alike a prompt must be to take over a slot's cache", low=0, high=1)
     extra_flags: tuple[str, ...] = _option(
         (), "Further arguments, handed to the engine as they are", kind="texts", low=0, high=256
@@ -337,6 +372,11 @@ class LoadOptions:
         }
 
 
+    def loads_as(self, other: LoadOptions) -> bool:
+        """Whether a model loaded with these is loaded as with the others: they differ in what is `ours` at most."""
+        return self == other or all(getattr(self, name) == getattr(other, name) for name in _ENGINES)
+
+
 _KIND_OF = {bool: "boolean", int: "integer", float: "number", str: "text"}
 
 OPTIONS: Final[tuple[Option, ...]] = tuple(
@@ -344,6 +384,8 @@ OPTIONS: Final[tuple[Option, ...]] = tuple(
     for f in fields(LoadOptions)
 )
 """Every option, in the order in which they are shown."""
+
+_ENGINES: Final = tuple(option.name for option in OPTIONS if not option.ours)
 
 
 @cache

@@ -126,3 +126,11 @@ class WorkerStatus:
     requests: int = 0
     progress: float = 0.0
     error: Mapping[str, object] | None = None
+    kept: str = ""
+    """`pinned`, `preloaded`, or empty."""
+    unloads_in_s: float | None = None
+    """Seconds until it is unloaded for being idle; None: not while things are as they are."""
+    warnings: tuple[str, ...] = ()
+    """What the plan said, and what was made less because memory ran out."""
+    retry_in_s: float | None = None
+    """Of one that failed: seconds until a request may load it again; None where a person must."""

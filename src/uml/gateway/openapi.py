@@ -85,7 +85,9 @@ def _add_hot_paths(schema: dict[str, Any]) -> None:
 
 
 def _options() -> dict[str, Any]:
-    kinds = {"text": "string", "texts": "array", "numbers": "array"}
+    kinds: dict[str, Any] = {
+        "text": "string", "texts": "array", "numbers": "array", "duration": ["string", "number"]
+    }  # fmt: skip
     described: dict[str, Any] = {}
     for option in OPTIONS:
         kind = kinds.get(option.kind, option.kind)

@@ -192,7 +192,7 @@ def settled(option: str, tmp_path: Path) -> tuple[LoadPlan, Case]:
 def test_every_option_but_the_choice_of_the_engine_has_one_row() -> None:
     rows = [option for row in ROWS for option in row.options]
     assert sorted(rows) == sorted(set(rows))
-    assert {option.name for option in OPTIONS} - {"engine"} == HONOURED == set(CASES)
+    assert {option.name for option in OPTIONS if not option.ours} - {"engine"} == HONOURED == set(CASES)
 
 
 @pytest.mark.parametrize("option", sorted(CASES))

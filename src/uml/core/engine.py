@@ -9,7 +9,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 from uml.core.errors import UmlError
 from uml.core.model import Format, Role
-from uml.core.plan import LoadPlan
+from uml.core.plan import Buffer, LoadPlan
 
 Split = Literal["whole", "layers", "devices"]
 
@@ -109,6 +109,15 @@ class Engine(Protocol):
 
         exit_code: negative for a signal, None while the process lives.
         """
+        ...
+
+
+@runtime_checkable
+class TellsBuffers(Protocol):
+    """A further side of an `Engine`: its workers say in their log what memory they make."""
+
+    def buffers(self, plan: LoadPlan, log: str) -> tuple[Buffer, ...]:
+        """Every buffer of a worker, by what its log said while it loaded; empty where that tells none."""
         ...
 
 

@@ -28,6 +28,8 @@ class Footprint:
     method: str = "header"
     mapped_bytes: int = 0
     """Of the weights, pages of the mapped file: counted, but the system takes them back before it runs out."""
+    source: str = ""
+    """What the method went by, as a sentence; empty where it says all."""
 
     @property
     def total_bytes(self) -> int:
@@ -43,6 +45,40 @@ class Footprint:
             "compute": self.compute_bytes,
             "other": self.other_bytes,
         }
+
+
+@dataclass(frozen=True, slots=True)
+class Buffer:
+    """A block of memory that an engine says it has made.
+
+    device: id of a `core.machine.Device`. part: of `Footprint.parts`.
+    kind: `own`; `mapped`, pages of the model's file; `copy`, weights re-ordered, whose bytes in the file are not
+        read again.
+    """
+
+    device: str
+    part: str
+    bytes: int
+    kind: str = "own"
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What a worker really took: by the kernel's count in memory, by the driver's on GPUs, by its engine's word.
+
+    resident_bytes: of its process in memory when it was ready, everything counted.
+    file_bytes: of those, pages of the model's files that are mapped.
+    peak_bytes: the most that was resident while it loaded; 0 where the system does not tell.
+    used_bytes: the most that was resident after requests; 0 before the first.
+    gpu_bytes: of its process on each GPU, by device id. buffers: what the engine told; empty where it tells nothing.
+    """
+
+    resident_bytes: int
+    file_bytes: int = 0
+    peak_bytes: int = 0
+    used_bytes: int = 0
+    gpu_bytes: Mapping[str, int] = field(default_factory=dict)
+    buffers: tuple[Buffer, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +142,10 @@ class WorkerStatus:
 
     state: `starting`, `loading`, `ready`, `stopping`, `failed`.
     memory_bytes: resident now; 0 while it is not known.
+    estimated_bytes: what its plan said; method: how that was found, `Footprint.method`.
+    measured_bytes: what it really needs once in use, to be compared with the estimate; 0 while it is not known.
+    peak_bytes: the most that was resident while it loaded; 0 where the system does not tell.
+    reason: why it was placed so.
     idle_s: seconds since the last request ended; 0 while one is in flight.
     """
 
@@ -134,3 +174,7 @@ class WorkerStatus:
     """What the plan said, and what was made less because memory ran out."""
     retry_in_s: float | None = None
     """Of one that failed: seconds until a request may load it again; None where a person must."""
+    measured_bytes: int = 0
+    peak_bytes: int = 0
+    method: str = ""
+    reason: str = ""

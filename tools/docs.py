@@ -65,9 +65,7 @@ def engines_page() -> str:
         honoured = honoured or ("all" if option.ours else "none")
         default = "" if option.default in ("", ()) else f"`{str(option.default).lower()}`"
         others = f" (also called {', '.join(option.aliases)})" if option.aliases else ""
-        lines.append(
-            f"| `{option.name}` | {option.expected} | {default} | {option.help}{others} | {honoured} |"
-        )
+        lines.append(f"| `{option.name}` | {option.expected} | {default} | {option.help}{others} | {honoured} |")
     return "\n".join(lines) + "\n"
 
 

@@ -371,7 +371,6 @@ class LoadOptions:
             if (value := getattr(self, option.name)) != option.default
         }
 
-
     def loads_as(self, other: LoadOptions) -> bool:
         """Whether a model loaded with these is loaded as with the others: they differ in what is `ours` at most."""
         return self == other or all(getattr(self, name) == getattr(other, name) for name in _ENGINES)

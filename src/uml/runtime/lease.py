@@ -16,6 +16,7 @@ from uml.runtime.channel import Channel
 from uml.runtime.ending import Ending
 from uml.runtime.process import WorkerProcess
 from uml.runtime.progress import look
+from uml.runtime.sessions import Sitting
 
 MEMORY_AGE_S: Final = 1.0
 
@@ -25,6 +26,7 @@ class Attended:
     """A worker process and what the supervisor keeps about it. Times are of `time.monotonic`.
 
     told: the scheduler wants it gone. gone: set when its end has been dealt with.
+    sitting: the conversations that it saves; farewell: it is saving them, and stops then.
     """
 
     process: WorkerProcess
@@ -37,6 +39,8 @@ class Attended:
     told: bool = False
     ending: Ending | None = None
     gone: asyncio.Event = field(default_factory=asyncio.Event)
+    sitting: Sitting | None = None
+    farewell: asyncio.Task[None] | None = None
     _memory_bytes: int = 0
     _looked_at: float = 0.0
 

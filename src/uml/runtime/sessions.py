@@ -137,13 +137,8 @@ class Sitting:
             if not await self._read_back(kept, given_up):
                 break
         if self._restored:
-            log.info(
-                "read %d tokens of %d conversations of %s back in %.2f s",
-                self.restored_tokens,
-                len(self._restored),
-                self._model,
-                time.monotonic() - began,
-            )
+            told = "read %d tokens of %d conversations of %s back in %.2f s"
+            log.info(told, self.restored_tokens, len(self._restored), self._model, time.monotonic() - began)
 
     async def _read_back(self, kept: Kept, given_up: Callable[[], bool]) -> bool:
         """Read one into the next slot; whether another may be tried."""
@@ -181,15 +176,8 @@ class Sitting:
         except (EngineError, ChannelBroken, OSError) as error:
             log.warning("conversations of %s were not saved: %s", self._model, error)
         if count:
-            seconds = time.monotonic() - began
-            log.info(
-                "saved %d tokens of %d conversations of %s, %s in %.2f s",
-                tokens,
-                count,
-                self._model,
-                gib(size),
-                seconds,
-            )
+            told = "saved %d tokens of %d conversations of %s, %s in %.2f s"
+            log.info(told, tokens, count, self._model, gib(size), time.monotonic() - began)
 
     async def _write(self, held: Held, saved_ns: int, stamp: int) -> Kept | None:
         """Save one slot. Raises ChannelBroken and OSError, after which no other slot is worth trying."""

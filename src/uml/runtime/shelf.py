@@ -172,7 +172,8 @@ class Shelf:
         fields = {name: getattr(kept, name) for name in ("fingerprint", "tokens", "bytes", "saved_ns")}
         marks = [[mark.path, mark.size, mark.written_ns] for mark in kept.marks]
         fresh = path.with_suffix(".part")
-        with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             json.dump({"version": VERSION, **fields, "marks": marks}, file)
         fresh.replace(path.with_suffix(NOTE))
 

@@ -50,6 +50,7 @@ from uml.runtime.observer import Observer, Unobserved
 from uml.runtime.orphans import sweep
 from uml.runtime.process import WorkerProcess
 from uml.runtime.scheduler import Scheduler
+from uml.runtime.sessions import SAVE_LIMIT_S, Sessions
 
 __all__ = ["Lease", "Observer", "Supervisor"]
 
@@ -79,10 +80,12 @@ class Supervisor:
         queue_limit: int,
         observer: Observer | None = None,
         preparer: Preparer | None = None,
+        sessions: Sessions | None = None,
     ) -> None:
         self._engines = engines
         self._planner = planner
         self._preparer = preparer
+        self._sessions = sessions
         self._defaults = defaults
         self._runtime_folder = runtime_folder
         self._log_folder = log_folder
@@ -117,10 +120,11 @@ class Supervisor:
                 future.set_exception(_stopping())
         self._pending.clear()
         for worker in self._live.values():
-            worker.told = True
-            worker.process.stop()
+            self._see_off(worker, self._sessions.stop_limit_s if self._sessions else 0.0)
         while self._tending:
             await asyncio.wait(self._tending)
+        if self._sessions:
+            await self._sessions.close()
         await self._gauge.close()
         with suppress(OSError):
             self._runtime_folder.rmdir()  # it stays where something of ours is still in it
@@ -266,8 +270,7 @@ class Supervisor:
             elif isinstance(effect, Start):
                 self._start(effect.plan)
             else:
-                self._live[effect.model].told = True
-                self._live[effect.model].process.stop()
+                self._see_off(self._live[effect.model], SAVE_LIMIT_S)
         waiting = len(self._scheduler.waiting)
         if waiting != self._waiting:
             self._waiting = waiting
@@ -288,15 +291,33 @@ class Supervisor:
     def _start(self, plan: LoadPlan) -> None:
         name = f"{os.getpid()}-{next(_NUMBERS)}"
         engine, folder, model = self._engines[plan.engine], self._runtime_folder, plan.model.id
-        endpoint = Endpoint(key=secrets.token_urlsafe(24), socket=folder / f"{name}.sock")
+        saved = self._sessions.folder(engine, plan) if self._sessions else None
+        endpoint = Endpoint(key=secrets.token_urlsafe(24), socket=folder / f"{name}.sock", sessions=saved)
         worker_log = WorkerLog(self._log_folder, model)
         process = WorkerProcess(engine, plan, endpoint, worker_log, folder / f"{name}.worker", self._load_timeout_s)
         worker = self._live[model] = Attended(process, plan, engine.spec, time.monotonic())
+        if self._sessions:
+            worker.sitting = self._sessions.attend(engine, plan, process.channel, saved)
         self._failed.pop(model, None)
         self._observer.load_started(model, plan.engine)
         task = asyncio.get_running_loop().create_task(self._tend(worker), name=f"worker of {model}")
         self._tending.add(task)
         task.add_done_callback(self._tending.discard)
+
+    def _see_off(self, worker: Attended, limit_s: float) -> None:
+        """Have a worker stop; what it holds of conversations is saved first, for so long at most."""
+        worker.told = True
+        loop = asyncio.get_running_loop()
+        if worker.farewell is not None:
+            loop.call_later(limit_s, worker.farewell.cancel)
+        elif worker.sitting is None or not worker.ready_at or not limit_s:
+            worker.process.stop()
+        else:
+            worker.farewell = loop.create_task(worker.sitting.save(limit_s))
+            self._tending.add(worker.farewell)
+            worker.farewell.add_done_callback(self._tending.discard)
+            # However it ends, also before it began.
+            worker.farewell.add_done_callback(lambda _: worker.process.stop())
 
     async def _tend(self, worker: Attended) -> None:
         """Be with a worker all its life, and tell the scheduler."""
@@ -305,6 +326,9 @@ class Supervisor:
         ready = asyncio.ensure_future(process.ready.wait())
         try:
             await asyncio.wait({running, ready}, return_when=asyncio.FIRST_COMPLETED)
+            if process.ready.is_set() and worker.sitting:
+                # Before anybody is served: the first request must find its conversation.
+                await worker.sitting.restore(lambda: worker.told)
             if process.ready.is_set() and not running.done():
                 worker.ready_at = worker.used_at = time.monotonic()
                 self._observer.load_ended(model, worker.plan.engine, worker.ready_at - worker.started, None)
@@ -378,7 +402,10 @@ class Supervisor:
         if len(os.fsencode(longest)) >= SOCKET_PATH_BYTES:
             raise FolderNotWritable(folder, "its path is too long for a Unix socket")
         ensure_writable(self._log_folder)
-        return sweep(folder)
+        swept = sweep(folder)
+        if self._sessions:
+            self._sessions.open()
+        return swept
 
 
 class Leasing:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from uml.core.engine import Ask, Held, SessionKey
 from uml.core.errors import EngineError
@@ -45,6 +45,7 @@ TRAITS: Final = (
 DRAFTING: Final = ("draft", "mtp", "eagle3")
 """Guessing with a context of its own. It is not in the file, and without it the guesses are bad for the rest of a
 conversation: of the demo model's own, 2 in 33 were right instead of 11 in 12."""
+T = TypeVar("T", list[Any], dict[str, Any])
 FILE_HEAD_BYTES: Final = 1 << 12
 TOKEN_BYTES: Final = 4
 
@@ -93,7 +94,7 @@ def session_bytes(plan: LoadPlan, tokens: int) -> int:
 async def held(ask: Ask) -> tuple[Held, ...]:
     """The slots that hold something. One that was read back and not used since says nothing of itself."""
     found = []
-    for slot in await _answer(ask, "GET", "/slots"):
+    for slot in await _answer(list, ask, "GET", "/slots"):
         tokens, task = slot.get("n_prompt_tokens", 0), slot.get("id_task")
         if tokens:
             found.append(Held(slot["id"], tokens, task, bool(slot["is_processing"])))
@@ -102,24 +103,25 @@ async def held(ask: Ask) -> tuple[Held, ...]:
 
 async def save(ask: Ask, slot: int, name: str) -> tuple[int, int]:
     """Tokens and bytes that were written. Waits for a slot that is at work."""
-    said = await _answer(ask, "POST", f"/slots/{slot}?action=save", name)
-    return int(said["n_saved"]), int(said["n_written"])
+    said = await _answer(dict, ask, "POST", f"/slots/{slot}?action=save", name)
+    return int(said.get("n_saved", 0)), int(said.get("n_written", 0))
 
 
 async def restore(ask: Ask, slot: int, name: str) -> int:
     """Tokens that were read. After a refusal the slot is empty."""
-    said = await _answer(ask, "POST", f"/slots/{slot}?action=restore", name)
-    return int(said["n_restored"])
+    said = await _answer(dict, ask, "POST", f"/slots/{slot}?action=restore", name)
+    return int(said.get("n_restored", 0))
 
 
-async def _answer(ask: Ask, method: str, path: str, name: str = "") -> Any:
+async def _answer(kind: type[T], ask: Ask, method: str, path: str, name: str = "") -> T:
     body = json.dumps({"filename": name}).encode() if name else b""
     status, said = await ask(method, path, body)
     try:
         answer = json.loads(said)
     except ValueError:
         answer = said[:200].decode("utf-8", "replace")
-    if status != 200:
-        reason = answer["error"]["message"] if isinstance(answer, dict) and "error" in answer else answer
+    if status != 200 or not isinstance(answer, kind):
+        error = answer.get("error", answer) if isinstance(answer, dict) else answer
+        reason = error.get("message", error) if isinstance(error, dict) else error
         raise EngineError("llama.cpp", f"{method} {path} answered {status}: {reason}")
     return answer

@@ -423,7 +423,11 @@ class Overloaded(UmlError):
 
 
 class DoesNotFit(UmlError):
-    """No device can hold this model with these options. `would_fit`: changes of options with which it would."""
+    """No device can hold this model with these options.
+
+    would_fit: changes of options with which it would; smaller: other files of the same model that would, with
+    what they need.
+    """
 
     code, status = "does_not_fit", 507
 
@@ -434,6 +438,7 @@ class DoesNotFit(UmlError):
         free: int,
         advice: str = "try a smaller ctx",
         would_fit: Sequence[Mapping[str, object]] = (),
+        smaller: Sequence[Mapping[str, object]] = (),
     ) -> None:
         super().__init__(
             f"{model} needs {gib(needed)}, {gib(free)} are free; {advice}",
@@ -443,6 +448,7 @@ class DoesNotFit(UmlError):
             free=free,
             advice=advice,
             would_fit=[dict(change) for change in would_fit],
+            smaller=[dict(model) for model in smaller],
         )
 
 

@@ -103,15 +103,16 @@ class Cursor:
     """Reads numbers and strings one after the other; every read is checked against the file's size.
 
     at: offset of the next byte, never beyond `size`. Every method raises CorruptFile, and names what
-    was to be read with `what`.
+    was to be read with `what`. window: bytes read ahead at once.
     """
 
-    def __init__(self, path: Path, file: BinaryIO, size: int, order: Order = "<") -> None:
+    def __init__(self, path: Path, file: BinaryIO, size: int, order: Order = "<", window: int = WINDOW) -> None:
         self.path = path
         self.size = size
         self.order: Order = order
         self.at = 0
         self._file = file
+        self._ahead = window
         self._window = b""
         self._start = 0
         self._budget = READ_BUDGET
@@ -214,7 +215,7 @@ class Cursor:
         begin = self.at - self._start
         if begin >= 0 and begin + count <= len(self._window):
             return begin
-        wanted = max(count, WINDOW if self._window else FIRST_WINDOW)
+        wanted = max(count, self._ahead if self._window else min(self._ahead, FIRST_WINDOW))
         self._budget -= wanted
         if self._budget < 0:
             raise CorruptFile(self.path, f"the header takes over {READ_BUDGET >> 20} MiB", "a smaller one", self.at)

@@ -6,8 +6,11 @@ some failures end the process; both are why it has a process of its own.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+SET_LOG_LEVEL: Final = "_Z30common_log_set_verbosity_tholdi"
+"""`void common_log_set_verbosity_thold(int)` of common/log.h, as the library exports it."""
 
 
 def serve(order: Mapping[str, Any]) -> object:
@@ -19,13 +22,33 @@ def serve(order: Mapping[str, Any]) -> object:
 
     params = build(xllamacpp, order["attributes"])
     params.model_alias = {order["model"]}
+    set_level = _log_level(xllamacpp)
+    if set_level is None:
+        # One that cannot be told to be quiet later is quiet from the start: it would log every request.
+        params.verbosity = order["quiet"]
     try:
-        return xllamacpp.Server(params)
+        server = xllamacpp.Server(params)
+        if set_level is not None:
+            set_level(order["quiet"])
+        return server
     except (RuntimeError, ValueError) as error:
         # Our nouns are imported where a load has failed, and take no time from one that has not.
         from uml.core.errors import LoadFailed
 
         raise LoadFailed(order["model"], str(error)) from error
+
+
+def _log_level(library: Any) -> Callable[[int], object] | None:
+    """How this library is told its log level while it runs; None where it does not say how."""
+    import ctypes
+
+    try:
+        # The file is loaded already: this is a handle on it, not a second copy.
+        set_level = ctypes.CDLL(library.xllamacpp.__file__)[SET_LOG_LEVEL]
+    except (AttributeError, OSError):
+        return None
+    set_level.argtypes, set_level.restype = [ctypes.c_int], None
+    return set_level
 
 
 def build(library: Any, attributes: Mapping[str, Any]) -> Any:

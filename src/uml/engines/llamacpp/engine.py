@@ -10,8 +10,9 @@ from typing import Final
 from uml.core.engine import Ask, Availability, Endpoint, Held, Launch, SessionKey
 from uml.core.errors import UmlError
 from uml.core.model import Model
-from uml.core.plan import LoadPlan
+from uml.core.plan import Buffer, LoadPlan
 from uml.engines.llamacpp import build, order, slots
+from uml.engines.llamacpp.buffers import buffers
 from uml.engines.llamacpp.causes import cause
 from uml.engines.llamacpp.checks import check
 from uml.engines.llamacpp.dryrun import DryRuns, library_path
@@ -86,6 +87,10 @@ class LlamaCpp:
     def foretold(self, model: Model) -> Known:
         """What dry runs have told of this model."""
         return self._dry_runs.foretold(model)
+
+    def buffers(self, plan: LoadPlan, log: str) -> tuple[Buffer, ...]:
+        """What memory a worker has made, by the log of its load; a program of the user's does not tell."""
+        return buffers(plan, log)
 
     def cause(self, plan: LoadPlan, log: str, exit_code: int | None) -> UmlError | None:
         """A typed cause from the end of a dead worker's log."""

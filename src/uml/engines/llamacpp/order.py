@@ -19,11 +19,14 @@ from uml.engines.llamacpp.table import parameters
 
 WARNINGS: Final = 2
 """Log level: reasons of failures, and no prompts, which begin at 5."""
+TELLING: Final = 4
+"""Log level while the library loads: what memory it makes (`buffers`), in about 150 lines. A program keeps one
+level all its life, and at this one it would write 25 lines for every request: it stays at WARNINGS."""
 
 
 def for_library(plan: LoadPlan, endpoint: Endpoint) -> bytes:
     """The line for `embedded.serve`."""
-    return _line({"model": plan.model.id, "attributes": attributes(plan, endpoint)})
+    return _line({"model": plan.model.id, "attributes": attributes(plan, endpoint), "quiet": WARNINGS})
 
 
 def for_program(program: Path, plan: LoadPlan, endpoint: Endpoint) -> bytes:
@@ -47,7 +50,7 @@ def attributes(plan: LoadPlan, endpoint: Endpoint) -> dict[str, Any]:
         "ui": False,
         "endpoint_metrics": True,
         "endpoint_slots": True,
-        "verbosity": WARNINGS,
+        "verbosity": TELLING,
         "n_threads_http": _http_threads(plan),
         # The library puts a file's name behind it as it is.
         "slot_save_path": f"{endpoint.sessions}/" if endpoint.sessions else "",

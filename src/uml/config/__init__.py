@@ -56,6 +56,10 @@ class Settings:
     load_timeout_s: float = 120.0
     """Seconds without progress."""
     queue_limit: int = 256
+    session_disk: int = 8 << 30
+    """Bytes for conversations of unloaded models; 0: none is saved, and those that were are removed."""
+    session_stop_s: float = 10.0
+    """Seconds that a stopping server gives to saving them."""
     llama_server: Path | None = None
     log_level: str = "info"
     offline: bool = False

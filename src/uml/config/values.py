@@ -119,6 +119,16 @@ def _budget(value: object, base: Path) -> int | float | None:
     return count
 
 
+def _disk(value: object, base: Path) -> int:
+    """Bytes, 0 for none at all; a share of a disk is not taken, for the disk is others' too."""
+    if str(value).strip().lower() in ("0", "none"):
+        return 0
+    count = _budget(value, base)
+    if not isinstance(count, int):
+        raise ValueError
+    return count
+
+
 def _llama_server(value: object, base: Path) -> Path | str | None:
     """A program, None for the embedded engine, or `auto`, which is looked up when all is known."""
     text = _text(str(value) if isinstance(value, Path) else value, base)
@@ -196,6 +206,19 @@ SETTINGS: Final[tuple[Setting, ...]] = (
     Setting("max_body_mib", "Largest request body", "a whole number of MiB from 1 to 4096", _whole(1, 4096)),
     Setting("load_timeout_s", "Seconds a load may stand still", "seconds from 1 to 86400", _seconds(1, 86400)),
     Setting("queue_limit", "Requests that may wait", "a whole number from 1 to 100000", _whole(1, 100_000)),
+    Setting(
+        "session_disk",
+        "Disk for conversations of unloaded models, so that their next turn need not read the prompt again: what "
+        "users wrote then lies in the data folder, readable for you alone; 0 saves none and removes the saved ones",
+        "bytes (`8GiB`), or 0",
+        _disk,
+    ),
+    Setting(
+        "session_stop_s",
+        "Seconds a stopping server gives to saving conversations; 0: it saves none then",
+        "seconds from 0 to 600",
+        _seconds(0, 600),
+    ),
     Setting(
         "llama_server",
         "A llama-server program to run instead of the embedded one",

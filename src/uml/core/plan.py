@@ -147,6 +147,7 @@ class WorkerStatus:
     peak_bytes: the most that was resident while it loaded; 0 where the system does not tell.
     reason: why it was placed so.
     idle_s: seconds since the last request ended; 0 while one is in flight.
+    restored_tokens: of conversations of an earlier worker, read back when this one was loaded.
     """
 
     model: str
@@ -164,6 +165,7 @@ class WorkerStatus:
     idle_s: float = 0.0
     load_s: float = 0.0
     requests: int = 0
+    restored_tokens: int = 0
     progress: float = 0.0
     error: Mapping[str, object] | None = None
     kept: str = ""

@@ -73,6 +73,7 @@ class Attended:
             idle_s=now - self.used_at if self.ready_at and not in_flight and not ended else 0.0,
             load_s=self.ready_at - self.started if self.ready_at else 0.0,
             requests=self.requests,
+            restored_tokens=self.sitting.restored_tokens if self.sitting else 0,
             progress=100.0 if self.ready_at else self.process.look().percent,
             error=error.as_dict()["error"] if error else None,
         )

@@ -65,6 +65,7 @@ def _ready(name: str, event: Mapping[str, Any]) -> str:
         f"context {event['context_length']}" if event.get("context_length") else "",
         words.size(event.get("memory_bytes") or event.get("estimated_bytes")),
         words.seconds(event["load_s"]) if event.get("load_s") else "",
+        f"{event['restored_tokens']} tokens of earlier conversations" if event.get("restored_tokens") else "",
     ]
     told = ", ".join(fact for fact in facts if fact)
     return f"{name} is ready" + (f" ({told})" if told else "")
@@ -100,9 +101,9 @@ def ps(session: Session) -> Result:
     queue = [item for item in status.get("queue", ()) if isinstance(item, Mapping)]
     views = [
         Table(
-            ("MODEL", "ENGINE", "STATE", "PID", "DEVICE", "MEMORY", "CONTEXT", "BUSY", "WAITING", "IDLE"),
+            ("MODEL", "ENGINE", "STATE", "PID", "DEVICE", "MEMORY", "CONTEXT", "BUSY", "WAITING", "IDLE", "RESTORED"),
             tuple(_worker(worker) for worker in workers),
-            frozenset({"PID", "MEMORY", "CONTEXT", "BUSY", "WAITING", "IDLE"}),
+            frozenset({"PID", "MEMORY", "CONTEXT", "BUSY", "WAITING", "IDLE", "RESTORED"}),
             empty="no model is loaded",
         )
     ]
@@ -129,4 +130,5 @@ def _worker(worker: Mapping[str, Any]) -> tuple[str, ...]:
         f"{busy}/{worker.get('slots', 1)}",
         str(worker.get("queued", 0)),
         "" if busy else words.seconds(worker.get("idle_s")),
+        f"{restored} tokens" if (restored := worker.get("restored_tokens")) else "",
     )

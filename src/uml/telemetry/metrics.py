@@ -139,6 +139,11 @@ class _Workers(Collector):
             ("uml_worker_memory_bytes", "Resident memory of a worker", lambda w: w.memory_bytes),
             ("uml_worker_in_flight", "Requests a worker is answering", lambda w: w.in_flight),
             ("uml_worker_queued", "Requests waiting for a worker", lambda w: w.queued),
+            (
+                "uml_worker_restored_tokens",
+                "Tokens of earlier conversations that were read back when a worker was loaded",
+                lambda w: w.restored_tokens,
+            ),
             ("uml_worker_slots", "Requests a worker answers at the same time", lambda w: w.slots),
         ):
             family = GaugeMetricFamily(name, help, labels=("model", "engine", "state"))

@@ -82,6 +82,7 @@ class Launch:
     stdin: written at the start; the pipe stays open, and its end tells the child that we are gone.
     health: path that answers 503 while loading and 200 when ready.
     writes: folders in which the worker may make files, beside what its parent opened for it.
+    reads: programs and folders that it needs beside the system's and its model's.
     """
 
     argv: tuple[str, ...]
@@ -89,6 +90,7 @@ class Launch:
     stdin: bytes = b""
     health: str = "/health"
     writes: tuple[Path, ...] = ()
+    reads: tuple[Path, ...] = ()
 
 
 class Engine(Protocol):

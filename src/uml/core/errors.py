@@ -28,6 +28,8 @@
     │   └── Quarantined         503 quarantined           its worker has died too often
     ├── EngineNotInstalled      409 engine_not_installed
     ├── WorkerDied              502 worker_died           a loaded model's process ended in mid-request
+    │   └── WorkerHung          504 worker_hung           it stood still with work to do, and was ended
+    ├── RequestTimeLimit        504 request_time_limit    an answer took longer than the setting allows
     ├── EngineError             502 engine_error          a loaded model's engine answered with an error of its own
     ├── ConnectionLost          502 connection_lost       a server went away in mid-answer
     ├── RemoteFailed            502 remote_failed         a hub or web server did not give what was asked of it
@@ -40,6 +42,7 @@
         ├── PortTaken           500 port_taken
         ├── FolderNotWritable   500 folder_not_writable
         ├── AlreadyRunning      500 already_running
+        ├── SandboxUnavailable  500 sandbox_unavailable   workers cannot be confined as the setting requires
         └── NoServer            503 no_server             a command needs a server and none runs
 
 An error carries its parts and its own sentence; the gateway has one handler, the command line
@@ -368,6 +371,26 @@ class WorkerDied(UmlError):
         )
 
 
+class WorkerHung(WorkerDied):
+    """The process of a loaded model stood still while it had work to do, and was ended for it."""
+
+    code, status = "worker_hung", 504
+
+
+class RequestTimeLimit(UmlError):
+    """An answer took longer than `request_timeout_s` allows; its slot is free again."""
+
+    code, status = "request_time_limit", 504
+
+    def __init__(self, model: str, limit_s: float) -> None:
+        super().__init__(
+            f"{model} had not finished the answer after {limit_s:g} s; ask for fewer tokens, "
+            "or raise the setting request_timeout_s",
+            model=model,
+            limit_s=limit_s,
+        )
+
+
 class EngineError(UmlError):
     """A loaded model's engine answered with an error of its own, which is not the request's fault."""
 
@@ -483,6 +506,19 @@ class AlreadyRunning(SetupError):
 
     def __init__(self, url: str, pid: int) -> None:
         super().__init__(f"a server already runs at {url} (process {pid}); stop it with: uml stop", url=url, pid=pid)
+
+
+class SandboxUnavailable(SetupError):
+    """Workers are to be confined, and this system does not offer what that takes."""
+
+    code = "sandbox_unavailable"
+
+    def __init__(self, missing: Sequence[str]) -> None:
+        super().__init__(
+            f'the setting sandbox is "required", and this system lacks {"; and ".join(missing)}; '
+            '"auto" confines workers as far as it can',
+            missing=list(missing),
+        )
 
 
 class NoServer(SetupError):

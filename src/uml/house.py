@@ -13,12 +13,13 @@ from typing import Any, Final
 
 from uml.config import Settings
 from uml.core.engine import Engine
-from uml.core.errors import SetupError, UmlError
+from uml.core.errors import AmbiguousModel, BadRequest, ModelNotFound, NotAllowed, SetupError, UmlError
 from uml.core.jsonable import jsonable
 from uml.core.machine import Machine
 from uml.core.model import Model, ModelInfo
 from uml.core.options import LoadOptions
 from uml.core.plan import LoadPlan, WorkerStatus
+from uml.core.quote import quoted
 from uml.engines import builtin
 from uml.formats import inspect
 from uml.hardware import snapshot
@@ -29,6 +30,9 @@ from uml.planning.evict import Running
 from uml.planning.plan import Specs
 from uml.planning.refine import Foretelling, Known, first_of
 from uml.registry import Registry
+from uml.remote.names import UrlName
+from uml.remote.names import parse as parse_remote
+from uml.runtime.sessions import Sessions
 from uml.runtime.supervisor import Observer, Supervisor
 
 ASKED_EVERY_S: Final = 2.0
@@ -107,16 +111,41 @@ class Library:
         return self.roster.specs
 
     def find(self, name: str) -> Model:
-        """A model by id, alias or path; a path that was never seen is added."""
+        """A model by id, alias or path; a path that was never seen is added. Raises NotAllowed as `look` does."""
         path = path_in(name)
+        self._refuse_remote(name)
         return self.registry.add(path) if path else self.registry.resolve(name)
 
     def look(self, name: str) -> Model:
-        """A model by id, alias or path, its file looked at once more; a path that was never seen is not added."""
+        """A model by id, alias or path, its file looked at once more; a path that was never seen is not added.
+
+        Raises NotAllowed for a name on the net: here strangers may ask, and must not choose what is fetched.
+        """
         path = path_in(name)
+        self._refuse_remote(name)
         if path is None:
             return self.registry.fresh(self.registry.resolve(name))
         return Model(path.stem.lower(), inspect(path))
+
+    def _refuse_remote(self, name: str) -> None:
+        try:
+            remote = parse_remote(name)
+        except BadRequest:
+            return  # like a name on the net, and none: nothing here is called so
+        if isinstance(remote, UrlName) or (remote and (remote.certain or not self.is_known(name))):
+            raise NotAllowed(
+                f"{quoted(name)} is not on this machine, and a server fetches nothing for those who ask it; "
+                "`uml estimate` and `uml inspect` read its header on the command line",
+                param="model",
+            )
+
+    def is_known(self, name: str) -> bool:
+        """Whether a registered model goes by this name."""
+        try:
+            self.registry.resolve(name)
+        except ModelNotFound as error:
+            return isinstance(error, AmbiguousModel)
+        return True
 
     def inspect(self, name: str) -> ModelInfo:
         """What a registered model, or any path, is; `notes` end with what it needs where it cannot be loaded here."""
@@ -174,11 +203,12 @@ class Library:
         """Bytes that a load takes, part by part, and whether they fit; nothing is started."""
         return self.estimate_model(self.look(name), options)
 
-    def estimate_model(self, model: Model, options: Mapping[str, object]) -> dict[str, Any]:
-        """The same for a model that no registry needs to know."""
+    def estimate_model(self, model: Model, options: Mapping[str, object], *, ask: bool = True) -> dict[str, Any]:
+        """The same for a model that no registry needs to know. ask: its engine too, which may take a second."""
         wanted = LoadOptions.parse({**self.defaults.changed(), **options})
         machine = snapshot()
-        self.foretell(model, wanted, machine)
+        if ask:
+            self.foretell(model, wanted, machine)
         decided = self.decide(model, wanted, machine)
         footprint = decided.footprint
         return {
@@ -269,6 +299,7 @@ class House:
             snapshot=snapshot,
             load_timeout_s=settings.load_timeout_s,
             queue_limit=settings.queue_limit,
+            sessions=Sessions(settings.data / "sessions", settings.session_disk, settings.session_stop_s),
             observer=observer,
         ) as supervisor:
             yield cls(library, supervisor)

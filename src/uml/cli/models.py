@@ -12,6 +12,7 @@ from uml.cli import complete, words
 from uml.cli.command import command
 from uml.cli.names import as_path, expanded
 from uml.cli.progress import scan_bar
+from uml.cli.remote import estimate_remote, inspect_remote, is_list, listed, remote_name
 from uml.cli.result import Facts, Lines, Result, Table, View, facts
 from uml.cli.session import Session
 from uml.core.jsonable import jsonable
@@ -20,6 +21,16 @@ Name = Annotated[
     str,
     typer.Argument(
         metavar="MODEL", help="Id, alias or path of a model", autocompletion=complete.models, show_default=False
+    ),
+]
+
+RemoteName = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        help="Id, alias or path of a model; a URL, or hf:OWNER/NAME",
+        autocompletion=complete.models,
+        show_default=False,
     ),
 ]
 
@@ -106,10 +117,16 @@ def _scanned(place: str, report: Mapping[str, Any]) -> tuple[View, ...]:
 @command()
 def inspect(
     session: Session,
-    model: Name,
+    model: RemoteName,
     metadata: Annotated[bool, typer.Option("--metadata", help="Show the header's values too")] = False,
 ) -> Result:
-    """Tell what a model, or any file or folder, is; nothing is loaded or added."""
+    """Tell what a model, or any file or folder, is; nothing is loaded or added.
+
+    Of a URL, or a repository of Hugging Face, only the headers are fetched. hf:OWNER/NAME lists what is in it.
+    """
+    if remote := remote_name(session, model):
+        found = inspect_remote(session, remote)
+        return listed(found, "inspect") if is_list(found) else Result(found, _inspected(found, metadata))
     path = as_path(model)
     name = str(path) if path else model
     if client := session.find_client():
@@ -163,8 +180,15 @@ def _quantization(label: object, bits: object) -> str:
 
 
 @command(load_options=True)
-def estimate(session: Session, model: Name, options: dict[str, Any]) -> Result:
-    """Tell how much memory a load takes, part by part, and whether it fits; nothing is started."""
+def estimate(session: Session, model: RemoteName, options: dict[str, Any]) -> Result:
+    """Tell how much memory a load takes, part by part, and whether it fits; nothing is started.
+
+    Of a URL, or a repository of Hugging Face, only the headers are fetched. hf:OWNER/NAME tells of every GGUF
+    file in it, hf:OWNER/NAME:Q4_K_M of one; HF_TOKEN, HF_ENDPOINT and HF_HUB_OFFLINE are heeded.
+    """
+    if remote := remote_name(session, model):
+        found = estimate_remote(session, remote, options)
+        return listed(found, "estimate") if is_list(found) else Result(found, _estimated(found))
     path = as_path(model)
     name = str(path) if path else model
     if client := session.find_client():

@@ -1,0 +1,172 @@
+"""`uml inspect` and `uml estimate` of what is not here yet: from the header on the net, fetched by this process."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from uml.cli import words
+from uml.cli.progress import scan_bar
+from uml.cli.result import Lines, Result, Table, View
+from uml.cli.session import Session
+from uml.core.errors import DoesNotFit, UmlError
+from uml.core.jsonable import jsonable
+from uml.core.model import Model, ModelInfo, Role
+from uml.remote.names import HUGGING_FACE, HubName, UrlName, parse
+
+if TYPE_CHECKING:
+    from uml.house import Library
+    from uml.remote.find import Remote, RemoteModel
+
+_MODELS = frozenset({Role.TEXT, Role.EMBEDDING, Role.RERANKER, Role.UNKNOWN, Role.DRAFT})
+
+
+def remote_name(session: Session, name: str) -> HubName | UrlName | None:
+    """What a name means on the net; None for one of this machine. Raises BadRequest."""
+    found = parse(name, os.environ.get("HF_ENDPOINT") or HUGGING_FACE)
+    if isinstance(found, HubName) and not found.certain:
+        # Ollama calls so what it downloaded.
+        with session.library() as library:
+            return None if library.is_known(name) else found
+    return found
+
+
+def inspect_remote(session: Session, name: HubName | UrlName) -> dict[str, Any]:
+    """The ModelInfo of one model as JSON, or the list of several (`is_list`): then no header is read."""
+    with _opened(session, name) as remote:
+        if len(remote.models) > 1:
+            return _listing(remote, [_row(model) for model in remote.models])
+        found: dict[str, Any] = remote.told(jsonable(remote.inspect(remote.models[0])))
+        return found
+
+
+def estimate_remote(session: Session, name: HubName | UrlName, options: Mapping[str, object]) -> dict[str, Any]:
+    """The estimate of one model, or the list of several, each with its estimate for this machine."""
+    with session.library() as library, _opened(session, name) as remote:
+        if len(remote.models) == 1:
+            (model,) = remote.models
+            found = library.estimate_model(_named(model, remote.inspect(model)), options)
+            return {
+                **remote.told(found),
+                "size": model.size_bytes,
+                "warnings": [*found["warnings"], *_elsewhere(session)],
+            }
+        rows = []
+        with scan_bar(name.shown, quiet=session.flags.json) as looked:
+            for done, (model, info) in enumerate(remote.inspect_all(), 1):
+                looked(done, len(remote.models), model.path)
+                rows.append(_estimated(library, remote, model, info, options))
+        return _listing(remote, rows)
+
+
+@contextmanager
+def _opened(session: Session, name: HubName | UrlName) -> Iterator[Remote]:
+    # Imported here: an HTTP library comes with it, which no other way through these commands needs.
+    from uml.remote.find import opened
+    from uml.remote.hub import Hub
+
+    with opened(name, Hub.of(offline=session.settings.offline)) as remote:
+        yield remote
+
+
+def _named(model: RemoteModel, info: ModelInfo) -> Model:
+    return Model(model.id, info, source="net")
+
+
+def _row(model: RemoteModel) -> dict[str, Any]:
+    return {"model": model.id, "quantization": model.label, "size": model.size_bytes}
+
+
+def _estimated(
+    library: Library, remote: Remote, model: RemoteModel, info: ModelInfo | UmlError, options: Mapping[str, object]
+) -> dict[str, Any]:
+    """A row of the list: the estimate, or why there is none."""
+    row = _row(model)
+    if isinstance(info, UmlError):
+        return {**row, "fits": False, "error": info.as_dict()["error"]}
+    if info.role not in _MODELS:
+        return {**row, "fits": False, "role": info.role.value}
+    try:
+        # By arithmetic: asking the engine about each of twenty would take a minute.
+        found = library.estimate_model(_named(model, info), options, ask=False)
+    except DoesNotFit as error:
+        return {**row, "fits": False, "needed": error.details["needed"], "free": error.details["free"]}
+    except UmlError as error:
+        remote.tell(error)
+        return {**row, "fits": False, "error": error.as_dict()["error"]}
+    return {**row, **remote.told(found)}
+
+
+def _listing(remote: Remote, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    fitting = [row for row in rows if row.get("fits")]
+    best = max(fitting, key=lambda row: int(row["size"]), default=None)
+    return {
+        "object": "list",
+        "repository": remote.name.shown,
+        "data": rows,
+        "beside": list(remote.beside),
+        "best": best["model"] if best else None,
+    }
+
+
+def _elsewhere(session: Session) -> list[str]:
+    return [f"this is for this machine, not for that of {session.flags.server}"] if session.flags.server else []
+
+
+def is_list(found: Mapping[str, Any]) -> bool:
+    """Whether several models were meant."""
+    return found.get("object") == "list"
+
+
+def listed(found: Mapping[str, Any], command: str) -> Result:
+    """A list of models for people."""
+    rows = found["data"]
+    estimated = any("fits" in row for row in rows)
+    views: list[View] = [_estimates(rows) if estimated else _sizes(rows)]
+    lines = []
+    if found["beside"]:
+        lines.append(f"beside them: {', '.join(found['beside'])}")
+    if estimated and found["best"]:
+        lines.append(f"the largest that fits here: {found['best']}")
+    lines.append(f"one of them: uml {command} {found['best'] or rows[0]['model']}")
+    return Result(found, (*views, Lines(tuple(lines))))
+
+
+def _sizes(rows: list[Mapping[str, Any]]) -> Table:
+    cells = tuple((str(row["quantization"]), words.size(row["size"])) for row in rows)
+    return Table(("MODEL", "SIZE"), cells, frozenset({"SIZE"}))
+
+
+def _estimates(rows: list[Mapping[str, Any]]) -> Table:
+    cells = []
+    for row in rows:
+        total, options = row.get("total") or {}, row.get("options") or {}
+        memory = total.get("likely") or row.get("needed")
+        cells.append(
+            (
+                str(row["quantization"]),
+                words.size(row["size"]),
+                words.size(memory) if memory else "",
+                words.plain(options.get("ctx")),
+                "yes" if row["fits"] else "no",
+                _why(row),
+            )
+        )
+    return Table(
+        ("MODEL", "SIZE", "MEMORY", "CONTEXT", "FITS", "WHERE OR WHY NOT"),
+        tuple(cells),
+        frozenset({"SIZE", "MEMORY", "CONTEXT"}),
+    )
+
+
+def _why(row: Mapping[str, Any]) -> str:
+    if error := row.get("error"):
+        return str(error["message"])
+    if "free" in row:
+        return f"{words.size(row['free'])} are free"
+    if role := row.get("role"):
+        return f"is no model: {role}"
+    places = (row.get("placement") or {}).get("device_bytes") or {}
+    return ", ".join(f"{device} {words.size(held)}" for device, held in places.items())

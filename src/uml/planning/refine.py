@@ -15,7 +15,8 @@ from uml.core.model import Model, ModelInfo
 from uml.core.options import LoadOptions
 from uml.core.plan import Footprint, LoadPlan
 
-Method = Literal["dry run", "measured"]
+Method = Literal["dry run", "measured", "corrected"]
+"""`corrected`: by a measured load of the same model that was not quite the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,7 @@ class Figures:
     """Bytes of one load by part, as somebody told them who knows; None: not told, the header's figure stands.
 
     Parts are those of `Footprint`. below_bytes, above_bytes: how far the truth may lie to either side of their sum.
+    source: what they go by, as a sentence.
     """
 
     method: Method
@@ -33,6 +35,7 @@ class Figures:
     mapped_bytes: int | None = None
     below_bytes: int = 0
     above_bytes: int = 0
+    source: str = ""
 
 
 class Known(Protocol):
@@ -58,6 +61,7 @@ def refine(footprint: Footprint, figures: Figures | None) -> Footprint:
         other_bytes=_or(figures.other_bytes, footprint.other_bytes),
         mapped_bytes=_or(figures.mapped_bytes, footprint.mapped_bytes),
         method=figures.method,
+        source=figures.source,
     )
     total = found.total_bytes
     return replace(found, low_bytes=max(0, total - figures.below_bytes), high_bytes=total + figures.above_bytes)
@@ -74,6 +78,37 @@ def first_of(*lookups: Known) -> Known:
         return next((found for lookup in lookups if (found := lookup(engine, options)) is not None), None)
 
     return known
+
+
+def together(best: Known, other: Known) -> Known:
+    """What the best knows, and of the parts that it does not tell what the other does."""
+
+    def known(engine: str, options: LoadOptions) -> Figures | None:
+        told = best(engine, options)
+        if told is not None and told.kv_bytes is not None and told.compute_bytes is not None:
+            return told
+        rest = other(engine, options)
+        if told is None or rest is None:
+            return told or rest
+        return replace(
+            rest,
+            method=told.method,
+            weight_bytes=_either(told.weight_bytes, rest.weight_bytes),
+            kv_bytes=_either(told.kv_bytes, rest.kv_bytes),
+            compute_bytes=_either(told.compute_bytes, rest.compute_bytes),
+            other_bytes=_either(told.other_bytes, rest.other_bytes),
+            mapped_bytes=_either(told.mapped_bytes, rest.mapped_bytes),
+            # What the best was unsure of, the other has told.
+            below_bytes=min(told.below_bytes, rest.below_bytes),
+            above_bytes=min(told.above_bytes, rest.above_bytes),
+            source=f"{told.source}; cache and buffers by {rest.method}" if told.source else rest.source,
+        )
+
+    return known
+
+
+def _either(first: int | None, second: int | None) -> int | None:
+    return second if first is None else first
 
 
 @runtime_checkable

@@ -20,6 +20,7 @@ from uml.core.errors import AmbiguousModel, BadFile, BadRequest, ModelNotFound, 
 from uml.core.model import Model
 from uml.registry import catalog, names
 from uml.registry.entries import Entry, Found, ScanReport
+from uml.registry.measurements import Measurements
 from uml.registry.paths import absolute, check_text, is_folder, is_there, real
 from uml.registry.scan import Progress, Scan, gather
 from uml.registry.settle import Index, Inspect, Outcome, fingerprint, is_unchanged, settle, signature
@@ -59,6 +60,7 @@ class Registry:
         self._shelves = shelves
         self._store = Store(database)
         self._stored = threading.RLock()
+        self.measurements = Measurements(self._store, self._stored)
         self._scanning = threading.Lock()
         self._stale = True
         self._package = self._packaged(package or packaged_model())

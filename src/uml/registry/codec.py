@@ -14,7 +14,7 @@ from enum import Enum
 from functools import cache
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from uml.core.jsonable import jsonable
 
@@ -48,6 +48,8 @@ def _decoder(kind: Any) -> Decoder:
     origin, arguments = get_origin(kind), get_args(kind)
     if origin in (Union, UnionType):
         return _one_of(arguments)
+    if origin is Literal:
+        return _choice(arguments)
     if origin is tuple:
         return _many(_decoder(arguments[0]))
     if origin is Mapping:
@@ -87,6 +89,15 @@ def _one_of(kinds: tuple[Any, ...]) -> Decoder:
             except CodecError:
                 continue
         raise CodecError(f"{value!r:.80} is none of the types expected here")
+
+    return decode
+
+
+def _choice(values: tuple[Any, ...]) -> Decoder:
+    def decode(value: Any) -> Any:
+        if value not in values:
+            raise CodecError(f"{value!r:.80} is none of {values}")
+        return value
 
     return decode
 

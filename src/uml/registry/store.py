@@ -31,6 +31,12 @@ MIGRATIONS: Final[tuple[Migration, ...]] = (
         "CREATE TABLE roots (path TEXT PRIMARY KEY)",
         "CREATE TABLE forgotten (key TEXT PRIMARY KEY)",
     ),
+    (
+        "CREATE TABLE measurements (identity TEXT NOT NULL, engine TEXT NOT NULL, build TEXT NOT NULL, "
+        "options TEXT NOT NULL, found TEXT NOT NULL, at REAL NOT NULL, "
+        "PRIMARY KEY (identity, engine, build, options))",
+        "CREATE INDEX measurements_by_age ON measurements (at)",
+    ),
 )
 """Step n brings a file from version n to n + 1 (`PRAGMA user_version`). Add at the end, never edit."""
 
@@ -237,6 +243,17 @@ class Store:
         """Look through this folder no longer."""
         with self._door(), self._transaction():
             self._db.execute("DELETE FROM roots WHERE path = ?", (str(folder),))
+
+    def select(self, query: str, *values: object) -> list[tuple[Any, ...]]:
+        """The rows of a query."""
+        with self._door():
+            return self._db.execute(query, values).fetchall()
+
+    def change(self, *steps: tuple[str, Sequence[object]]) -> None:
+        """Carry out statements with their values, all or none."""
+        with self._door(), self._transaction():
+            for statement, values in steps:
+                self._db.execute(statement, tuple(values))
 
     def _column(self, query: str) -> list[str]:
         with self._door():

@@ -40,6 +40,7 @@ class Channel:
     def __init__(self, endpoint: Endpoint) -> None:
         self.endpoint = endpoint
         self._idle: list[Connection] = []
+        self._working: set[Connection] = set()
         host = "localhost" if endpoint.socket else f"{endpoint.host}:{endpoint.port}"
         key = f"Authorization: Bearer {endpoint.key}\r\n" if endpoint.key else ""
         self._common = f" HTTP/1.1\r\nHost: {host}\r\n{key}".encode("ascii")
@@ -74,6 +75,16 @@ class Channel:
             return 0
         return response.status
 
+    @property
+    def awaited(self) -> int:
+        """How many answers the worker owes: those that nobody here holds up."""
+        return sum(1 for connection in self._working if connection.awaiting)
+
+    @property
+    def heard(self) -> int:
+        """Changes when something of an answer has come; means nothing else."""
+        return sum(connection.heard for connection in self._working)
+
     def close(self) -> None:
         """End the idle connections, and keep none from now on."""
         self._closed = True
@@ -85,6 +96,7 @@ class Channel:
 
     def keep(self, connection: Connection) -> None:
         """Take back a connection whose answer is complete."""
+        self._working.discard(connection)
         if self._closed or len(self._idle) >= POOL_LIMIT:
             connection.abort()
         else:
@@ -97,6 +109,7 @@ class Channel:
 
     def forget(self, connection: Connection) -> None:
         """A connection has ended."""
+        self._working.discard(connection)
         if connection in self._idle:
             self._idle.remove(connection)
 
@@ -142,6 +155,7 @@ class Channel:
     async def _exchange(self, connection: Connection, data: bytes, body: bytes, stream: bool) -> Response:
         if not connection.alive:
             raise ChannelBroken("the worker closed the connection")
+        self._working.add(connection)
         response, head = connection.send(data, body, not stream)
         try:
             await head

@@ -45,6 +45,7 @@ class Connection(asyncio.Protocol):
         "_streamed",
         "_transport",
         "answered",
+        "heard",
         "idle_since",
         "keep",
         "on_body",
@@ -66,6 +67,7 @@ class Connection(asyncio.Protocol):
         self._streamed = False
         self.answered = False
         self.uses = 0
+        self.heard = 0
         self.idle_since = 0.0
         # The parser's body callback is a list's own append: no Python frame for a chunk.
         self._body: list[bytes] = []
@@ -77,6 +79,12 @@ class Connection(asyncio.Protocol):
         """Whether a request may be tried on it."""
         return self._transport is not None and not self._transport.is_closing()
 
+    @property
+    def awaiting(self) -> bool:
+        """Whether the worker is to send something: not while we ourselves read no further."""
+        response = self._response
+        return response is not None and not response.paused
+
     def send(self, data: bytes, body: bytes, keep: bool) -> tuple[Response, asyncio.Future[None]]:
         """Write a request. The future is done when the head of its answer is here."""
         assert self._transport is not None
@@ -87,6 +95,7 @@ class Connection(asyncio.Protocol):
         self.keep = keep
         self._streamed = not keep
         self.uses += 1
+        self.heard = 0
         if len(body) < HIGH_WATER:
             self._transport.write(data + body)
         else:
@@ -121,6 +130,7 @@ class Connection(asyncio.Protocol):
             self.abort()
             return
         self.answered = True
+        self.heard += 1
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:

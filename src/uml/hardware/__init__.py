@@ -1,5 +1,6 @@
 """What the machine has: `snapshot() -> Machine`."""
 
+from uml.hardware.gpus import gpu_use
 from uml.hardware.snapshot import snapshot
 
-__all__ = ["snapshot"]
+__all__ = ["gpu_use", "snapshot"]

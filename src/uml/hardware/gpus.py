@@ -41,6 +41,37 @@ def gpus(root: Path, environ: Mapping[str, str]) -> tuple[Device, ...]:
     )
 
 
+def gpu_use(pid: int, environ: Mapping[str, str]) -> dict[str, int]:
+    """Bytes of a process on each NVIDIA GPU by NVML's count, the driver's context among them; ids as in `gpus`.
+
+    Empty where NVML is not at hand or does not tell: inside a container it knows processes by other numbers.
+    """
+    cards, held = _nvml(), _nvml_use(pid)
+    chosen = _chosen(cards, environ.get("CUDA_VISIBLE_DEVICES")) if cards and held else []
+    return {f"cuda:{number}": held[card.uuid] for number, card in enumerate(chosen) if card.uuid in held}
+
+
+def _nvml_use(pid: int) -> dict[str, int]:
+    """Bytes of a process by the card's UUID."""
+    try:
+        pynvml: Any = importlib.import_module("pynvml")
+    except ImportError:
+        return {}
+    used: dict[str, int] = {}
+    try:
+        pynvml.nvmlInit()
+        for index in range(pynvml.nvmlDeviceGetCount()):
+            handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+            uuid = _nvml_card(pynvml, handle).uuid
+            for process in pynvml.nvmlDeviceGetComputeRunningProcesses(handle):
+                if process.pid == pid and process.usedGpuMemory:
+                    used[uuid] = used.get(uuid, 0) + int(process.usedGpuMemory)
+        pynvml.nvmlShutdown()
+    except pynvml.NVMLError:
+        return {}
+    return used
+
+
 def metal(memory: Device, machine: str) -> Device | None:
     """The GPU of an Apple chip: the same memory, of which macOS lets it hold two thirds, or three quarters over 36 GiB.
 

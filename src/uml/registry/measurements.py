@@ -140,7 +140,7 @@ def _corrected(found: Measurement) -> Figures:
 def _distance(one: Mapping[str, Any], other: Mapping[str, Any]) -> float:
     """How unlike two loads are: doublings of the context, and 0.1 for anything else that differs."""
     differs = sum(one[name] != other[name] for name in VARIES)
-    doublings = math.log2(max(1, one["ctx"]) / max(1, other["ctx"]))
+    doublings: float = math.log2(max(1, one["ctx"]) / max(1, other["ctx"]))
     return abs(doublings) + differs / 10
 
 

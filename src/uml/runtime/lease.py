@@ -17,6 +17,7 @@ from uml.runtime.ending import Ending
 from uml.runtime.process import WorkerProcess
 from uml.runtime.progress import look
 from uml.runtime.sessions import Sitting
+from uml.runtime.taken import Weighing, total_bytes
 
 MEMORY_AGE_S: Final = 1.0
 
@@ -38,6 +39,7 @@ class Attended:
     requests: int = 0
     told: bool = False
     ending: Ending | None = None
+    weighing: Weighing | None = None
     gone: asyncio.Event = field(default_factory=asyncio.Event)
     sitting: Sitting | None = None
     farewell: asyncio.Task[None] | None = None
@@ -57,6 +59,8 @@ class Attended:
         now, plan, ended = time.monotonic(), self.plan, self.ending is not None
         state = "failed" if ended else "stopping" if self.told else self.process.state
         error = self.ending.error if self.ending else None
+        taken = self.weighing.taken if self.weighing else None
+        figures = self.weighing.figures if self.weighing else None
         return WorkerStatus(
             model=plan.model.id,
             engine=plan.engine,
@@ -76,6 +80,10 @@ class Attended:
             restored_tokens=self.sitting.restored_tokens if self.sitting else 0,
             progress=100.0 if self.ready_at else self.process.look().percent,
             error=error.as_dict()["error"] if error else None,
+            measured_bytes=total_bytes(figures) if figures else 0,
+            peak_bytes=taken.peak_bytes if taken else 0,
+            method=plan.footprint.method,
+            reason=plan.placement.reason,
         )
 
 

@@ -11,6 +11,7 @@ from typing import Final
 LIMIT_BYTES: Final = 8 << 20
 """A log that grows past this while its worker runs goes to `.1`, and starts again."""
 TAIL_BYTES: Final = 1 << 16
+HEAD_BYTES: Final = 1 << 20
 HEADING: Final = "# "
 """How a line begins that is ours and not the engine's."""
 
@@ -59,6 +60,14 @@ class WorkerLog:
         if not text and self._overflowed:
             text = _end(self._older, limit_bytes)
         return "".join(line for line in text.splitlines(keepends=True) if not line.startswith(HEADING))
+
+    def head(self, limit_bytes: int = HEAD_BYTES) -> str:
+        """What this run wrote first; empty where it has been put aside since."""
+        try:
+            with self.path.open("rb") as file:
+                return "" if self._overflowed else file.read(limit_bytes).decode("utf-8", "replace")
+        except OSError:
+            return ""
 
     def lines(self, count: int) -> str:
         """The last `count` lines, those of the run before among them where this one has not said as much."""

@@ -16,6 +16,14 @@ class Observer(Protocol):
         """A started worker serves, or does not: `error` is then the code, `cancelled` where it was stopped."""
         ...
 
+    def worker_measured(self, model: str, engine: str, method: str, predicted_bytes: int, measured_bytes: int) -> None:
+        """What a worker that serves needs, and what its plan had said, by this method; once a worker."""
+        ...
+
+    def worker_stopping(self, model: str, engine: str, reason: str) -> None:
+        """A worker is told to end; the reasons are those of `events.Stop`."""
+        ...
+
     def worker_exited(self, model: str, engine: str, exit_code: int | None) -> None:
         """The process is gone; negative for a signal, None where there never was one."""
         ...
@@ -32,6 +40,12 @@ class Unobserved:
         """Not counted."""
 
     def load_ended(self, model: str, engine: str, seconds: float, error: str | None) -> None:
+        """Not counted."""
+
+    def worker_measured(self, model: str, engine: str, method: str, predicted_bytes: int, measured_bytes: int) -> None:
+        """Not counted."""
+
+    def worker_stopping(self, model: str, engine: str, reason: str) -> None:
         """Not counted."""
 
     def worker_exited(self, model: str, engine: str, exit_code: int | None) -> None:

@@ -12,11 +12,11 @@ import logging
 import os
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from uml.config.folders import SOCKET_PATH_BYTES, ensure_private, ensure_writable
 from uml.core.engine import Endpoint, Engine
@@ -51,6 +51,7 @@ from uml.runtime.orphans import sweep
 from uml.runtime.process import WorkerProcess
 from uml.runtime.scheduler import Scheduler
 from uml.runtime.sessions import SAVE_LIMIT_S, Sessions
+from uml.runtime.taken import Records, Weighing, total_bytes
 
 __all__ = ["Lease", "Observer", "Supervisor"]
 
@@ -81,11 +82,13 @@ class Supervisor:
         observer: Observer | None = None,
         preparer: Preparer | None = None,
         sessions: Sessions | None = None,
+        records: Records | None = None,
     ) -> None:
         self._engines = engines
         self._planner = planner
         self._preparer = preparer
         self._sessions = sessions
+        self._records = records
         self._defaults = defaults
         self._runtime_folder = runtime_folder
         self._log_folder = log_folder
@@ -212,6 +215,8 @@ class Supervisor:
     def release(self, ticket: int, worker: Attended) -> None:
         """Give a lease back."""
         worker.used_at = time.monotonic()
+        if worker.weighing and worker.weighing.used():
+            self._spawn(self._keep(worker.weighing))
         self._feed(Released(ticket))
 
     @asynccontextmanager
@@ -326,6 +331,9 @@ class Supervisor:
         ready = asyncio.ensure_future(process.ready.wait())
         try:
             await asyncio.wait({running, ready}, return_when=asyncio.FIRST_COMPLETED)
+            if process.ready.is_set() and self._records and process.pid:
+                worker.weighing = Weighing(worker.plan, self._engines[worker.plan.engine], process.pid, self._records)
+                worker.weighing.ready()
             if process.ready.is_set() and worker.sitting:
                 # Before anybody is served: the first request must find its conversation.
                 await worker.sitting.restore(lambda: worker.told)
@@ -333,6 +341,7 @@ class Supervisor:
                 worker.ready_at = worker.used_at = time.monotonic()
                 self._observer.load_ended(model, worker.plan.engine, worker.ready_at - worker.started, None)
                 self._feed(Ready(model))
+                self._spawn(self._weigh(worker))
                 if self._waiting:
                     # Who still waits is for another model: it is planned with what this one really took.
                     await self._measure()
@@ -347,6 +356,30 @@ class Supervisor:
         finally:
             ready.cancel()
         self._bury(worker, ending)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tending.add(task)
+        task.add_done_callback(self._tending.discard)
+
+    async def _weigh(self, worker: Attended) -> None:
+        """See what a worker has taken, now that it serves, and write it down."""
+        weighing, plan = worker.weighing, worker.plan
+        if weighing is None or not await asyncio.to_thread(weighing.settle, worker.process.log):
+            return
+        if weighing.figures:
+            measured = total_bytes(weighing.figures)
+            footprint = plan.footprint
+            self._observer.worker_measured(
+                plan.model.id, plan.engine, footprint.method, footprint.total_bytes, measured
+            )
+        await self._keep(weighing)
+
+    async def _keep(self, weighing: Weighing) -> None:
+        try:
+            await asyncio.to_thread(weighing.keep)
+        except UmlError as error:
+            log.warning("what %s took is not remembered: %s", weighing.plan.model.id, error)
 
     def _bury(self, worker: Attended, ending: Ending) -> None:
         model, engine, served = worker.plan.model.id, worker.plan.engine, bool(worker.ready_at)

@@ -8,14 +8,15 @@ driver takes as long as it likes: both come after, in a thread.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from uml.core.engine import Engine, TellsBuffers
 from uml.core.plan import Buffer, Footprint, LoadPlan, Taken
 from uml.planning.refine import Figures
+from uml.runtime.logs import WorkerLog
 
 GROWTH_SHARE: Final = 0.002
 """Growth after a request that is worth writing down again."""
@@ -27,8 +28,17 @@ _SLACK_BYTES: Final = 2 * _MIB
 """What a second load of the same differs by, at least: pages of libraries, stacks of threads."""
 _ROW: Final = re.compile(rb"^[0-9a-f]+-[0-9a-f]+ \S+ \S+ \S+ \d+ +(/.*)$")
 
-GpuUse = Callable[[int], Mapping[str, int]]
-"""Bytes that a process holds on each GPU, by device id."""
+
+class Records(Protocol):
+    """Where weighed workers are written down. Both methods are called in a thread."""
+
+    def gpu_use(self, pid: int) -> Mapping[str, int]:
+        """Bytes that a process holds on each GPU, by device id; empty where no driver tells."""
+        ...
+
+    def keep(self, plan: LoadPlan, taken: Taken, figures: Figures) -> None:
+        """Remember what a load took; again when it has grown. Raises UmlError where that cannot be written."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,53 +100,61 @@ class Weighing:
     taken, figures: what it took and what that means for plans; None until `settle` was done.
     """
 
-    def __init__(self, plan: LoadPlan, engine: Engine, pid: int, gpu_use: GpuUse) -> None:
+    def __init__(self, plan: LoadPlan, engine: Engine, pid: int, records: Records) -> None:
         self.plan = plan
         self.taken: Taken | None = None
         self.figures: Figures | None = None
         self._engine = engine
         self._pid = pid
-        self._gpu_use = gpu_use
+        self._records = records
         self._ready: Look | None = None
+        self._uses = 0
         self._used_bytes = 0
 
     def ready(self) -> None:
         """Look, before anybody asks it anything."""
         self._ready = look(self._pid)
 
-    def settle(self, log: str) -> bool:
-        """The rest of what there is to see, by the log of its load; for a thread. False where nothing could be."""
+    def settle(self, log: WorkerLog) -> bool:
+        """The rest of what there is to see, by the log of its load too; for a thread. False where nothing could be."""
         if self._ready is None:
             return False
         on_gpus = any(device != "cpu" for device in self.plan.placement.device_bytes)
-        info = self.plan.model.info
-        self._put(
-            Taken(
-                resident_bytes=self._ready.resident_bytes,
-                file_bytes=file_bytes(self._pid, info.files or (info.path,)),
-                peak_bytes=self._ready.peak_bytes,
-                used_bytes=self._used_bytes,
-                gpu_bytes=dict(self._gpu_use(self._pid)) if on_gpus else {},
-                buffers=self._engine.buffers(self.plan, log) if isinstance(self._engine, TellsBuffers) else (),
-            )
+        info, engine = self.plan.model.info, self._engine
+        taken = Taken(
+            resident_bytes=self._ready.resident_bytes,
+            file_bytes=file_bytes(self._pid, info.files or (info.path,)),
+            peak_bytes=self._ready.peak_bytes,
+            gpu_bytes=dict(self._records.gpu_use(self._pid)) if on_gpus else {},
+            buffers=engine.buffers(self.plan, log.head()) if isinstance(engine, TellsBuffers) else (),
         )
+        if look(self._pid) is None:
+            return False  # it has ended meanwhile, and its pages could not be told
+        self._put(replace(taken, used_bytes=self._used_bytes))
         return True
 
-    def used(self, requests: int) -> bool:
-        """Look after so many requests: at the first, and whenever they have doubled. True where it has grown.
+    def used(self) -> bool:
+        """A request is over: look after the first, and whenever they have doubled. True where it has grown.
 
         Memory grows with use, by compute buffers above all: the first long prompt takes what the load promised.
         """
-        if self._ready is None or requests & (requests - 1) or not 0 < requests <= LAST_LOOK:
+        self._uses += 1
+        if self._ready is None or self._uses & (self._uses - 1) or self._uses > LAST_LOOK:
             return False
         now = look(self._pid)
         if now is None or now.resident_bytes <= self._used_bytes * (1 + GROWTH_SHARE):
             return False
         self._used_bytes = now.resident_bytes
         if self.taken is None:
-            return False  # settle takes it along
+            return False  # `settle` takes it along
+        before = self.figures
         self._put(replace(self.taken, used_bytes=now.resident_bytes))
-        return True
+        return self.figures != before
+
+    def keep(self) -> None:
+        """Write it down; for a thread. Raises UmlError."""
+        if self.taken and self.figures:
+            self._records.keep(self.plan, self.taken, self.figures)
 
     def _put(self, taken: Taken) -> None:
         self.taken = taken

@@ -10,7 +10,8 @@ from tests.planning.things import GIB, MIB, machine
 from uml.core.errors import BadOption
 from uml.core.options import LoadOptions
 from uml.core.plan import Footprint
-from uml.planning.place import margin, place, room, within_budget
+from uml.planning.budget import margin, room, within_budget
+from uml.planning.place import place
 
 NEEDS = Footprint(weight_bytes=8 * GIB, kv_bytes=2 * GIB, compute_bytes=512 * MIB, other_bytes=64 * MIB)
 AUTO = LoadOptions()
@@ -59,14 +60,18 @@ def test_over_several_gpus_by_free_memory() -> None:
     assert found.gpu_layers == 32
     assert sum(found.gpu_split) == 32
     assert found.gpu_split[0] > found.gpu_split[1]
-    assert found.reason == f"32 layers by free memory: {found.gpu_split[0]} on cuda:0, {found.gpu_split[1]} on cuda:1"
+    assert found.reason == (
+        "no GPU alone holds 10.50 GiB: 32 layers by free memory: "
+        "21 on cuda:0 (8.00 GiB free), 11 on cuda:1 (4.38 GiB free)"
+    )
 
 
 def test_shares_that_were_asked_for_are_kept() -> None:
     wanted = replace(AUTO, tensor_split=(1.0, 3.0))
     found = place(NEEDS, machine(gpus=(24 * GIB, 24 * GIB)), wanted, 32)
     assert found
-    assert found.gpu_split == (8, 24)
+    assert found.gpu_split == (9, 23), "the output counts as one more layer, on the last GPU"
+    assert "32 layers as tensor_split asks" in found.reason
     fewer = place(NEEDS, machine(gpus=(24 * GIB, 6 * GIB)), wanted, 32)
     assert fewer
     assert fewer.gpu_layers < 32
@@ -102,7 +107,6 @@ def test_a_gpu_too_small_for_anything_leaves_it_in_memory() -> None:
     assert found.device == "cpu"
     assert "cuda:0 cannot hold one layer" in found.reason
     assert place(NEEDS, machine(gpus=(GIB // 2,)), replace(AUTO, tensor_split=(1.0,)), 32)
-    assert place(NEEDS, machine(gpus=(24 * GIB, 24 * GIB)), replace(AUTO, tensor_split=(0.0, 0.0)), 32)
 
 
 def test_not_enough_memory_beside_the_gpu() -> None:
@@ -157,6 +161,8 @@ def test_the_options_say_where(wanted: LoadOptions, device: str) -> None:
     [
         (replace(AUTO, device="cuda:7"), "auto, or of cuda:0, cuda:1, cpu"),
         (replace(AUTO, tensor_split=(1.0,)), "2 shares, one a GPU"),
+        (replace(AUTO, tensor_split=(0.0, 0.0)), "shares of 0 and more, not all of them 0"),
+        (replace(AUTO, tensor_split=(-1.0, 2.0)), "shares of 0 and more, not all of them 0"),
         (replace(AUTO, main_gpu=2), "a whole number from 0 to 1"),
     ],
 )

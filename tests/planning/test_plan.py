@@ -3,6 +3,7 @@
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -25,10 +26,11 @@ from tests.planning.things import (
 from uml.core.engine import Availability
 from uml.core.errors import BadOption, DoesNotFit, EngineNotInstalled, UnsupportedFormat
 from uml.core.machine import Machine
-from uml.core.model import Format, Quantization, Role, Shape
+from uml.core.model import Format, Model, Quantization, Role, Shape
 from uml.core.options import LoadOptions
 from uml.planning import Running, plan
-from uml.planning.place import room
+from uml.planning.budget import room
+from uml.planning.plan import Specs
 
 AUTO = LoadOptions()
 
@@ -36,11 +38,11 @@ AUTO = LoadOptions()
 def test_everything_is_decided() -> None:
     found = plan(model(), AUTO, machine(), SPECS)
     assert found.engine == "llamacpp"
-    assert found.options.ctx == 48128
+    assert (found.options.ctx, found.options.parallel) == (16384, 4)
     assert found.placement.device_bytes == {"cpu": found.footprint.total_bytes}
     assert found.evict == ()
     assert "llamacpp runs gguf on the processor; installed; all in memory" in found.reason
-    assert found.warnings == ("ctx is 48128 of 131072 trained, as memory allows; set ctx for another",)
+    assert found.warnings == ("ctx is 16384 of 131072 trained, so that memory is left for others; set ctx for another",)
 
 
 def test_planning_what_was_planned_changes_nothing() -> None:
@@ -134,7 +136,8 @@ def test_on_a_gpu_the_place_is_written_into_the_options() -> None:
 
     two = plan(model(), LoadOptions(ctx=8192), machine(gpus=(7 * GIB, 7 * GIB)), SPECS)
     assert two.options.device == "cuda:0,cuda:1"
-    assert two.options.tensor_split == (16.0, 16.0)
+    assert two.placement.gpu_split == (16, 16)
+    assert two.options.tensor_split == (16.0, 17.0), "llama.cpp counts the output as a layer"
 
     some = plan(model(), LoadOptions(ctx=8192), machine(gpus=(6 * GIB,)), SPECS)
     assert 0 < some.options.gpu_layers == some.placement.gpu_layers < 32
@@ -157,8 +160,9 @@ def test_layers_that_stay_on_the_processor_may_be_copied() -> None:
 
     tight = with_amx(machine(plain.placement.device_bytes["cpu"] + 257 * MIB, gpus=(6 * GIB,)))
     plan(model(), replace(wanted, repack=False), tight, AMX)
+    pinned = replace(wanted, parallel=found.options.parallel, cache_type_k="f16", cache_type_v="f16")
     with pytest.raises(DoesNotFit, match="repack=false"):
-        plan(model(), replace(wanted, parallel=found.options.parallel), tight, AMX)
+        plan(model(), pinned, tight, AMX)
 
 
 def test_a_model_of_two_thirds_of_the_memory_fits() -> None:
@@ -173,9 +177,9 @@ def test_a_gpu_too_small_leaves_it_in_memory() -> None:
     assert found.placement.device_bytes == {"cpu": found.footprint.total_bytes}
 
 
-def test_a_gpu_too_small_does_not_make_the_context_small() -> None:
+def test_a_gpu_that_holds_some_layers_does_not_make_the_context_small() -> None:
     found = plan(model(), AUTO, machine(gpus=(2 * GIB,)), SPECS)
-    assert found.options.ctx > 32768
+    assert found.options.ctx >= 8192
     assert 0 < found.options.gpu_layers < 32
     whole = installed(spec(split="whole"))
     assert plan(model(), AUTO, machine(gpus=(2 * GIB,)), whole).options.device == "cpu"
@@ -185,10 +189,11 @@ def test_a_gpu_too_small_does_not_make_the_context_small() -> None:
 
 
 def test_open_options_shrink_before_a_model_is_refused() -> None:
-    """Resolved for GPU and memory together; the copies on the processor then need more than half of the rest."""
+    """The copies on the processor leave little of memory."""
     grown = with_amx(machine(7 * GIB, gpus=(4 * GIB,)))
     found = plan(model(info(weights={"Q8_0": 8 * GIB})), AUTO, grown, AMX)
-    assert (found.options.ctx, found.options.parallel) == (2048, 1)
+    assert (found.options.ctx, found.options.parallel, found.options.cache_type_k) == (4096, 1, "q8_0")
+    assert "the cache is q8_0, for f16 would not fit as well" in found.warnings
 
 
 def test_a_gpu_that_the_install_cannot_use_is_told() -> None:
@@ -263,57 +268,108 @@ def test_a_model_on_a_gpu_leaves_for_a_better_place() -> None:
 def test_the_budget_counts_what_was_handed_out() -> None:
     roomy = machine(60 * GIB)
     running = [idle("old", 6 * GIB)]
-    assert plan(model(), FIXED, roomy, SPECS, running, budget_bytes=20 * GIB).evict == ()
-    assert plan(model(), FIXED, roomy, SPECS, running, budget_bytes=12 * GIB).evict == ("old",)
+    assert plan(model(), FIXED, roomy, SPECS, running, budget=20 * GIB).evict == ()
+    assert plan(model(), FIXED, roomy, SPECS, running, budget=12 * GIB).evict == ("old",)
     with pytest.raises(DoesNotFit) as caught:
-        plan(model(), FIXED, roomy, SPECS, running, budget_bytes=8 * GIB)
+        plan(model(), FIXED, roomy, SPECS, running, budget=8 * GIB)
     assert caught.value.details["free"] == 8 * GIB
 
 
 # --- what does not fit ---
 
 
-def test_what_would_fit_is_data_and_a_sentence() -> None:
+F16 = LoadOptions(cache_type_k="f16", cache_type_v="f16")
+
+
+def refusal(about: Model, options: LoadOptions, where: Machine, specs: Specs = SPECS, **rest: Any) -> DoesNotFit:
+    """What is said when a model does not fit; all of it holds."""
     with pytest.raises(DoesNotFit) as caught:
-        plan(model(), LoadOptions(ctx=65536, parallel=2), machine(18 * GIB), SPECS)
-    refusal = caught.value
-    assert refusal.details["needed"] > refusal.details["free"] == room(machine(18 * GIB).memory)
-    by_option = {key: change for change in refusal.details["would_fit"] for key in change}
+        plan(about, options, where, specs, **rest)
+    error = caught.value
+    for change in error.details["would_fit"]:
+        plan(about, replace(options, **change), where, specs)
+    for other in error.details["smaller"]:
+        (named,) = (one for one in rest["others"] if one.id == other["model"])
+        assert plan(named, options, where, specs).footprint.total_bytes <= other["needed"] * 2
+    assert error.message.endswith(error.details["advice"])
+    return error
+
+
+def test_what_would_fit_is_data_and_a_sentence() -> None:
+    where = machine(18 * GIB)
+    error = refusal(model(), replace(F16, ctx=65536, parallel=2), where)
+    assert error.details["needed"] > error.details["free"] == room(where.memory)
+    by_option = {key: change for change in error.details["would_fit"] for key in change}
     assert by_option["parallel"] == {"parallel": 1}
     smaller = by_option["ctx"]["ctx"]
-    assert f"ctx={smaller}" in refusal.message
-    plan(model(), LoadOptions(ctx=smaller, parallel=2), machine(18 * GIB), SPECS)
+    assert f"ctx={smaller}" in error.message
     with pytest.raises(DoesNotFit):
-        plan(model(), LoadOptions(ctx=smaller + 256, parallel=2), machine(18 * GIB), SPECS)
+        plan(model(), replace(F16, ctx=smaller + 256, parallel=2), where, SPECS)
 
 
 def test_a_coarser_cache_or_no_copy_may_do() -> None:
-    with pytest.raises(DoesNotFit, match="cache_type_k=q8_0 cache_type_v=q8_0"):
-        plan(model(), LoadOptions(ctx=65536, parallel=1), machine(14 * GIB), SPECS)
-    with pytest.raises(DoesNotFit, match="repack=false"):
-        plan(model(), LoadOptions(ctx=2048), with_amx(machine(9 * GIB + 256 * MIB)), AMX)
+    error = refusal(model(), replace(F16, ctx=65536, parallel=1), machine(14 * GIB))
+    assert "it fits with cache_type_k=q8_0 cache_type_v=q8_0 or ctx=" in error.message
+    assert plan(model(), LoadOptions(ctx=65536), machine(14 * GIB), SPECS).options.cache_type_k == "q8_0", "left open"
+    flash = replace(F16, ctx=65536, parallel=1, flash_attention="off")
+    assert {"cache_type_k": "q8_0"} not in refusal(model(), flash, machine(13 * GIB)).details["would_fit"]
+    tight = with_amx(machine(9 * GIB + 256 * MIB))
+    assert "repack=false" in refusal(model(), LoadOptions(ctx=2048), tight, AMX).message
 
 
-def test_all_of_it_together_may_do() -> None:
+def test_fewer_layers_or_another_device_may_do() -> None:
+    where = machine(gpus=(4 * GIB, 24 * GIB))
+    error = refusal(model(), LoadOptions(ctx=4096, gpu_layers=30, device="cuda:0"), where)
+    assert {"device": "auto"} in error.details["would_fit"]
+    assert {"gpu_layers": -1} in error.details["would_fit"]
+    (layers,) = (one["gpu_layers"] for one in error.details["would_fit"] if one.get("gpu_layers", 0) > 0)
+    assert 0 < layers < 30
+    with pytest.raises(DoesNotFit):
+        plan(model(), LoadOptions(ctx=4096, gpu_layers=layers + 1, device="cuda:0"), where, SPECS)
+    shares = LoadOptions(ctx=4096, gpu_layers=32, tensor_split=(3.0, 1.0))
+    assert {"tensor_split": ()} in refusal(model(), shares, where).details["would_fit"]
+    alone = LoadOptions(ctx=4096, gpu_layers=32, split_mode="none")
+    assert {"split_mode": "layer"} in refusal(model(), alone, where).details["would_fit"]
+
+
+def test_all_of_it_together_may_do_and_nothing_in_vain() -> None:
     small_machine = with_amx(machine(9 * GIB))
-    with pytest.raises(DoesNotFit) as caught:
-        plan(model(), LoadOptions(ctx=131_072, parallel=4), small_machine, AMX)
-    (change,) = caught.value.details["would_fit"]
-    assert set(change) == {"repack", "parallel", "cache_type_k", "cache_type_v", "ctx"}
-    plan(model(), LoadOptions.parse(change), small_machine, AMX)
+    wanted = replace(F16, ctx=131_072, parallel=4)
+    (change,) = refusal(model(), wanted, small_machine, AMX).details["would_fit"]
+    assert {"repack", "ctx"} <= set(change)
+    for key in change:
+        less = {name: value for name, value in change.items() if name != key}
+        with pytest.raises(DoesNotFit):
+            plan(model(), replace(wanted, **less), small_machine, AMX)
 
 
 def test_a_context_too_small_to_talk_in_is_the_last_advice() -> None:
-    wanted = LoadOptions(ctx=131_072, parallel=256)
-    with pytest.raises(DoesNotFit) as caught:
-        plan(model(), wanted, machine(24 * GIB), SPECS)
-    assert caught.value.details["would_fit"] == [
-        {"repack": False, "parallel": 1, "cache_type_k": "q8_0", "cache_type_v": "q8_0", "ctx": 2048}
+    wanted = LoadOptions(ctx=131_072, parallel=1, repack=False, cache_type_k="q4_0", cache_type_v="q4_0")
+    (change,) = refusal(model(), wanted, machine(8 * GIB + 528 * MIB)).details["would_fit"]
+    assert 0 < change["ctx"] < 2048
+
+
+def test_a_smaller_file_of_the_same_model_is_named() -> None:
+    def file(name: str, count: int, **rest: Any) -> Model:
+        weights = {"Q4_K": count}
+        return Model(name.lower(), info(path=Path(f"/m/{name}.gguf"), weights=weights, **({"name": ""} | rest)))
+
+    big = file("Llama-3.1-8B-Q8_0", 8 * GIB)
+    others = [
+        big,
+        file("Llama-3.1-8B-Q4_K_M", 5 * GIB),
+        file("Llama-3.1-8B.Q2_K", 3 * GIB),
+        file("Llama-3.1-8B-Q6_K", 6 * GIB),
+        file("Llama-3.1-8B-Instruct-Q2_K", 3 * GIB),
+        file("Llama-3.1-8B-Q3_K_S", 3 * GIB, architecture="qwen3"),
+        file("Llama-3.1-8B-IQ1_S", 2 * GIB, shape=replace(SHAPE, layers=31)),
+        replace(file("Llama-3.1-8B-Q5_K_M", 4 * GIB), present=False),
     ]
-    bare = replace(wanted, repack=False, cache_type_k="q8_0")
-    with pytest.raises(DoesNotFit) as caught:
-        plan(model(), bare, machine(24 * GIB), SPECS)
-    assert caught.value.details["would_fit"][-1]["parallel"] == 1
+    error = refusal(big, LoadOptions(ctx=4096), machine(6 * GIB), others=others)
+    assert [one["model"] for one in error.details["smaller"]] == ["llama-3.1-8b-q4_k_m", "llama-3.1-8b.q2_k"]
+    assert "what fits is the same model in a smaller file: llama-3.1-8b-q4_k_m (5." in error.message
+    both = refusal(big, replace(F16, ctx=131_072), machine(12 * GIB), others=others).message
+    assert "it fits with" in both
 
 
 def test_absurd_numbers_are_refused_at_once() -> None:

@@ -12,7 +12,7 @@ from uml.core.machine import Machine
 from uml.core.model import ModelInfo, Role
 from uml.core.options import LoadOptions
 from uml.planning import estimate, resolve_options
-from uml.planning.place import room
+from uml.planning.budget import room
 from uml.planning.resolve import unhonoured
 
 AUTO = LoadOptions()
@@ -31,11 +31,18 @@ def test_a_small_model_gets_all_it_was_trained_for() -> None:
     assert (found.batch, found.ubatch) == (512, 512)
 
 
+def test_the_cache_takes_no_more_than_the_weights() -> None:
+    found = resolved(info(), where=machine(64 * GIB))
+    assert (found.ctx, found.parallel) == (16384, 4), "8 GiB of cache for 8 GiB of weights, whatever is free"
+    found = resolved(small(context_length=131_072), where=machine(64 * GIB))
+    assert estimate(small(), found, LLAMACPP).kv_bytes == 512 * MIB, "or half a gigabyte for a model with less"
+
+
 def test_the_context_stays_within_half_of_what_is_free() -> None:
-    where = machine(32 * GIB)
+    where = machine(28 * GIB)
     found = resolved(info(), where=where)
     assert found.ctx % 256 == 0
-    assert found.parallel == 4
+    assert (found.parallel, found.cache_type_k) == (4, "f16")
     half = room(where.memory) // 2
     assert estimate(info(), found, LLAMACPP).total_bytes <= half
     assert estimate(info(), replace(found, ctx=found.ctx + 256), LLAMACPP).total_bytes > half
@@ -44,8 +51,22 @@ def test_the_context_stays_within_half_of_what_is_free() -> None:
 def test_a_large_model_gets_a_comfortable_context_where_memory_allows() -> None:
     found = resolved(info(), where=machine(14 * GIB))
     assert (found.ctx, found.parallel) == (8192, 1), "8.6 GiB of weights are over half, and 10 GiB under three quarters"
-    assert resolved(info(), where=machine(12 * GIB + 512 * MIB)).ctx < 8192
-    assert resolved(info(), where=machine(4 * GIB)).ctx == 2048, "at least, whether it fits or not"
+    assert found.cache_type_k == "f16"
+
+
+def test_a_coarser_cache_comes_before_a_shorter_context() -> None:
+    def at(free: int, options: LoadOptions = AUTO) -> tuple[int, str, str]:
+        found = resolved(info(), options, machine(free))
+        return found.ctx, found.cache_type_k, found.cache_type_v
+
+    assert at(12 * GIB + 512 * MIB) == (8192, "q8_0", "q8_0")
+    assert at(9 * GIB) == (4096, "q8_0", "q8_0")
+    assert at(8 * GIB + 704 * MIB) == (2048, "q8_0", "q8_0")
+    assert at(4 * GIB) == (2048, "q4_0", "q4_0"), "whether it fits or not"
+    assert at(12 * GIB + 512 * MIB, LoadOptions(cache_type_k="f16", cache_type_v="f16")) == (4096, "f16", "f16")
+    assert at(12 * GIB + 512 * MIB, LoadOptions(flash_attention="off"))[2] == "f16", "quantized values need it"
+    assert at(24 * GIB, LoadOptions(ctx=65536)) == (65536, "f16", "f16"), "who asks may fill the memory"
+    assert at(14 * GIB, LoadOptions(ctx=65536)) == (65536, "q8_0", "q8_0")
 
 
 def test_slots_are_fewer_where_memory_is_short() -> None:
@@ -68,7 +89,7 @@ def test_a_batch_is_no_longer_than_the_context() -> None:
 def test_a_context_that_is_no_multiple_of_256() -> None:
     assert resolved(small(context_length=2000)).ctx == 2000
     assert resolved(small(context_length=77)).ctx == 77
-    assert resolved(small(context_length=2500)).ctx == 2304
+    assert resolved(small(context_length=2500)).ctx == 2500
     assert resolved(small(context_length=None)).ctx == 4096
 
 

@@ -1,14 +1,11 @@
-"""What to do instead: sentences and changes of options for what cannot be loaded as asked."""
+"""What to do instead: sentences for what no engine here can load at all."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Mapping
 from typing import Final
 
 from uml.core.model import Format, ModelInfo, Role
-from uml.core.options import LoadOptions
-from uml.planning.resolve import SMALLEST_AUTO_CTX, largest_ctx
 
 _COMPANIONS: Final[Mapping[Role, str]] = {
     Role.PROJECTOR: "a projector for images or sound, no model of its own: load its language model with options.mmproj",
@@ -84,37 +81,3 @@ def what_it_needs(info: ModelInfo) -> str:
     """For what nothing here runs: what it is, and what would run it."""
     label = f" ({info.quantization.label})" if info.quantization else ""
     return how_to_use(info) or f"no engine here runs {info.format}{label}; {runs_elsewhere(info)}"
-
-
-def would_fit(
-    asked: LoadOptions, options: LoadOptions, info: ModelInfo, fits: Callable[[LoadOptions], bool]
-) -> tuple[list[dict[str, object]], str]:
-    """Single changes of resolved options with which the model fits, the gentlest first, and a sentence of them.
-
-    asked: the options as they came; fits: whether resolved options have a place.
-    """
-    ctx = largest_ctx(options.ctx - 1, 0, lambda ctx: 0 if fits(replace(options, ctx=ctx)) else 1)
-    tried: list[dict[str, object]] = []
-    if options.repack and info.format is Format.GGUF:
-        tried.append({"repack": False})
-    if options.parallel > 1:
-        tried.append({"parallel": 1})
-    if options.flash_attention != "off" and (options.cache_type_k, options.cache_type_v) == ("f16", "f16"):
-        tried.append({"cache_type_k": "q8_0", "cache_type_v": "q8_0"})
-    changes = [change for change in tried if fits(replace(options, **change))]  # type: ignore[arg-type]
-    useful = min(options.ctx, SMALLEST_AUTO_CTX)
-    if ctx >= useful:
-        changes.append({"ctx": ctx})
-    if not changes and (smallest := {key: value for change in tried for key, value in change.items()}):
-        least = {**smallest, "ctx": useful}
-        changes = [least] if fits(replace(options, **least)) else []  # type: ignore[arg-type]
-    if not changes and ctx:
-        changes = [{"ctx": ctx}]
-    if not changes:
-        return [], "no smaller context would do; use a smaller quantization, or a machine with more memory"
-    words = [" ".join(f"{key}={_word(value)}" for key, value in change.items()) for change in changes]
-    return changes, f"it fits with {' or '.join(words)}"
-
-
-def _word(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)

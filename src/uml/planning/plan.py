@@ -6,18 +6,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from uml.core.engine import Availability, EngineSpec
-from uml.core.errors import BadOption, DoesNotFit, EngineNotInstalled, UnsupportedFormat
+from uml.core.errors import BadOption, DoesNotFit, EngineNotInstalled, UmlError, UnsupportedFormat
 from uml.core.machine import Machine
 from uml.core.model import Model, ModelInfo
 from uml.core.options import LoadOptions
-from uml.core.plan import Footprint, LoadPlan, Placement
-from uml.planning.advice import how_to_use, runs_elsewhere, what_it_needs, would_fit
+from uml.core.plan import Footprint, LoadPlan
+from uml.planning.advice import how_to_use, runs_elsewhere, what_it_needs
+from uml.planning.budget import Budget, room, within_budget
 from uml.planning.estimate import companion_paths, estimate
 from uml.planning.evict import Running, leaving
-from uml.planning.place import place, room, within_budget
+from uml.planning.fit import Fit, Fitter
+from uml.planning.layers import layers_of
 from uml.planning.rank import obstacle, rank, usable
 from uml.planning.refine import Known, refine
-from uml.planning.resolve import least_options, resolve_options, unhonoured
+from uml.planning.remedy import MOST_MODELS, Remedy, as_data, changes, smaller_files
+from uml.planning.resolve import chosen, least_options, settled, unhonoured, with_batches
 
 Specs = Mapping[str, tuple[EngineSpec, Availability]]
 
@@ -28,19 +31,21 @@ def plan(
     machine: Machine,
     specs: Specs,
     running: Sequence[Running] = (),
-    budget_bytes: int | None = None,
+    budget: Budget | int | None = None,
     *,
     companions: Mapping[str, ModelInfo] | None = None,
     known: Known | None = None,
+    others: Sequence[Model] = (),
 ) -> LoadPlan:
     """All arrows of planning, decided.
 
     Free memory is min(reported, total - handed out, budget - handed out). When the model does not fit
-    into it, the least recently used idle models leave, as few as give it the best place it can have;
-    what the options leave open is then decided for the memory that they free.
+    into it as well as it could, idle models leave, as few as give it the best place it can have; nobody
+    leaves for a finer cache or a longer context than is comfortable.
 
-    machine: as measured, with the running models loaded. budget_bytes: the most that all models
-    together may take of memory. companions: see `estimate`. known: figures that beat the header's.
+    machine: as measured, with the running models loaded. budget: the most that all models together may
+    take; a number is bytes of memory. companions: see `estimate`. known: figures that beat the header's.
+    others: models on disk, among which a smaller file of the same model may be found and advised.
 
     Raises BadOption; UnsupportedFormat: nothing runs it, or not on its own; EngineNotInstalled with the
     command; DoesNotFit with what would fit, even when all idle models were gone.
@@ -52,19 +57,19 @@ def plan(
     if options.device == "cpu" and "cpu" not in (availability.devices or spec.devices):
         raise BadOption("device", options.device, f"auto: {spec.title} runs on {', '.join(sorted(spec.devices))}")
     devices = usable(machine, spec, availability)
-    ground = replace(machine, gpus=tuple(device for device in devices if device.kind != "cpu"))
     case = _Case(
         model=model,
         options=options,
-        ground=ground,
+        ground=replace(machine, gpus=tuple(device for device in devices if device.kind != "cpu")),
         spec=spec,
         on_cpu=any(device.kind == "cpu" for device in devices),
         # Only a build for this very machine, not the wheel for all, has AMX in it.
         amx=availability.way == "external" and "amx_int8" in machine.instructions,
         running=tuple(running),
-        budget_bytes=budget_bytes,
+        budget=budget,
         companions=companions or {},
         known=known,
+        others=others,
     )
     fit, gone = _make_room(case)
     return LoadPlan(
@@ -80,15 +85,6 @@ def plan(
 
 
 @dataclass(frozen=True, slots=True)
-class _Fit:
-    """Options with their footprint in its place."""
-
-    options: LoadOptions
-    footprint: Footprint
-    placement: Placement
-
-
-@dataclass(frozen=True, slots=True)
 class _Case:
     """What is to be decided; `ground` is the machine as far as the engine can use it."""
 
@@ -99,9 +95,10 @@ class _Case:
     on_cpu: bool
     amx: bool
     running: tuple[Running, ...]
-    budget_bytes: int | None
+    budget: Budget | int | None
     companions: Mapping[str, ModelInfo]
     known: Known | None
+    others: Sequence[Model]
 
     def after(self, gone: Sequence[str | Running]) -> Machine:
         """The machine with these models gone, and what is free capped by what the others were promised."""
@@ -117,47 +114,26 @@ class _Case:
             for key, device in devices.items()
         }
         machine = replace(self.ground, memory=grown["cpu"], gpus=tuple(grown[gpu.id] for gpu in self.ground.gpus))
-        return within_budget(machine, self.budget_bytes, {key: sum(one.on(key) for one in stay) for key in devices})
+        return within_budget(machine, self.budget, {key: sum(one.on(key) for one in stay) for key in devices})
 
-    def resolve(self, machine: Machine) -> LoadOptions:
-        """The options for this much free memory."""
-        return resolve_options(
-            self.model.info, self.options, machine, self.spec, companions=self.companions, amx=self.amx
-        )
+    @property
+    def basis(self) -> LoadOptions:
+        """The options with all decided that does not depend on memory. Raises BadOption."""
+        return settled(self.model.info, self.options, self.ground, self.companions)
+
+    @property
+    def fitter(self) -> Fitter:
+        """Puts options of this model into their place."""
+        return Fitter(layers_of(self.model.info), self.spec, self.on_cpu, self.weigh)
+
+    def choose(self, machine: Machine, *, grow: bool) -> Fit | None:
+        """What the options leave open, decided for this machine; see `planning.choose`."""
+        return chosen(self.model.info, self.options, self.basis, machine, self.fitter, grow=grow)
 
     def weigh(self, options: LoadOptions) -> Footprint:
         """The footprint of resolved options."""
         found = estimate(self.model.info, options, self.spec, companions=self.companions, amx=self.amx)
         return refine(found, self.known(self.spec.name, options)) if self.known else found
-
-    def fit(self, machine: Machine, options: LoadOptions) -> _Fit | None:
-        """Resolved options in their place on this machine, with the place written into them; None without room."""
-        footprint = self.weigh(options)
-        shape = self.model.info.shape
-        layers = shape.layers if shape else 0
-        placement = place(footprint, machine, options, layers, split=self.spec.split, on_cpu=self.on_cpu)
-        if placement is None:
-            return None
-        on = [gpu.id for gpu in machine.gpus if gpu.id in placement.device_bytes]
-        if not on:
-            if options.device == "cpu":
-                return _Fit(options, footprint, placement)
-            # On the processor weights may be copied, which no GPU does: weigh once more.
-            return self.fit(machine, replace(options, device="cpu", gpu_layers=0))
-        decided = replace(
-            options,
-            device=",".join(on),
-            # All is more than the model's layers to some engines: the output counts as one.
-            gpu_layers=placement.gpu_layers if placement.gpu_layers < layers else options.gpu_layers,
-            tensor_split=tuple(float(count) for count in placement.gpu_split),
-            main_gpu=0,
-        )
-        exact = self.weigh(decided)
-        more = max(0, exact.total_bytes - footprint.total_bytes)
-        beside = placement.device_bytes["cpu"] + more
-        if more and beside > room(machine.memory):
-            return None
-        return _Fit(decided, exact, replace(placement, device_bytes={**placement.device_bytes, "cpu": beside}))
 
 
 def _engine(model: Model, options: LoadOptions, machine: Machine, specs: Specs) -> tuple[str, str]:
@@ -193,56 +169,98 @@ def _engine(model: Model, options: LoadOptions, machine: Machine, specs: Specs) 
     return best.engine, best.reason
 
 
-def _make_room(case: _Case) -> tuple[_Fit, tuple[str, ...]]:
+def _make_room(case: _Case) -> tuple[Fit, tuple[str, ...]]:
     """The model in the best place it can have, and who leaves for it. Raises DoesNotFit."""
-    options = case.resolve(case.after(()))
     emptied = case.after([one for one in case.running if not one.busy and not one.pinned])
-    at_best = case.fit(emptied, options)
+    at_best = case.choose(emptied, grow=False)
     if at_best is None:
-        # Layers on the processor may be copied, which was not known when the open options were decided.
-        options = least_options(case.model.info, case.options, options)
-        at_best = case.fit(emptied, options)
-    if at_best is None:
-        raise _shortage(case, options, emptied)
-    goal = at_best.placement.gpu_layers
+        raise _shortage(case, emptied)
+    full = case.after(())
+    now = case.choose(full, grow=True) if case.running else case.choose(emptied, grow=True)
+    if now and now.quality >= at_best.quality and now.options.ctx >= at_best.options.ctx:
+        return now, ()
+    fitter = case.fitter
+    # As at best, but with the place open again.
+    open_ = with_batches(
+        case.model.info,
+        replace(
+            case.basis,
+            ctx=at_best.options.ctx,
+            parallel=at_best.options.parallel,
+            cache_type_k=at_best.options.cache_type_k,
+            cache_type_v=at_best.options.cache_type_v,
+        ),
+    )
 
     def enough(gone: Sequence[Running]) -> bool:
-        found = case.fit(case.after(gone), options)
-        return found is not None and found.placement.gpu_layers >= goal
+        found = fitter(case.after(gone), open_)
+        return found is not None and found.quality >= at_best.quality
 
     gone = leaving(case.running, enough) or ()
     machine = case.after(gone)
-    if gone:
-        # Options were decided for memory that was full; whoever leaves anyway makes room for more.
-        roomier = case.fit(machine, case.resolve(machine))
-        if roomier is not None and roomier.placement.gpu_layers >= goal:
-            return roomier, gone
-    return case.fit(machine, options) or at_best, gone
+    best = case.choose(machine, grow=True)
+    if best and best.quality >= at_best.quality and best.options.ctx >= at_best.options.ctx:
+        return best, gone
+    return fitter(machine, open_) or at_best, gone
 
 
-def _shortage(case: _Case, options: LoadOptions, machine: Machine) -> DoesNotFit:
+def _shortage(case: _Case, machine: Machine) -> DoesNotFit:
+    """Nothing fits on this machine: what is missing, and what would do."""
+
     def fits(changed: LoadOptions) -> bool:
-        return case.fit(machine, changed) is not None
+        try:
+            return replace(case, options=changed).choose(machine, grow=False) is not None
+        except BadOption:  # what the change leaves of the options makes no sense
+            return False
 
-    changes, advice = would_fit(case.options, options, case.model.info, fits)
+    options = least_options(case.model.info, case.options, case.basis)
+    remedy = Remedy(changes(case.model.info, case.options, fits), _smaller(case, machine))
     needed = case.weigh(replace(options, device="cpu", gpu_layers=0) if case.on_cpu else options)
     free = max((room(device) for device in machine.devices if case.on_cpu or device.kind != "cpu"), default=0)
-    return DoesNotFit(case.model.id, needed.total_bytes, free, advice, changes)
+    would_fit, smaller = as_data(remedy)
+    return DoesNotFit(case.model.id, needed.total_bytes, free, remedy.sentence, would_fit, smaller)
 
 
-def _warnings(case: _Case, fit: _Fit, machine: Machine) -> tuple[str, ...]:
+def _smaller(case: _Case, machine: Machine) -> tuple[tuple[str, int], ...]:
+    """Smaller files of the same model that fit with the very options, and what they need."""
+    found: list[tuple[str, int]] = []
+    for other in smaller_files(case.model, case.others):
+        if obstacle(other.info, case.spec) or len(found) == MOST_MODELS:
+            continue
+        try:
+            fit = replace(case, model=other, known=None).choose(machine, grow=False)
+        except UmlError:  # an option that this file rules out
+            continue
+        if fit:
+            found.append((other.id, fit.footprint.total_bytes))
+    return tuple(found)
+
+
+def _warnings(case: _Case, fit: Fit, machine: Machine) -> tuple[str, ...]:
     found = [*unhonoured(case.options, case.spec)]
-    info, trained = case.model.info, case.model.info.context_length or 0
+    asked, info = case.options, case.model.info
     unused = [gpu.name for gpu in machine.gpus if gpu not in case.ground.gpus]
-    if unused and case.options.device != "cpu":
+    if unused and asked.device != "cpu":
         found.append(f"{', '.join(unused)} cannot be used by this install of {case.spec.title}")
-    if case.options.gpu_layers > 0 and not fit.placement.gpu_layers:
-        found.append(f"gpu_layers {case.options.gpu_layers} was asked for, and there is no GPU to use")
-    if not case.options.ctx and fit.options.ctx < trained:
-        found.append(f"ctx is {fit.options.ctx} of {trained} trained, as memory allows; set ctx for another")
-    unknown = [path for path in companion_paths(case.options) if path not in case.companions]
+    if asked.gpu_layers > 0 and not fit.placement.gpu_layers:
+        found.append(f"gpu_layers {asked.gpu_layers} was asked for, and there is no GPU to use")
+    found += _of_what_was_open(asked, fit, info.context_length or 0)
+    if asked.override_tensor:
+        found.append("what override_tensor moves is not counted in the place")
+    unknown = [path for path in companion_paths(asked) if path not in case.companions]
     if unknown:
         found.append(f"the memory of {', '.join(unknown)} is not counted in the estimate")
     if info.shape is None:
         found.append("its header does not tell its shape: the estimate is rough")
     return tuple(found)
+
+
+def _of_what_was_open(asked: LoadOptions, fit: Fit, trained: int) -> list[str]:
+    """What was decided smaller than it could be, so that nobody wonders."""
+    found, had = [], fit.options
+    if not asked.ctx and had.ctx < trained:
+        found.append(f"ctx is {had.ctx} of {trained} trained, so that memory is left for others; set ctx for another")
+    quantized = {had.cache_type_k, had.cache_type_v} - {"f16", asked.cache_type_k, asked.cache_type_v}
+    if quantized:
+        found.append(f"the cache is {' and '.join(sorted(quantized))}, for f16 would not fit as well")
+    return found

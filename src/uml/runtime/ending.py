@@ -10,6 +10,7 @@ from pathlib import Path
 from uml.core.engine import Engine
 from uml.core.errors import LoadFailed, OutOfMemory, UmlError, WorkerDied
 from uml.core.plan import LoadPlan
+from uml.engines.handover import failure_in
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,17 +39,31 @@ def explain(
     starved: the kernel killed for want of memory while it lived, so that a SIGKILL was that.
     """
     model = plan.model.id
-    cause = engine.cause(plan, log, exit_code)
-    if cause is None and starved and exit_code == -signal.SIGKILL:
+    # The launcher before any engine tells its failures in our own words.
+    cause = engine.cause(plan, log, exit_code) or failure_in(log)
+    if cause is None and (_refused_memory(log) or (starved and exit_code == -signal.SIGKILL)):
         cause = OutOfMemory(model, plan.placement.device, plan.footprint.total_bytes or None)
     if not served:
         return cause or LoadFailed(model, _words(log, exit_code), exit_code=exit_code)
     if cause is None:
-        return WorkerDied(model, _words(log, exit_code), exit_code=exit_code)
+        return WorkerDied(model, _words(log, exit_code), exit_code=exit_code, reason=_kind(exit_code))
     reason = cause.message.removeprefix(f"{model} did not load: ")
     died = WorkerDied(model, f"{reason} ({how(exit_code)})", exit_code=exit_code, reason=cause.code)
     died.__cause__ = cause
     return died
+
+
+def _refused_memory(log: str) -> bool:
+    """Whether the last line is that of a program that was refused memory, as by a limit of ours."""
+    last = log.rstrip().rpartition("\n")[2]
+    return last.startswith("MemoryError") or "std::bad_alloc" in last
+
+
+def _kind(exit_code: int | None) -> str:
+    """A code for the cause where only the exit tells: `crashed`, `killed`, `exited`."""
+    if exit_code is None or exit_code >= 0:
+        return "exited"
+    return "killed" if -exit_code in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP) else "crashed"
 
 
 def how(exit_code: int | None) -> str:
@@ -57,6 +72,8 @@ def how(exit_code: int | None) -> str:
         return "it never ran"
     if exit_code >= 0:
         return f"exit code {exit_code}"
+    if -exit_code == getattr(signal, "SIGBUS", 0):
+        return "killed by SIGBUS: a file that it had mapped has become shorter or cannot be read any more"
     try:
         return f"killed by {signal.Signals(-exit_code).name}"
     except ValueError:

@@ -8,21 +8,28 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from uml.runtime.limits import Group
+
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One worker in the runtime folder. A process is its number and its `birth`: numbers come round again."""
+    """One worker in the runtime folder. A process is its number and its `birth`: numbers come round again.
+
+    group: the path of its control group, where it has one.
+    """
 
     pid: int
     birth: str
     server_pid: int
     server_birth: str
     model: str
+    group: str = ""
 
     def write(self, path: Path) -> None:
         """Write it down. Raises OSError."""
@@ -66,17 +73,22 @@ def sweep(folder: Path) -> tuple[str, ...]:
             record, alive = None, _named_server_lives(path)
         if alive:
             continue
-        if record is not None and record.birth and birth(record.pid) == record.birth:
-            _end(record.pid)
+        if record is not None and _end(record):
             swept.append(record.model)
+        shutil.rmtree(path.with_suffix(""), ignore_errors=True)
         with suppress(OSError):
             path.unlink()
-    for path in folder.glob("*.sock"):
-        # A worker is written down before it can listen. The number in the name tells nothing: in a container
-        # every server may have the same one.
-        if not path.with_suffix(".worker").exists():
+    for path in folder.iterdir():
+        # A worker is written down before it can listen, and its folder is made just before: one without a record is
+        # left over unless its server lives. The number in the name of a socket tells nothing: in a container every
+        # server may have the same one.
+        if path.with_suffix(".worker").exists():
+            continue
+        if path.suffix == ".sock":
             with suppress(OSError):
                 path.unlink()
+        elif path.is_dir() and path.name.replace("-", "").isdigit() and not _named_server_lives(path):
+            shutil.rmtree(path, ignore_errors=True)
     return tuple(swept)
 
 
@@ -85,10 +97,28 @@ def _named_server_lives(path: Path) -> bool:
     return number.isdigit() and int(number) != os.getpid() and birth(int(number)) != ""
 
 
-def _end(pid: int) -> None:
-    with suppress(ProcessLookupError, PermissionError):
-        # A worker leads a group of its own; should it not, only itself is meant.
-        if os.getpgid(pid) == pid:
-            os.killpg(pid, signal.SIGKILL)
-        else:
-            os.kill(pid, signal.SIGKILL)
+def _end(record: Record) -> bool:
+    """End what is left of a worker: its process, its process group, its control group. Whether there was anything."""
+    found = False
+    alive = birth(record.pid)
+    if record.birth and alive == record.birth:
+        found = True
+        with suppress(ProcessLookupError, PermissionError):
+            # A worker leads a group of its own; should it not, only itself is meant.
+            if os.getpgid(record.pid) == record.pid:
+                os.killpg(record.pid, signal.SIGKILL)
+            else:
+                os.kill(record.pid, signal.SIGKILL)
+    elif record.birth and not alive and _same_boot(record):
+        # Its children may have stayed. The number of a group is not given out again while one of it lives.
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(record.pid, signal.SIGKILL)
+            found = True
+    if record.group:
+        Group(Path(record.group)).remove()
+    return found
+
+
+def _same_boot(record: Record) -> bool:
+    """Whether the machine has not started anew since: only then do its numbers mean anything."""
+    return record.birth.partition(":")[0] == birth(os.getpid()).partition(":")[0]

@@ -20,7 +20,7 @@ from typing import Any, Final, Self
 
 from uml.config.folders import SOCKET_PATH_BYTES, ensure_private, ensure_writable
 from uml.core.engine import Endpoint, Engine
-from uml.core.errors import FolderNotWritable, LoadFailed, Overloaded, UmlError
+from uml.core.errors import FolderNotWritable, LoadFailed, Overloaded, RequestTimeLimit, UmlError
 from uml.core.machine import Machine
 from uml.core.model import Model
 from uml.core.options import LoadOptions
@@ -49,9 +49,11 @@ from uml.runtime.memory import Gauge
 from uml.runtime.observer import Observer, Unobserved
 from uml.runtime.orphans import sweep
 from uml.runtime.process import WorkerProcess
+from uml.runtime.sandbox.confinement import Confinement
 from uml.runtime.scheduler import Scheduler
 from uml.runtime.sessions import SAVE_LIMIT_S, Sessions
 from uml.runtime.taken import Records, Weighing, total_bytes
+from uml.runtime.watch import HANG_S
 
 __all__ = ["Lease", "Observer", "Supervisor"]
 
@@ -83,11 +85,17 @@ class Supervisor:
         preparer: Preparer | None = None,
         sessions: Sessions | None = None,
         records: Records | None = None,
+        hang_s: float = HANG_S,
+        request_limit_s: float | None = None,
+        confinement: Confinement | None = None,
     ) -> None:
         self._engines = engines
         self._planner = planner
         self._preparer = preparer
         self._sessions = sessions
+        self._hang_s = hang_s
+        self._confinement = confinement
+        self.request_limit_s = request_limit_s
         self._records = records
         self._defaults = defaults
         self._runtime_folder = runtime_folder
@@ -174,6 +182,8 @@ class Supervisor:
         leaving = [self._live[model] for model in dict.fromkeys(wanted) if model in self._live]
         names = tuple(worker.plan.model.id for worker in leaving)
         self._feed(Unload(names))
+        for worker in leaving:
+            worker.process.hurry()
         for worker in leaving:
             await worker.gone.wait()
         return names
@@ -297,9 +307,18 @@ class Supervisor:
         name = f"{os.getpid()}-{next(_NUMBERS)}"
         engine, folder, model = self._engines[plan.engine], self._runtime_folder, plan.model.id
         saved = self._sessions.folder(engine, plan) if self._sessions else None
-        endpoint = Endpoint(key=secrets.token_urlsafe(24), socket=folder / f"{name}.sock", sessions=saved)
+        endpoint = Endpoint(key=secrets.token_urlsafe(24), socket=folder / name / "sock", sessions=saved)
         worker_log = WorkerLog(self._log_folder, model)
-        process = WorkerProcess(engine, plan, endpoint, worker_log, folder / f"{name}.worker", self._load_timeout_s)
+        process = WorkerProcess(
+            engine,
+            plan,
+            endpoint,
+            worker_log,
+            folder / f"{name}.worker",
+            self._load_timeout_s,
+            hang_s=self._hang_s,
+            confinement=self._confinement,
+        )
         worker = self._live[model] = Attended(process, plan, engine.spec, time.monotonic())
         if self._sessions:
             worker.sitting = self._sessions.attend(engine, plan, process.channel, saved)
@@ -431,7 +450,7 @@ class Supervisor:
     def _prepare(self) -> tuple[str, ...]:
         """Make the folders ready, in a thread. Returns the models whose left-behind workers were ended."""
         folder = ensure_private(self._runtime_folder)
-        longest = folder / f"{os.getpid()}-999999.sock"
+        longest = folder / f"{os.getpid()}-999999" / "sock"
         if len(os.fsencode(longest)) >= SOCKET_PATH_BYTES:
             raise FolderNotWritable(folder, "its path is too long for a Unix socket")
         ensure_writable(self._log_folder)
@@ -442,9 +461,9 @@ class Supervisor:
 
 
 class Leasing:
-    """Takes a lease on entering and gives it back on leaving."""
+    """Takes a lease on entering and gives it back on leaving. A block that takes too long ends as RequestTimeLimit."""
 
-    __slots__ = ("_asked", "_lease", "_supervisor", "_ticket")
+    __slots__ = ("_asked", "_deadline", "_lease", "_supervisor", "_ticket")
 
     def __init__(
         self,
@@ -458,9 +477,14 @@ class Leasing:
         self._asked = (model, options, slots, needs)
         self._ticket = 0
         self._lease: Lease | None = None
+        self._deadline: asyncio.Timeout | None = None
 
     async def __aenter__(self) -> Lease:
         self._ticket, self._lease = await self._supervisor.acquire(*self._asked)
+        if (limit_s := self._supervisor.request_limit_s) is not None:
+            # The work counts, and not the wait for it.
+            self._deadline = asyncio.timeout(limit_s)
+            await self._deadline.__aenter__()
         return self._lease
 
     async def __aexit__(
@@ -468,6 +492,12 @@ class Leasing:
     ) -> None:
         if self._lease is not None:
             self._supervisor.release(self._ticket, self._lease.worker)
+        if self._deadline is not None:
+            try:
+                await self._deadline.__aexit__(kind, error, trace)
+            except TimeoutError:
+                limit_s = self._supervisor.request_limit_s or 0.0
+                raise RequestTimeLimit(self._asked[0].id, limit_s) from None
 
 
 def _stopping() -> Overloaded:

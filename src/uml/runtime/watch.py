@@ -76,6 +76,11 @@ class Watch:
         """Whether it should be asked for its health: it has work, and shows no sign of it."""
         return self._last.owed > 0 and self._quiet_s(now) > DOUBT_S
 
+    @property
+    def deaf(self) -> bool:
+        """Whether it left its last health check without an answer."""
+        return self._deaf
+
     def take(self, seen: Look) -> None:
         """Take a look in."""
         last, self._last = self._last, seen

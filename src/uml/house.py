@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import math
 import os
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -18,22 +20,27 @@ from uml.core.jsonable import jsonable
 from uml.core.machine import Machine
 from uml.core.model import Model, ModelInfo
 from uml.core.options import LoadOptions
-from uml.core.plan import LoadPlan, WorkerStatus
+from uml.core.plan import LoadPlan, Taken, WorkerStatus
 from uml.core.quote import quoted
 from uml.engines import builtin
 from uml.formats import inspect
-from uml.hardware import snapshot
+from uml.hardware import gpu_use, snapshot
 from uml.planning import plan, rank
 from uml.planning.advice import how_to_use, what_it_needs
+from uml.planning.budget import Budget
 from uml.planning.estimate import companion_paths
 from uml.planning.evict import Running
 from uml.planning.plan import Specs
-from uml.planning.refine import Foretelling, Known, first_of
+from uml.planning.refine import Figures, Foretelling, Known, first_of, together
 from uml.registry import Registry
+from uml.registry.measurements import Load, Measurement, identity
 from uml.remote.names import UrlName
 from uml.remote.names import parse as parse_remote
+from uml.runtime.policy import Policy
 from uml.runtime.sessions import Sessions
 from uml.runtime.supervisor import Observer, Supervisor
+
+log = logging.getLogger(__name__)
 
 ASKED_EVERY_S: Final = 2.0
 """How long an engine's answer to whether it is installed is believed: it takes a millisecond of reading files."""
@@ -50,6 +57,12 @@ class Roster:
     def specs(self) -> Specs:
         """Every engine with whether it can be started here, as of at most two seconds ago."""
         return self._now().specs
+
+    @property
+    def builds(self) -> Mapping[str, str]:
+        """Which build of each engine this is: another one may take other memory for the same model."""
+        found = {name: availability for name, (_, availability) in self.specs.items()}
+        return {name: f"{state.way} {state.version} {state.reason}" for name, state in found.items()}
 
     def runner(self, info: ModelInfo) -> str | None:
         """The engine that would run a model on some machine, installed or not; None where there is none."""
@@ -162,16 +175,32 @@ class Library:
 
     def decide(self, model: Model, options: LoadOptions, machine: Machine, running: Sequence[Running] = ()) -> LoadPlan:
         """`planning.plan` with this house's engines and budget, and what goes with the model read too."""
-        budget = self.settings.memory_budget_bytes
+        budget = Budget(self.settings.memory_budget, self.settings.gpu_budget)
         companions = {path: inspect(at_home(path)) for path in companion_paths(options)}
-        known = self.known(model)
-        return plan(model, options, machine, self.specs, running, budget, companions=companions, known=known)
+        known = self.known(model, companions)
+        others = self.registry.models()
+        return plan(
+            model, options, machine, self.specs, running, budget, companions=companions, known=known, others=others
+        )
 
-    def known(self, model: Model) -> Known:
-        """What has been told of this model's loads, the best first."""
-        return first_of(
+    def known(self, model: Model, companions: Mapping[str, ModelInfo]) -> Known:
+        """What has been told of this model's loads: what they took beats what a dry run says they would."""
+        taken = self.registry.measurements.known(identity(model.info, companions), self.roster.builds)
+        foretold = first_of(
             *(engine.foretold(model) for engine in self.engines.values() if isinstance(engine, Foretelling))
         )
+        return together(taken, foretold)
+
+    def gpu_use(self, pid: int) -> Mapping[str, int]:
+        """Bytes that a process holds on each GPU, as far as a driver tells."""
+        return gpu_use(pid, os.environ)
+
+    def keep(self, plan: LoadPlan, taken: Taken, figures: Figures) -> None:
+        """Remember what a load took, for the next estimate of the same."""
+        companions = {path: inspect(at_home(path)) for path in companion_paths(plan.options)}
+        build = self.roster.builds[plan.engine]
+        load = Load(identity(plan.model.info, companions), plan.engine, build, plan.options)
+        self.registry.measurements.keep(load, Measurement(time.time(), plan.footprint.total_bytes, taken, figures))
 
     def foretell(
         self,
@@ -196,6 +225,8 @@ class Library:
             engine = self.engines[decided.engine]
             if not isinstance(engine, Foretelling) or (if_tight and _roomy(decided, machine)):
                 return
+            if decided.footprint.method == "measured":
+                return  # a dry run knows less
             if not engine.foretell(decided):
                 return
 
@@ -222,6 +253,8 @@ class Library:
             },
             "parts": dict(footprint.parts),
             "method": footprint.method,
+            "source": footprint.source,
+            "mapped_bytes": footprint.mapped_bytes,
             "fits": True,
             "placement": jsonable(decided.placement),
             "reason": decided.reason,
@@ -298,11 +331,25 @@ class House:
             log_folder=settings.data / "logs",
             snapshot=snapshot,
             load_timeout_s=settings.load_timeout_s,
-            queue_limit=settings.queue_limit,
+            policy=policy(settings),
+            fresh=library.registry.fresh,
             sessions=Sessions(settings.data / "sessions", settings.session_disk, settings.session_stop_s),
             observer=observer,
+            records=library,
         ) as supervisor:
             yield cls(library, supervisor)
+
+    def preload(self) -> tuple[str, ...]:
+        """Have the models loaded that the setting names. Returns the names that mean no model, as yet."""
+        unknown, models = [], []
+        for name in self.library.settings.preload:
+            try:
+                models.append(self.library.find(name))
+            except UmlError as error:
+                log.debug("%s cannot be preloaded: %s", name, error)
+                unknown.append(name)
+        self.supervisor.preload(models)
+        return tuple(unknown)
 
     def describe(self, model: Model) -> dict[str, Any]:
         """A model as `/v1/models` shows it, with the state of its worker."""
@@ -311,6 +358,18 @@ class House:
     def worker(self, model_id: str) -> WorkerStatus | None:
         """The status of a model's worker, where it has one."""
         return next((status for status in self.supervisor.status() if status.model == model_id), None)
+
+
+def policy(settings: Settings) -> Policy:
+    """How patient the scheduler is with these settings."""
+    return Policy(
+        queue_limit=settings.queue_limit,
+        idle_unload_s=math.inf if settings.idle_unload_s < 0 else settings.idle_unload_s,
+        turn_s=settings.swap_turn_s,
+        turn_requests=settings.swap_turn_requests,
+        retry_s=settings.load_retry_s,
+        deaths=settings.quarantine_deaths,
+    )
 
 
 __all__ = ["House", "Library"]

@@ -36,7 +36,9 @@ from uml.registry import Registry
 from uml.registry.measurements import Load, Measurement, identity
 from uml.remote.names import UrlName
 from uml.remote.names import parse as parse_remote
+from uml.runtime.limits import Limits
 from uml.runtime.policy import Policy
+from uml.runtime.sandbox.confinement import Confinement
 from uml.runtime.sessions import Sessions
 from uml.runtime.supervisor import Observer, Supervisor
 
@@ -295,6 +297,12 @@ def _roomy(decided: LoadPlan, machine: Machine) -> bool:
     return not decided.evict and 2 * decided.footprint.high_bytes <= device.free_bytes
 
 
+def _confinement(settings: Settings) -> Confinement:
+    """How this server's workers are kept. Raises SandboxUnavailable."""
+    limits = Limits(settings.worker_memory_bytes, settings.worker_cpu_share, settings.worker_nice)
+    return Confinement.here(settings.sandbox, limits, settings.data / "cache", settings.sandbox_reads)
+
+
 def at_home(name: str) -> Path:
     """A path with `~` at its beginning read as in a shell; the home of nobody stays as it is written."""
     return Path(os.path.expanduser(name))  # noqa: PTH111  # Path's own raises for a user who is not there
@@ -322,6 +330,7 @@ class House:
     async def open(cls, settings: Settings, observer: Observer | None = None) -> AsyncIterator[House]:
         """Open everything in order, and close it in the opposite one."""
         library = await asyncio.to_thread(Library.open, settings)
+        confinement = await asyncio.to_thread(_confinement, settings)
         async with Supervisor(
             engines=library.engines,
             planner=library.plan,
@@ -336,6 +345,9 @@ class House:
             sessions=Sessions(settings.data / "sessions", settings.session_disk, settings.session_stop_s),
             observer=observer,
             records=library,
+            hang_s=settings.hang_timeout_s,
+            request_limit_s=settings.request_timeout_s,
+            confinement=confinement,
         ) as supervisor:
             yield cls(library, supervisor)
 

@@ -28,6 +28,7 @@ from uml.core.options import LoadOptions
 from uml.core.plan import Footprint, LoadPlan, Placement
 from uml.engines.fake import Fake
 from uml.planning.evict import Running, evict
+from uml.runtime.policy import Policy
 from uml.runtime.supervisor import Observer, Supervisor
 
 SIZE = 1 << 20
@@ -105,10 +106,11 @@ class Bench:
         self,
         folder: Path,
         room_for: int,
-        queue_limit: int,
+        policy: Policy,
         stall_s: float,
         observer: Observer | None,
         engines: Mapping[str, Engine],
+        **more: Any,
     ) -> None:
         self.room_for = room_for
         self.measured = 0
@@ -122,8 +124,9 @@ class Bench:
             log_folder=self.logs,
             snapshot=self.snapshot,
             load_timeout_s=stall_s,
-            queue_limit=queue_limit,
+            policy=policy,
             observer=observer,
+            **more,
         )
 
     def snapshot(self) -> Machine:
@@ -144,12 +147,13 @@ async def bench(
     folder: Path,
     *,
     room_for: int = 4,
-    queue_limit: int = 100,
+    policy: Policy | None = None,
     stall_s: float = 20.0,
     observer: Observer | None = None,
     engines: Mapping[str, Engine] | None = None,
+    **more: Any,
 ) -> AsyncIterator[Bench]:
-    made = Bench(folder, room_for, queue_limit, stall_s, observer, engines or {})
+    made = Bench(folder, room_for, policy or Policy(), stall_s, observer, engines or {}, **more)
     async with made.supervisor:
         yield made
     assert not made.run.exists()

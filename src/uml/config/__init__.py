@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from uml.config.folders import absolute, config_file, data_folder, ensure_private, ensure_writable, runtime_folder
 from uml.config.values import BY_NAME, SETTINGS, Setting
@@ -52,14 +52,31 @@ class Settings:
     options: Mapping[str, Any] = field(default_factory=dict)
     memory_budget: int | float | None = None
     """An int is bytes, a float a share of the memory (0 < share <= 1), None all that is free."""
+    gpu_budget: Mapping[str, int | float] = field(default_factory=dict)
+    """The same by device id, of each GPU's own memory; under `*` for every one that is not named."""
     max_body_mib: int = 64
     load_timeout_s: float = 120.0
     """Seconds without progress."""
     queue_limit: int = 256
+    idle_unload_s: float = 1800.0
+    """Below 0: never."""
+    preload: tuple[str, ...] = ()
+    swap_turn_s: float = 5.0
+    swap_turn_requests: int = 8
+    load_retry_s: float = 5.0
+    quarantine_deaths: int = 5
     session_disk: int = 8 << 30
     """Bytes for conversations of unloaded models; 0: none is saved, and those that were are removed."""
     session_stop_s: float = 10.0
     """Seconds that a stopping server gives to saving them."""
+    hang_timeout_s: float = 30.0
+    request_timeout_s: float | None = None
+    worker_memory: int | float | None = None
+    """As `memory_budget`."""
+    worker_cpu_share: float | None = None
+    worker_nice: int = 0
+    sandbox: Literal["off", "auto", "required"] = "auto"
+    sandbox_reads: tuple[Path, ...] = ()
     llama_server: Path | None = None
     log_level: str = "info"
     offline: bool = False
@@ -72,11 +89,11 @@ class Settings:
     """Variables that look like a misspelt setting."""
 
     @property
-    def memory_budget_bytes(self) -> int | None:
-        """What models may use together; a share is of the physical memory. None: all that is free."""
-        if isinstance(self.memory_budget, float):
-            return int(self.memory_budget * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-        return self.memory_budget
+    def worker_memory_bytes(self) -> int | None:
+        """What one worker may take; a share is of the physical memory. None: no limit."""
+        if isinstance(self.worker_memory, float):
+            return int(self.worker_memory * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+        return self.worker_memory
 
     def explain(self) -> tuple[Row, ...]:
         """Every setting with its value and where that came from, in the order of `SETTINGS`."""
@@ -215,6 +232,8 @@ def _on_path(program: str, environ: Mapping[str, str]) -> Path | None:
 def _plain(value: object) -> Any:
     if isinstance(value, tuple):
         return [_plain(item) for item in value]
+    if isinstance(value, Mapping):
+        return {name: _plain(item) for name, item in value.items()}
     return str(value) if isinstance(value, Path) else value
 
 

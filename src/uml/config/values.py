@@ -14,7 +14,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from uml.config.folders import SOCKET_NAME_BYTES, SOCKET_PATH_BYTES, absolute, fits_sockets
+from uml.core.duration import EXPECTED as DURATION
+from uml.core.duration import duration_s
 
+SANDBOXES: Final = ("off", "auto", "required")
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 _BYTE_SHIFTS: Final = {"k": 10, "m": 20, "g": 30, "t": 40}
 
@@ -97,6 +100,12 @@ def _seconds(low: float, high: float) -> Callable[[object, Path], float]:
     return parse
 
 
+def _duration(value: object, base: Path) -> float:
+    """Seconds; -1 for ever."""
+    seconds = duration_s(value)
+    return seconds if seconds < float("inf") else -1.0
+
+
 def _budget(value: object, base: Path) -> int | float | None:
     """An int is bytes (units are powers of 1024), a float a share, None no limit of ours."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
@@ -129,6 +138,30 @@ def _disk(value: object, base: Path) -> int:
     return count
 
 
+def _gpu_budget(value: object, base: Path) -> dict[str, int | float]:
+    """Budgets by device id, and under `*` for every GPU that is not named; empty for no limit of ours."""
+    import json
+
+    if isinstance(value, str) and value.lstrip().startswith("{"):
+        try:
+            value = json.loads(value)
+        except RecursionError:
+            raise ValueError from None
+    if isinstance(value, str) and "=" in value:
+        pairs = [entry.split("=", 1) for entry in value.split(",")]
+        if any(len(pair) != 2 for pair in pairs):
+            raise ValueError
+        given: Mapping[Any, Any] = dict(pairs)
+        if len(given) < len(pairs):
+            raise ValueError
+    else:
+        given = value if isinstance(value, Mapping) else {"*": value}
+    if not all(isinstance(name, str) and re.fullmatch(r"\s*(\*|[a-z]+:\d{1,3})\s*", name) for name in given):
+        raise ValueError
+    budgets = {name.strip(): _budget(budget, base) for name, budget in given.items()}
+    return {name: budget for name, budget in budgets.items() if budget is not None}
+
+
 def _llama_server(value: object, base: Path) -> Path | str | None:
     """A program, None for the embedded engine, or `auto`, which is looked up when all is known."""
     text = _text(str(value) if isinstance(value, Path) else value, base)
@@ -138,6 +171,27 @@ def _llama_server(value: object, base: Path) -> Path | str | None:
     if not path.is_file() or not os.access(path, os.X_OK):
         raise ValueError
     return path
+
+
+def _sandbox(value: object, base: Path) -> str:
+    # TOML and YAML habits: `sandbox = false` can mean one thing only.
+    text = "off" if value is False else _text(value, base).lower()
+    if text not in SANDBOXES:
+        raise ValueError
+    return text
+
+
+def _cpu_share(value: object, base: Path) -> float | None:
+    """A share of the processors, above 0 and at most 1; None no limit."""
+    share = _budget(value, base)
+    if isinstance(share, int):
+        raise ValueError
+    return share
+
+
+def _limit_s(value: object, base: Path) -> float | None:
+    """Seconds from 1 to a day; None no limit."""
+    return None if isinstance(value, str) and value.strip().lower() == "none" else _seconds(1, 86400)(value, base)
 
 
 def _log_level(value: object, base: Path) -> str:
@@ -200,12 +254,45 @@ SETTINGS: Final[tuple[Setting, ...]] = (
     Setting(
         "memory_budget",
         "Memory that models may use together",
-        "bytes (`24GiB`), a share of the memory (`75%` or 0.75) or `none`",
+        "bytes (`24GiB`), a share of the memory that this process may use (`75%` or 0.75) or `none`",
         _budget,
+    ),
+    Setting(
+        "gpu_budget",
+        "Memory of GPUs that models may use together, for each of them or by device",
+        "bytes (`20GiB`), a share of the GPU's memory (`80%`), `none`, or some of these by device "
+        "(`cuda:0=20GiB,cuda:1=50%`, in the file a table)",
+        _gpu_budget,
     ),
     Setting("max_body_mib", "Largest request body", "a whole number of MiB from 1 to 4096", _whole(1, 4096)),
     Setting("load_timeout_s", "Seconds a load may stand still", "seconds from 1 to 86400", _seconds(1, 86400)),
     Setting("queue_limit", "Requests that may wait", "a whole number from 1 to 100000", _whole(1, 100_000)),
+    Setting("idle_unload_s", "How long a model stays without a request; -1: for ever", DURATION, _duration),
+    Setting("preload", "Models that are loaded at the start, and kept", "names (a list, or with commas)", _texts),
+    Setting(
+        "swap_turn_s",
+        "Seconds that a model keeps its place before one that it was loaded in place of",
+        "seconds from 0 to 3600",
+        _seconds(0, 3600),
+    ),
+    Setting(
+        "swap_turn_requests",
+        "Requests that may pass one that waits for their model's memory, after that time",
+        "a whole number from 0 to 100000",
+        _whole(0, 100_000),
+    ),
+    Setting(
+        "load_retry_s",
+        "Seconds that a failed load is not tried again, and twice as many each time, up to 300",
+        "seconds from 0 to 300",
+        _seconds(0, 300),
+    ),
+    Setting(
+        "quarantine_deaths",
+        "Deaths after which a worker is not started again by itself; 0: it always is",
+        "a whole number from 0 to 1000",
+        _whole(0, 1000),
+    ),
     Setting(
         "session_disk",
         "Disk for conversations of unloaded models, so that their next turn need not read the prompt again: what "
@@ -218,6 +305,44 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         "Seconds a stopping server gives to saving conversations; 0: it saves none then",
         "seconds from 0 to 600",
         _seconds(0, 600),
+    ),
+    Setting(
+        "hang_timeout_s",
+        "Seconds a worker may stand still with work to do; with a GPU four times as many",
+        "seconds from 3 to 86400",
+        _seconds(3, 86400),
+    ),
+    Setting(
+        "request_timeout_s",
+        "Seconds an answer may take, without the wait for its turn",
+        "seconds from 1 to 86400, or `none`",
+        _limit_s,
+    ),
+    Setting(
+        "worker_memory",
+        "Memory that one worker may take; more ends it",
+        "bytes (`24GiB`), a share of the memory (`75%` or 0.75) or `none`",
+        _budget,
+    ),
+    Setting(
+        "worker_cpu_share",
+        "Share of the processors that one worker may use",
+        "a share (`50%` or 0.5) or `none`",
+        _cpu_share,
+    ),
+    Setting("worker_nice", "How far workers step back behind other programs", "0 to 19", _whole(0, 19)),
+    Setting(
+        "sandbox",
+        "Workers without network, and with no files but their own and their model's: as far as the system offers "
+        "it (auto), no worker without it (required), or never (off)",
+        "one of " + ", ".join(SANDBOXES),
+        _sandbox,
+    ),
+    Setting(
+        "sandbox_reads",
+        "Further folders that workers may read",
+        f"folders (a list, or with {os.pathsep!r} between)",
+        _folders,
     ),
     Setting(
         "llama_server",

@@ -214,7 +214,8 @@ def _estimated(found: Mapping[str, Any]) -> tuple[View, ...]:
         facts(
             [
                 ("range", f"{words.size(total.get('low'))} to {words.size(total.get('high'))}"),
-                ("found by", found.get("method")),
+                ("found by", _found_by(found)),
+                ("of these mapped", words.size(found.get("mapped_bytes"))),
                 ("engine", found.get("engine")),
                 ("context", _context(options.get("ctx"), options.get("parallel"))),
                 ("fits", "yes" if found.get("fits") else "no"),
@@ -224,6 +225,11 @@ def _estimated(found: Mapping[str, Any]) -> tuple[View, ...]:
         ),
         *((Lines(warnings),) if warnings else ()),
     )
+
+
+def _found_by(found: Mapping[str, Any]) -> str:
+    method, source = str(found.get("method") or ""), found.get("source")
+    return f"{method}: {source}" if source else method
 
 
 def _context(ctx: object, parallel: object) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 
@@ -92,25 +92,44 @@ def unload(
     return said(done, f"unloaded: {names}" if names else "nothing was loaded")
 
 
+COLUMNS: Final = (
+    *("MODEL", "ENGINE", "STATE", "PID", "DEVICE", "PREDICTED", "MEASURED", "RESIDENT"),
+    *("CONTEXT", "BUSY", "WAITING", "IDLE", "RESTORED"),
+)
+NUMERIC: Final = frozenset(COLUMNS[COLUMNS.index("PREDICTED") :]) | {"PID"}
+
+
 @command()
 def ps(session: Session) -> Result:
-    """Show loaded models and what they are doing."""
+    """Show loaded models, what they take and what they are doing.
+
+    PREDICTED is what the plan said; MEASURED, to be compared with it, what the load really needs once in use;
+    RESIDENT what the process holds at this moment.
+    """
     with session.client() as client:
         status = client.status()
     workers = [item for item in status.get("workers", ()) if isinstance(item, Mapping)]
     queue = [item for item in status.get("queue", ()) if isinstance(item, Mapping)]
     views = [
-        Table(
-            ("MODEL", "ENGINE", "STATE", "PID", "DEVICE", "MEMORY", "CONTEXT", "BUSY", "WAITING", "IDLE", "RESTORED"),
-            tuple(_worker(worker) for worker in workers),
-            frozenset({"PID", "MEMORY", "CONTEXT", "BUSY", "WAITING", "IDLE", "RESTORED"}),
-            empty="no model is loaded",
-        )
+        Table(COLUMNS, tuple(_worker(worker) for worker in workers), NUMERIC, empty="no model is loaded"),
     ]
+    if reasons := [(str(worker.get("model", "")), _why(worker)) for worker in workers if worker.get("reason")]:
+        views.append(Table(("MODEL", "PLACED"), tuple(reasons), title="Why they are where they are"))
     if queue:
         rows = tuple((str(item.get("position", "")), str(item.get("model", ""))) for item in queue)
         views.append(Table(("PLACE", "WAITS FOR"), rows, frozenset({"PLACE"}), title="Waiting"))
     return Result(status, tuple(views))
+
+
+def _why(worker: Mapping[str, Any]) -> str:
+    """Why it was placed so, and how well its memory was foretold."""
+    predicted, measured, peak = (worker.get(f"{name}_bytes") or 0 for name in ("estimated", "measured", "peak"))
+    facts = [str(worker.get("reason"))]
+    if predicted and measured:
+        facts.append(f"predicted by {worker.get('method')}, {predicted / measured - 1:+.1%} off")
+    if peak:
+        facts.append(f"at most {words.size(peak)} while loading")
+    return "; ".join(facts)
 
 
 def _worker(worker: Mapping[str, Any]) -> tuple[str, ...]:
@@ -125,7 +144,9 @@ def _worker(worker: Mapping[str, Any]) -> tuple[str, ...]:
         state,
         words.plain(worker.get("pid")),
         str(worker.get("device", "")),
-        words.size(worker.get("memory_bytes") or worker.get("estimated_bytes")),
+        words.size(worker.get("estimated_bytes")),
+        words.size(worker.get("measured_bytes")),
+        words.size(worker.get("memory_bytes")),
         words.plain(worker.get("context_length")),
         f"{busy}/{worker.get('slots', 1)}",
         str(worker.get("queued", 0)),

@@ -10,6 +10,7 @@ from uml.core.machine import Machine
 from uml.core.model import ModelInfo
 from uml.core.plan import WorkerStatus
 from uml.registry.entries import ScanReport
+from uml.runtime.queue import Place
 
 REFERENCE: Final = "#/components/schemas/{model}"
 
@@ -48,19 +49,11 @@ class ModelList:
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
-    """A request in the queue; `position` counts from 1."""
-
-    model: str
-    position: int
-
-
-@dataclass(frozen=True, slots=True)
 class Status:
     """Workers, and who waits."""
 
     workers: list[WorkerStatus]
-    queue: list[Waiting]
+    queue: list[Place]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +72,14 @@ class Unloaded:
 
 
 @dataclass(frozen=True, slots=True)
+class Unpinned:
+    """Whether the model was to be kept."""
+
+    model: str
+    was_kept: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Total:
     """Bytes: the range, and the likely figure in it."""
 
@@ -89,7 +90,11 @@ class Total:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """Bytes that a load takes, and where they go."""
+    """Bytes that a load takes, and where they go.
+
+    `method` is `header`, `dry run`, `measured` or `corrected`, and `source` says what that went by. Of the weights,
+    `mapped_bytes` are pages of the file, which the system takes back before it runs out.
+    """
 
     model: str
     engine: str
@@ -97,6 +102,8 @@ class Estimate:
     total: Total
     parts: dict[str, int]
     method: str
+    source: str
+    mapped_bytes: int
     fits: bool
     placement: dict[str, Any]
     reason: str
@@ -135,6 +142,8 @@ _ANSWERS: Final[Mapping[tuple[str, str], Any]] = {
     ("get", "/v1/models/{name}/log"): Log,
     ("post", "/v1/models/load"): WorkerStatus,
     ("post", "/v1/models/unload"): Unloaded,
+    ("post", "/v1/models/pin"): WorkerStatus,
+    ("post", "/v1/models/unpin"): Unpinned,
     ("post", "/v1/models/estimate"): Estimate,
     ("post", "/v1/models/scan"): ScanReport,
     ("post", "/v1/models/add"): ModelEntry,
@@ -146,7 +155,6 @@ _ANSWERS: Final[Mapping[tuple[str, str], Any]] = {
 }
 
 _MORE: Final[Mapping[tuple[str, str], Mapping[str, Any]]] = {
-    ("post", "/v1/models/load"): {"warnings": {"type": "array", "items": {"type": "string"}}},
     ("get", "/v1/system/resources"): {
         "workers": {"type": "object", "additionalProperties": {"type": "integer"}, "description": "Bytes by model"}
     },

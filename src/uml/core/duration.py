@@ -21,7 +21,10 @@ def duration_s(value: object) -> float:
     """
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise ValueError
-    number = _read(value.strip()) if isinstance(value, str) else float(value)
+    try:
+        number = _read(value.strip()) if isinstance(value, str) else float(value)
+    except OverflowError:  # a whole number of more than 308 digits
+        raise ValueError from None
     if math.isnan(number):
         raise ValueError
     return math.inf if number < 0 else number

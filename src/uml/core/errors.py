@@ -325,7 +325,7 @@ class LoadSuspended(LoadFailed):
             model,
             f"{reason} (failed {tries}; tried again in {retry_in_s:.0f} s, or at once by: uml load {model}, "
             "with other options, or when its file has changed)",
-            reason=cause.code,
+            cause=cause.code,
             failures=failures,
             retry_in_s=round(retry_in_s, 1),
         )
@@ -342,7 +342,7 @@ class Quarantined(LoadFailed):
             model,
             f"its worker has died {deaths} times, and is not started again before somebody loads it "
             f"(uml load {model}), with other options or not, or its file has changed; the last time {reason}",
-            reason=cause.code,
+            cause=cause.code,
             deaths=deaths,
         )
 

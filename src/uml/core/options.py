@@ -117,14 +117,13 @@ def _numbers(value: object) -> tuple[float, ...] | None:
 
 def _duration(value: object) -> str | None:
     """As it was written, so that it is shown so; empty leaves it to the settings."""
-    text = value.strip() if isinstance(value, str) else f"{value:g}" if isinstance(value, int | float) else ""
     if value == "":
         return ""
     try:
         duration_s(value)
-    except (ValueError, OverflowError):
+    except ValueError:
         return None
-    return text
+    return str(value).strip()
 
 
 _KINDS: Final[Mapping[str, Any]] = {
@@ -370,6 +369,10 @@ class LoadOptions:
             for option in OPTIONS
             if (value := getattr(self, option.name)) != option.default
         }
+
+    def changed_for_engine(self) -> tuple[str, ...]:
+        """Names of the options that differ from their default and that an engine sees."""
+        return tuple(name for name in self.changed() if not options_by_name()[name].ours)
 
     def loads_as(self, other: LoadOptions) -> bool:
         """Whether a model loaded with these is loaded as with the others: they differ in what is `ours` at most."""

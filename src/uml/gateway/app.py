@@ -132,7 +132,10 @@ class Application:
             return []
         return [
             (b"access-control-allow-origin", call.origin),
-            (b"access-control-expose-headers", b"x-request-id, x-uml-model, x-uml-queue-ms"),
+            (
+                b"access-control-expose-headers",
+                b"x-request-id, x-uml-model, x-uml-queue-ms, x-uml-queue-position, retry-after",
+            ),
             (b"vary", b"Origin"),
         ]
 

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
 from uml import __version__
+from uml.core.duration import EXPECTED as DURATION
 from uml.core.errors import BadRequest, NotFound, UmlError, UnknownField
 from uml.core.jsonable import jsonable
 from uml.core.model import Model
@@ -24,7 +25,19 @@ from uml.core.options import LoadOptions
 from uml.core.plan import Progress
 from uml.gateway import openapi
 from uml.gateway.docs import page
-from uml.gateway.wire import EVENTS, Call, Listener, Receive, Scope, Send, encoded, event, internal_error
+from uml.gateway.wire import (
+    EVENTS,
+    Call,
+    Listener,
+    Receive,
+    Scope,
+    Send,
+    encoded,
+    event,
+    internal_error,
+    retry_after,
+    stay,
+)
 from uml.hardware import snapshot
 from uml.house import House
 from uml.telemetry.metrics import CONTENT_TYPE, Metrics
@@ -35,6 +48,11 @@ State = Literal["unloaded", "starting", "loading", "ready", "stopping", "failed"
 
 Options = Annotated[
     dict[str, Any], Field(default_factory=dict, description="Load options by name; `uml load --option help` lists them")
+]
+
+
+KeepAlive = Annotated[
+    float | str | None, Field(description=f"How long it stays without a request: {DURATION}. Left out: as before")
 ]
 
 
@@ -49,7 +67,21 @@ class LoadBody(Strict):
 
     model: str = Field(description="Id, alias or path")
     options: Options
+    keep_alive: KeepAlive = None
     stream: bool = Field(False, description="Tell the progress with server-sent events: progress, ready, error")
+
+
+class PinBody(Strict):
+    """What to keep, and how it is loaded where it is not."""
+
+    model: str = Field(description="Id, alias or path")
+    options: Options
+
+
+class UnpinBody(Strict):
+    """What to let go."""
+
+    model: str = Field(description="Id or alias")
 
 
 class UnloadBody(Strict):
@@ -118,8 +150,7 @@ def _models(app: FastAPI, house: House) -> None:
 
     @app.get("/v1/models/status", tags=["workers"], summary="Workers, and who waits")
     async def status() -> Response:
-        waiting = [{"model": model, "position": position} for model, position in house.supervisor.queue()]
-        return _json({"workers": jsonable(house.supervisor.status()), "queue": waiting})
+        return _json({"workers": jsonable(house.supervisor.status()), "queue": jsonable(house.supervisor.queue())})
 
 
 def _one_model(app: FastAPI, house: House) -> None:
@@ -148,8 +179,20 @@ def _actions(app: FastAPI, house: House) -> None:
     @app.post("/v1/models/load", tags=["workers"], summary="Load a model; closing the connection cancels")
     async def load(body: LoadBody) -> Response:
         options = _options(house, body.options)
+        keep_alive_s = stay(body.keep_alive)
         model = await asyncio.to_thread(house.library.find, body.model)
-        return Load(house, model, options, stream=body.stream)
+        return Load(house, model, options, keep_alive_s, stream=body.stream)
+
+    @app.post("/v1/models/pin", tags=["workers"], summary="Load a model and keep it: it is never evicted")
+    async def pin(body: PinBody) -> Response:
+        options = _options(house, body.options)
+        model = await asyncio.to_thread(house.library.find, body.model)
+        return Load(house, model, options, None, stream=False, pin=True)
+
+    @app.post("/v1/models/unpin", tags=["workers"], summary="Let a model go when it is idle or in the way")
+    async def unpin(body: UnpinBody) -> Response:
+        model = house.library.registry.resolve(body.model)
+        return _json({"model": model.id, "was_kept": house.supervisor.unpin(model)})
 
     @app.post("/v1/models/unload", tags=["workers"], summary="Unload one model, or all")
     async def unload(body: UnloadBody) -> Response:
@@ -198,8 +241,19 @@ def _options(house: House, given: Mapping[str, Any]) -> LoadOptions | None:
 class Load(Response):
     """Loads while it is sent: the client that closes the connection cancels the load."""
 
-    def __init__(self, house: House, model: Model, options: LoadOptions | None, *, stream: bool) -> None:
+    def __init__(
+        self,
+        house: House,
+        model: Model,
+        options: LoadOptions | None,
+        keep_alive_s: float | None,
+        *,
+        stream: bool,
+        pin: bool = False,
+    ) -> None:
         super().__init__()
+        self._keep_alive_s = keep_alive_s
+        self._pin = pin
         self._house = house
         self._model = model
         self._options = options
@@ -211,8 +265,10 @@ class Load(Response):
         call.model = self._model.id
         async with Listener(receive):
             if not self._stream:
-                await self._house.supervisor.load(self._model, self._options)
-                await _json(await self._ready())(scope, receive, send)
+                status = await self._house.supervisor.load(
+                    self._model, self._options, self._keep_alive_s, pin=self._pin
+                )
+                await _json(jsonable(status))(scope, receive, send)
                 return
             await send({"type": "http.response.start", "status": 200, "headers": [*EVENTS]})
             async with aclosing(self._events()) as events:
@@ -224,20 +280,17 @@ class Load(Response):
         supervisor = self._house.supervisor
         try:
             # It is a generator, and closing it is the cancel.
-            progress = cast("AsyncGenerator[Progress]", supervisor.load_progress(self._model, self._options))
+            steps_of = supervisor.load_progress(self._model, self._options, self._keep_alive_s)
+            progress = cast("AsyncGenerator[Progress]", steps_of)
             async with aclosing(progress) as steps:
                 async for step in steps:
                     if step.stage != "ready":
                         yield event(jsonable(step), "progress")
-            yield event(await self._ready(), "ready")
+            # One that is to leave when it is idle may have left already.
+            status = self._house.worker(self._model.id)
+            yield event(jsonable(status) if status else {"model": self._model.id, "warnings": []}, "ready")
         except UmlError as error:
             yield event(error.as_dict(), "error")
-
-    async def _ready(self) -> dict[str, Any]:
-        """The worker's status, and what the plan warned of."""
-        async with self._house.supervisor.lease(self._model, None, 0) as lease:
-            warnings = lease.plan.warnings
-        return {**jsonable(self._house.worker(self._model.id) or {}), "warnings": list(warnings)}
 
 
 # --- the server -------------------------------------------------------------------------------
@@ -296,7 +349,10 @@ def _json(value: Any, status: int = 200) -> Response:
 
 async def _failed(request: Request, error: Exception) -> Response:
     assert isinstance(error, UmlError)
-    return _json(error.as_dict(), error.status)
+    reply = _json(error.as_dict(), error.status)
+    for name, value in retry_after(error):
+        reply.headers[name.decode()] = value.decode()
+    return reply
 
 
 async def _internal(request: Request, error: Exception) -> Response:

@@ -11,7 +11,7 @@ from uml.core.model import Model
 from uml.gateway.probabilities import shape_for
 from uml.gateway.proxy import ANSWER_LIMIT, Errand, Figures, stream, whole
 from uml.gateway.refusal import refusal
-from uml.gateway.wire import JSON, Call, Listener, parse_object, text_field
+from uml.gateway.wire import JSON, Call, Listener, parse_object, stay, text_field
 from uml.generation import Endpoint, check, prepare
 from uml.house import House
 from uml.runtime.channel import ChannelBroken
@@ -56,7 +56,9 @@ class Generation:
         async with Listener(call.receive) as listener:
             figures, waited, answer = Figures(), 0.0, b""
             try:
-                async with self._house.supervisor.lease(model, None, checked.choices, self._needs) as lease:
+                async with self._house.supervisor.lease(
+                    model, None, checked.choices, self._needs, stay(body.get("keep_alive"))
+                ) as lease:
                     waited = lease.waited_s
                     _tell(call, lease)
                     prepared = prepare(checked, lease.spec, lease.plan.options.ctx)
@@ -127,6 +129,7 @@ def _tell(call: Call, lease: Lease) -> None:
     call.extra += (
         (b"x-uml-model", lease.model.id.encode("ascii", "replace")),
         (b"x-uml-queue-ms", b"%d" % int(lease.waited_s * 1000)),
+        (b"x-uml-queue-position", b"%d" % lease.queue_position),
     )
 
 

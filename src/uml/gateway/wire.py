@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import math
 import os
 import re
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
@@ -13,7 +14,10 @@ from typing import Any, Final, Self
 
 import orjson
 
+from uml.core.duration import EXPECTED as DURATION
+from uml.core.duration import duration_s
 from uml.core.errors import BadRequest, BodyTooLarge, UmlError
+from uml.core.quote import quoted
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -140,6 +144,7 @@ class Call:
     async def fail(self, error: UmlError) -> None:
         """Tell the client of an error, in whatever state the reply is."""
         if not self.status:
+            self.extra += retry_after(error)
             await self.reply_json(error.as_dict(), error.status)
         elif self.streaming:
             self.streaming = False
@@ -185,6 +190,22 @@ class Listener:
         self._task.uncancel()
         # Whatever else went wrong meanwhile, nobody is there to be told.
         return kind is None or issubclass(kind, asyncio.CancelledError | UmlError)
+
+
+def retry_after(error: UmlError) -> Headers:
+    """The header that tells when to ask again, for an error that says so."""
+    seconds = error.details.get("retry_in_s")
+    return [(b"retry-after", b"%d" % math.ceil(seconds))] if isinstance(seconds, int | float) else []
+
+
+def stay(keep_alive: object) -> float | None:
+    """The seconds of a body's `keep_alive`, infinity for ever; None where there is none. Raises BadRequest."""
+    if keep_alive is None:
+        return None
+    try:
+        return duration_s(keep_alive)
+    except ValueError:
+        raise BadRequest(f"keep_alive is {quoted(keep_alive)}; expected {DURATION}", param="keep_alive") from None
 
 
 def internal_error(request: bytes) -> UmlError:

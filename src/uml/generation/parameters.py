@@ -12,8 +12,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final, Literal
 
+from uml.core.duration import EXPECTED as DURATION
+from uml.core.duration import duration_s
+
 Endpoint = Literal["chat", "completion", "embedding"]
-Kind = Literal["integer", "number", "boolean", "text", "texts", "object", "array", "prompt", "any"]
+Kind = Literal["integer", "number", "boolean", "text", "texts", "object", "array", "prompt", "duration", "any"]
 
 MAX_TOKENS: Final = (1 << 31) - 1
 MAX_WINDOW: Final = 1 << 20
@@ -27,6 +30,7 @@ class Parameter:
     kind: JSON type; `texts` is a text or an array of texts, `prompt` also takes token ids.
     low, high: inclusive bounds of a number, or of the length of `texts`.
     endpoints: where it may stand.
+    ours: the gateway itself does what it says, and no engine sees it.
     inert: it changes nothing on a local server, and is accepted without a word.
     rare: only engines whose dialect names it have it; all others go to every engine unless its dialect says None.
     """
@@ -40,6 +44,7 @@ class Parameter:
     aliases: tuple[str, ...] = ()
     endpoints: tuple[Endpoint, ...] = ("chat", "completion")
     inert: bool = False
+    ours: bool = False
     rare: bool = False
 
     @cached_property
@@ -56,6 +61,7 @@ class Parameter:
             "object": "an object",
             "array": "a list",
             "prompt": "a text, a list of texts or a list of token ids",
+            "duration": DURATION,
             "any": "a value",
         }[self.kind]
         if self.low is None or self.high is None:
@@ -83,6 +89,8 @@ class Parameter:
             return type(value) is list and all(type(item) is str for item in value) and self._bounded(len(value))
         if kind == "prompt":
             return _is_prompt(value)
+        if kind == "duration":
+            return _is_duration(value)
         return kind == "any" or type(value) is (dict if kind == "object" else list)
 
     def _bounded(self, value: float) -> bool:
@@ -100,6 +108,7 @@ class Parameter:
             "object": {"type": "object"},
             "array": {"type": "array", "items": {}},
             "prompt": {"anyOf": [{"type": "string"}, {"type": "array", "items": {}}]},
+            "duration": {"type": ["number", "string"]},
             "any": {},
         }
         shape = shapes[self.kind]
@@ -126,6 +135,14 @@ def _is_token(value: Any) -> bool:
     return type(value) is int and 0 <= value < 1 << 31
 
 
+def _is_duration(value: Any) -> bool:
+    try:
+        duration_s(value)
+    except ValueError:
+        return False
+    return True
+
+
 _P = Parameter
 _CHAT: Final[tuple[Endpoint, ...]] = ("chat",)
 _COMPLETION: Final[tuple[Endpoint, ...]] = ("completion",)
@@ -140,6 +157,7 @@ PARAMETERS: Final[tuple[Parameter, ...]] = (
     _P("stream", "boolean", "Answer with server-sent events as tokens come"),
     _P("stream_options", "object", "`include_usage`: end the stream with token counts"),
     _P("strict", "boolean", "Refuse what the engine cannot honour instead of warning about it", endpoints=_ALL),
+    _P("keep_alive", "duration", "How long the model stays without a request from now on", endpoints=_ALL, ours=True),
     # length
     _P(
         "max_tokens",

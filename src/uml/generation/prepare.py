@@ -62,7 +62,7 @@ def check(endpoint: Endpoint, body: Mapping[str, Any]) -> Checked:
             inside = SHAPES.get(parameter.name)
             if inside is not None:
                 inside(value, body)
-            if name != parameter.name or name in CONVERTED or parameter.rare:
+            if name != parameter.name or name in CONVERTED or parameter.rare or parameter.ours:
                 plain = False
     _check_whole(endpoint, body)
     return Checked(endpoint, body, plain, body.get("stream") is True, _choices(endpoint, body))
@@ -148,7 +148,7 @@ def _translate(
             close = difflib.get_close_matches(name, known, 1) if len(warnings) < _HINTS else ()
             hint = f"; did you mean {close[0]}?" if close else ""
             warnings.append({"param": name, "reason": f"not known here, left out{hint}"})
-        elif value is None or name == "strict":
+        elif value is None or name == "strict" or parameter.ours:
             continue
         elif parameter.name in values and values[parameter.name] != value:
             raise BadRequest(f"{name} and {given[parameter.name]} are the same parameter and differ", param=name)

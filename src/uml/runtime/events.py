@@ -6,8 +6,8 @@ A *ticket* is one request's place in the queue and, once granted, its hold on a 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
 
 from uml.core.errors import UmlError
 from uml.core.machine import Machine
@@ -24,6 +24,9 @@ class Asked:
     options: how it must be loaded; None: however it is, else as it was last asked for, else the defaults.
     slots: how many of the worker's slots the request takes; 0 for one that only needs it loaded.
     needs: names of flags of `LoadOptions` without which it cannot be answered.
+    keep_alive_s: how long the model stays idle from now on; None: as before.
+    person: somebody asks for the very load, which lifts what holds a request back: a breaker, a
+        quarantine, another model's turn.
     """
 
     ticket: int
@@ -31,6 +34,8 @@ class Asked:
     options: LoadOptions | None = None
     slots: int = 1
     needs: tuple[str, ...] = ()
+    keep_alive_s: float | None = None
+    person: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +73,13 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Exited:
-    """The process of a worker has ended: after Ready, or because it was stopped."""
+    """The process of a worker has ended: after Ready, or because it was stopped.
+
+    error: why, where nobody had asked for it.
+    """
 
     model: str
+    error: UmlError | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +96,24 @@ class Unload:
     models: tuple[str, ...]
 
 
-Event = Asked | Left | Released | Ready | Failed | Exited | Measured | Unload
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """Somebody wants this model to be there: `pinned` is never evicted, `preloaded` only for a request; empty lets go.
+
+    Both are loaded when memory is free, and again after a death; neither evicts another for it.
+    """
+
+    model: Model
+    how: Kept
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """Nothing has happened but time."""
+
+
+Kept = Literal["", "pinned", "preloaded"]
+Event = Asked | Left | Released | Ready | Failed | Exited | Measured | Unload | Keep | Tick
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +128,12 @@ class Stop:
     """Stop this model's worker; Exited follows."""
 
     model: str
+    reason: Reason = field(default="unloaded", compare=False)
+
+
+Reason = Literal["evicted", "idle", "unloaded", "reloaded", "abandoned"]
+"""Why a worker is stopped: another needs its memory, nobody used it, somebody said so, it is wanted with
+other options, or the one who waited for its load has left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +152,15 @@ class Refuse:
     error: UmlError
 
 
-Effect = Start | Stop | Grant | Refuse
+@dataclass(frozen=True, slots=True)
+class Missed:
+    """A model that is to be kept cannot be loaded now, for this reason. Told once for each reason."""
+
+    model: str
+    error: UmlError
+
+
+Effect = Start | Stop | Grant | Refuse | Missed
 
 
 class Planner(Protocol):

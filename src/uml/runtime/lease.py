@@ -27,6 +27,7 @@ class Attended:
     """A worker process and what the supervisor keeps about it. Times are of `time.monotonic`.
 
     told: the scheduler wants it gone. gone: set when its end has been dealt with.
+    swapping_since: when the first of those was told to go that it was started in place of; 0: of none.
     sitting: the conversations that it saves; farewell: it is saving them, and stops then.
     """
 
@@ -38,6 +39,7 @@ class Attended:
     used_at: float = 0.0
     requests: int = 0
     told: bool = False
+    swapping_since: float = 0.0
     ending: Ending | None = None
     weighing: Weighing | None = None
     gone: asyncio.Event = field(default_factory=asyncio.Event)
@@ -80,6 +82,7 @@ class Attended:
             restored_tokens=self.sitting.restored_tokens if self.sitting else 0,
             progress=100.0 if self.ready_at else self.process.look().percent,
             error=error.as_dict()["error"] if error else None,
+            warnings=plan.warnings,
             measured_bytes=total_bytes(figures) if figures else 0,
             peak_bytes=taken.peak_bytes if taken else 0,
             method=plan.footprint.method,
@@ -92,6 +95,7 @@ class Lease:
     """A worker that is ready, held until the context manager that gave the lease is left.
 
     waited_s: from the asking to the grant. loaded: the model was loaded in that time.
+    queue_position: its place in the queue when it came, from 1; 0: it did not wait.
     """
 
     model: Model
@@ -101,6 +105,7 @@ class Lease:
     waited_s: float
     loaded: bool
     worker: Attended
+    queue_position: int = 0
 
     async def fate(self, grace_s: float = 1.0) -> UmlError:
         """Why the connection broke: waits up to `grace_s` for the end of the process to be noticed."""

@@ -32,6 +32,10 @@ class Observer(Protocol):
         """So many requests wait now."""
         ...
 
+    def swapped(self, model: str, engine: str, seconds: float) -> None:
+        """A model serves in the place of others: from the moment that the first of them was told to go."""
+        ...
+
 
 class Unobserved:
     """An observer that counts nothing."""
@@ -52,4 +56,7 @@ class Unobserved:
         """Not counted."""
 
     def queue_changed(self, waiting: int) -> None:
+        """Not counted."""
+
+    def swapped(self, model: str, engine: str, seconds: float) -> None:
         """Not counted."""

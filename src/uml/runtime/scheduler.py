@@ -1,26 +1,32 @@
-"""Who is served, who waits, who starts and who must leave: `on(event) -> [effect]`.
+"""Who is served, who waits, who starts and who must leave: `on(event, now) -> [effect]`.
 
 Pure: no clock, no tasks, no processes, no log. Its laws, held by property tests:
 
 - one Grant for a ticket, at most, and never after it left;
 - one Start, then exactly one of Ready, Failed, Exited; one worker a model;
-- a busy model is never stopped to make room;
+- a busy model is never stopped to make room, and a pinned one neither;
 - memory is free when it was measured after the exit, not when it was asked for;
 - a ticket that left causes no load;
-- a request for a loaded model may pass one that waits for memory, FAIRNESS times.
+- a request for a loaded model may pass one that waits for its memory, so many times;
+- a model that was evicted for another evicts nobody before that one has had its turn;
+- a load that failed is not tried again before its time; a worker that died too often not at all;
+- whoever must wait for time alone waits for a deadline that is named.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
-from typing import Any
+import math
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, replace
+from typing import Final
 
-from uml.core.errors import Cancelled, DoesNotFit, Overloaded, UmlError
+from uml.core.errors import Cancelled, DoesNotFit, Overloaded, UmlError, WorkerDied
 from uml.core.machine import Machine
-from uml.core.options import LoadOptions
+from uml.core.model import Model
+from uml.core.options import OPTIONS, LoadOptions
 from uml.core.plan import LoadPlan
 from uml.planning.evict import Running
+from uml.runtime.breaker import Breaker
 from uml.runtime.events import (
     Asked,
     Effect,
@@ -28,155 +34,160 @@ from uml.runtime.events import (
     Exited,
     Failed,
     Grant,
+    Keep,
+    Kept,
     Left,
     Measured,
+    Missed,
     Planner,
     Ready,
+    Reason,
     Refuse,
     Released,
     Start,
     Stop,
+    Tick,
     Unload,
 )
+from uml.runtime.policy import Policy
+from uml.runtime.queue import Place, Waiter, Walk
+from uml.runtime.recipes import Recipe, Recipes
+from uml.runtime.residency import Resident, spare
+from uml.runtime.turns import Turns
 
-FAIRNESS = 8
-"""How many requests for loaded models may pass one that waits for their memory."""
-
-
-@dataclass(slots=True)
-class Worker:
-    """A model's worker as the scheduler knows it.
-
-    asked: the options it was asked for, before anything was resolved.
-    holders: granted tickets and the slots they take.
-    used: the order of its last use; the lowest is the least recently used.
-    leaving: it was asked to unload while busy.
-    counted: its memory was taken when the machine was last measured.
-    """
-
-    plan: LoadPlan
-    asked: LoadOptions
-    state: str = "starting"
-    holders: dict[int, int] = field(default_factory=dict)
-    used: int = 0
-    leaving: bool = False
-    counted: bool = False
-
-    @property
-    def idle(self) -> bool:
-        """Ready, and nobody uses it."""
-        return self.state == "ready" and not self.holders
-
-    @property
-    def free_slots(self) -> int:
-        """Slots that nobody holds."""
-        return self.plan.options.parallel - sum(self.holders.values())
-
-    def serves(self, wanted: Asked) -> bool:
-        """Whether it is loaded the way that a request wants."""
-        loaded, options = self.plan.options, wanted.options
-        if not all(getattr(loaded, flag) for flag in wanted.needs):
-            return False
-        if options is None or options == self.asked:
-            return True
-        return all(getattr(loaded, name) == getattr(options, name) for name in options.changed())
+_ALL_OPTIONS: Final = frozenset(option.name for option in OPTIONS)
 
 
 @dataclass(slots=True)
-class Waiter:
-    """A ticket in the queue. `passed`: how many overtook it while it waited for memory."""
+class Wish:
+    """A model that is to be there. missed: the code of the reason why it is not, as it was told last."""
 
-    asked: Asked
-    passed: int = 0
-
-
-@dataclass(slots=True)
-class Walk:
-    """What one walk through the queue has found so far.
-
-    full: models of which an earlier ticket waits for a slot or a reload.
-    starved: the first ticket that waits for memory; later ones may pass it only so often.
-    wanted: the models whose memory it needs.
-    """
-
-    full: set[str] = field(default_factory=set)
-    starved: Waiter | None = None
-    wanted: set[str] = field(default_factory=set)
+    model: Model
+    how: Kept
+    missed: str = ""
 
 
 class Scheduler:
-    """Owned by one task; see the module's docstring for its laws."""
+    """Owned by one task; see the module's docstring for its laws.
+
+    honours: names of the options that an engine knows, by the engine's name.
+    """
 
     def __init__(
         self,
         planner: Planner,
         machine: Machine,
         defaults: LoadOptions | None = None,
-        queue_limit: int = 512,
+        policy: Policy | None = None,
+        honours: Callable[[str], Collection[str]] = lambda engine: _ALL_OPTIONS,
     ) -> None:
-        self.workers: dict[str, Worker] = {}
+        self.workers: dict[str, Resident] = {}
         self.waiting: dict[int, Waiter] = {}
         self._planner = planner
         self._machine = machine
-        self._defaults = defaults or LoadOptions()
-        self._queue_limit = queue_limit
+        self._policy = policy or Policy()
+        self._breaker = Breaker(self._policy)
+        self._turns = Turns(self._policy.turn_s)
         self._holds: dict[int, str] = {}
-        self._wishes: dict[str, LoadOptions] = {}
-        """The options with which each model was last loaded well: after a crash or an eviction it comes back so."""
-        self._clock = 0
+        self._recipes = Recipes(defaults or LoadOptions(), honours)
+        self._wishes: dict[str, Wish] = {}
+        self._order = 0
+        self._now_s = 0.0
         self._unmeasured = False
 
-    def on(self, event: Event) -> list[Effect]:
-        """Take one event in and give back what must be done now, in order."""
+    def on(self, event: Event, now_s: float | None = None) -> list[Effect]:
+        """Take one event in and give back what must be done now, in order. now_s: None for as before."""
+        self._now_s = self._now_s if now_s is None else max(now_s, self._now_s)
+        before: list[Effect] = []
         match event:
             case Asked():
-                if len(self.waiting) >= self._queue_limit:
-                    error = Overloaded(f"{self._queue_limit} requests are waiting already; try again later")
-                    return [Refuse(event.ticket, error)]
-                self.waiting[event.ticket] = Waiter(event)
+                if refused := self._ask(event):
+                    return refused
             case Left(ticket, abandon):
-                return [*self._leave(ticket, abandon), *self._settle()]
+                before = self._leave(ticket, abandon)
             case Released(ticket):
                 self._release(ticket)
             case Ready(model):
-                worker = self.workers[model]
-                self._wishes[model] = worker.asked
-                if worker.state == "starting":
-                    worker.state = "ready"
+                self._ready(self.workers[model])
             case Failed(model, error):
-                del self.workers[model]
-                self._unmeasured = True
-                return [*self._refuse(self._waiters(model), error), *self._settle()]
-            case Exited(model):
-                del self.workers[model]
-                self._unmeasured = True
+                before = self._failed(model, error)
+            case Exited(model, error):
+                self._exited(model, error)
             case Measured(machine):
                 self._measured(machine)
             case Unload(models):
-                return [*self._unload(models), *self._settle()]
-        return self._settle()
+                before = self._unload(models)
+            case Keep(model, how):
+                self._keep(model, how)
+        effects = [*before, *self._settle()]
+        if isinstance(event, Measured | Keep | Tick):
+            effects += self._fulfil()
+        return effects
 
-    def _measured(self, machine: Machine) -> None:
-        self._machine = machine
-        self._unmeasured = False
-        for worker in self.workers.values():
-            worker.counted = worker.state != "starting"
+    # What others may know.
+
+    @property
+    def deadline_s(self) -> float:
+        """When something is due though nothing happens: a Tick is wanted then. Infinity for never."""
+        moments = [math.inf]
+        wanted = {waiter.asked.model.id for waiter in self.waiting.values()}
+        for model, worker in self.workers.items():
+            if worker.idle and model not in wanted:
+                moments.append(worker.expires_s(self._policy.idle_unload_s, self.kept(model)))
+        for model in (*wanted, *self._wishes):
+            if model not in self.workers:
+                moments.append(self._breaker.pause_until_s(model, self._now_s) or math.inf)
+                moments.append(self._turns.until_s(model, self.workers, self._now_s) or math.inf)
+        return min(moments)
 
     def position(self, ticket: int) -> int:
         """1 for the first in the queue, 0 for one that does not wait."""
         return next((place for place, waiting in enumerate(self.waiting, 1) if waiting == ticket), 0)
 
+    def places(self) -> tuple[Place, ...]:
+        """Who waits, in order."""
+        return tuple(
+            Place(waiter.asked.model.id, place, max(0.0, self._now_s - waiter.since_s), waiter.why)
+            for place, waiter in enumerate(self.waiting.values(), 1)
+        )
+
     def queued(self, model: str) -> int:
         """How many wait for this model."""
         return len(self._waiters(model))
 
-    def _waiters(self, model: str) -> list[int]:
-        return [ticket for ticket, waiter in self.waiting.items() if waiter.asked.model.id == model]
+    def kept(self, model: str) -> Kept:
+        """Whether it is to be there."""
+        wish = self._wishes.get(model)
+        return wish.how if wish else ""
 
-    def _refuse(self, tickets: Iterable[int], error: UmlError) -> list[Effect]:
-        for ticket in (refused := list(tickets)):
-            del self.waiting[ticket]
-        return [Refuse(ticket, error) for ticket in refused]
+    def expires_s(self, model: str) -> float:
+        """When it is unloaded for being idle; infinity: not while things are as they are."""
+        worker = self.workers.get(model)
+        return worker.expires_s(self._policy.idle_unload_s, self.kept(model)) if worker else math.inf
+
+    def retry_at_s(self, model: str) -> float | None:
+        """When a request may load a model that failed or died; infinity: only a person may; None: nothing is wrong."""
+        return self._breaker.retry_at_s(model)
+
+    def held_back(self, model: str) -> bool:
+        """Whether something went wrong with this model which a changed file would mend."""
+        return self._breaker.holds(model)
+
+    def outlook(self, asked: Asked) -> tuple[LoadOptions, Machine, list[Running]]:
+        """What the planner would be given for this request now."""
+        return self._recipes.of(asked).given, spare(self._machine, self.workers.values()), self._running()
+
+    # Events.
+
+    def _ask(self, asked: Asked) -> list[Effect]:
+        if len(self.waiting) >= self._policy.queue_limit:
+            error = Overloaded(f"{self._policy.queue_limit} requests are waiting already; try again later")
+            return [Refuse(asked.ticket, error)]
+        if asked.person and asked.model.id not in self.workers:
+            self._breaker.lift(asked.model.id)
+            self._recipes.restore(asked.model.id)
+        self.waiting[asked.ticket] = Waiter(asked, self._now_s)
+        return []
 
     def _leave(self, ticket: int, abandon: bool) -> list[Effect]:
         waiter = self.waiting.pop(ticket, None)
@@ -186,144 +197,251 @@ class Scheduler:
             return []
         model = waiter.asked.model.id
         worker = self.workers.get(model)
-        if abandon and worker and worker.state == "starting" and not self._waiters(model):
-            return self._stop(model)
+        if abandon and worker and worker.state == "starting" and not self._waiters(model) and not self.kept(model):
+            return self._stop(model, "abandoned")
         return []
 
     def _release(self, ticket: int) -> None:
         model = self._holds.pop(ticket, None)
         worker = self.workers.get(model) if model else None
         if worker and worker.holders.pop(ticket, None) is not None:
-            self._clock += 1
-            worker.used = self._clock
+            self._used(worker)
+
+    def _ready(self, worker: Resident) -> None:
+        model = worker.plan.model.id
+        worker.load_s = self._now_s - worker.started_s
+        worker.idle_since_s = self._now_s
+        if worker.state == "starting":
+            worker.state = "ready"
+            self._recipes.worked(model, worker.recipe)
+            self._breaker.served(model)
+            self._turns.ready(model, self._now_s)
+            if wish := self._wishes.get(model):
+                wish.missed = ""
+
+    def _failed(self, model: str, error: UmlError) -> list[Effect]:
+        worker = self.workers.pop(model)
+        self._unmeasured = True
+        if self._recipes.less(worker.recipe, worker.plan, error):
+            return []
+        self._recipes.failed(model, worker.recipe)
+        self._breaker.failed(worker.plan.model, worker.asked, error, self._now_s)
+        return self._refuse(self._waiters(model), error)
+
+    def _exited(self, model: str, error: UmlError | None) -> None:
+        worker = self.workers.pop(model)
+        self._unmeasured = True
+        if worker.state == "ready":
+            served_s = self._now_s - worker.started_s - worker.load_s
+            cause = error or WorkerDied(model, "its process ended")
+            self._breaker.died(worker.plan.model, worker.asked, cause, served_s, self._now_s)
+
+    def _measured(self, machine: Machine) -> None:
+        self._machine = machine
+        self._unmeasured = False
+        for worker in self.workers.values():
+            worker.counted = worker.state != "starting"
 
     def _unload(self, models: Iterable[str]) -> list[Effect]:
         effects: list[Effect] = []
         for model in models:
+            self._recipes.forget(model)
+            # Whoever unloads it does not want it back, whatever was said before.
             self._wishes.pop(model, None)
             if (worker := self.workers.get(model)) is None or worker.state == "stopping":
                 continue
             if worker.state == "starting":
                 effects += self._refuse(self._waiters(model), Cancelled(f"the load of {model} was cancelled"))
-                effects += self._stop(model)
+                effects += self._stop(model, "unloaded")
             elif worker.holders:
                 worker.leaving = True
             else:
-                effects += self._stop(model)
+                effects += self._stop(model, "unloaded")
         return effects
 
-    def _stop(self, model: str) -> list[Effect]:
-        self.workers[model].state = "stopping"
-        return [Stop(model)]
+    def _keep(self, model: Model, how: Kept) -> None:
+        if how:
+            self._wishes[model.id] = Wish(model, how)
+        elif self._wishes.pop(model.id, None) and (worker := self.workers.get(model.id)):
+            # Its time without a request begins now.
+            worker.idle_since_s = self._now_s
+
+    # What follows from them.
 
     def _settle(self) -> list[Effect]:
-        """Give out what can be given, in the order of the queue."""
+        """Give out what can be given, in the order of the queue, and let go what nobody uses."""
         effects: list[Effect] = []
         for model, worker in self.workers.items():
             if worker.leaving and worker.idle:
-                effects += self._stop(model)
+                effects += self._stop(model, "unloaded")
         walk = Walk()
         for ticket, waiter in list(self.waiting.items()):
-            worker_now = self.workers.get(waiter.asked.model.id)
-            if worker_now is not None:
-                effects += self._serve(ticket, waiter, worker_now, walk)
+            resident = self.workers.get(waiter.asked.model.id)
+            if resident is not None:
+                effects += self._serve(ticket, waiter, resident, walk)
             elif walk.starved is None:
                 effects += self._load(ticket, waiter, walk)
+            else:
+                effects += self._load_beside(ticket, waiter, walk)
+        for model, worker in self.workers.items():
+            if self._now_s >= worker.expires_s(self._policy.idle_unload_s, self.kept(model)):
+                effects += [] if self._waiters(model) else self._stop(model, "idle")
         return effects
 
-    def _serve(self, ticket: int, waiter: Waiter, worker: Worker, walk: Walk) -> list[Effect]:
+    def _serve(self, ticket: int, waiter: Waiter, worker: Resident, walk: Walk) -> list[Effect]:
         """Grant a ticket whose model has a worker, or let it wait."""
         model = waiter.asked.model.id
-        if model in walk.full or worker.state != "ready" or worker.leaving:
+        if worker.state != "ready" or worker.leaving:
+            waiter.why = "load" if worker.state == "starting" else "unload"
+            return []
+        if model in walk.full:
+            waiter.why = "slot"
             return []
         if not worker.serves(waiter.asked):
             walk.full.add(model)
-            return self._stop(model) if worker.idle else []
-        starved = walk.starved if model in walk.wanted else None
+            waiter.why = "reload"
+            return self._stop(model, "reloaded") if worker.idle else []
         no_slot = waiter.asked.slots > worker.free_slots and worker.holders
-        if no_slot or (starved is not None and starved.passed >= FAIRNESS):
+        if no_slot or not walk.passes(model, self._policy.turn_requests):
             walk.full.add(model)
+            waiter.why = "slot" if no_slot else "turn"
             return []
-        if starved is not None:
-            starved.passed += 1
         return [self._grant(ticket, model, worker)]
 
-    def _grant(self, ticket: int, model: str, worker: Worker) -> Grant:
-        slots = self.waiting.pop(ticket).asked.slots
-        worker.holders[ticket] = slots
+    def _grant(self, ticket: int, model: str, worker: Resident) -> Grant:
+        asked = self.waiting.pop(ticket).asked
+        worker.holders[ticket] = asked.slots
+        worker.take(asked)
         self._holds[ticket] = model
-        self._clock += 1
-        worker.used = self._clock
+        self._used(worker)
         return Grant(ticket, model)
+
+    def _used(self, worker: Resident) -> None:
+        self._order += 1
+        worker.used, worker.idle_since_s = self._order, self._now_s
+
+    def _load(self, ticket: int, waiter: Waiter, walk: Walk) -> list[Effect]:
+        """Start a model, or make room for it, or refuse its ticket; what it must wait for goes into `walk`."""
+        asked = waiter.asked
+        model, recipe = asked.model, self._recipes.of(asked)
+        if error := self._breaker.refusal(model, recipe.asked, self._now_s):
+            return self._refuse([ticket], error)
+        if self._pauses(waiter, walk):
+            return []
+        walk.tried.add(model.id)
+        if self._draining():
+            walk.starve(waiter, "memory")
+            return []
+        in_turn = not asked.person and self._turns.until_s(model.id, self.workers, self._now_s) is not None
+        try:
+            plan = self._planner(model, recipe.given, spare(self._machine, self.workers.values()), self._running())
+        except DoesNotFit as shortage:
+            # It may fit once those that are busy now are done; if not even then, it never will.
+            try:
+                later = self._planner(
+                    model, recipe.given, spare(self._machine, self.workers.values()), self._running(pretend_idle=True)
+                )
+            except UmlError:
+                return self._refuse([ticket], shortage)
+            walk.starve(waiter, "turn" if in_turn else "memory", later.evict)
+            return []
+        except UmlError as error:
+            return self._refuse([ticket], error)
+        if not plan.evict:
+            return [self._start(plan, recipe)]
+        walk.starve(waiter, "turn" if in_turn else "memory", plan.evict)
+        if in_turn:
+            return []
+        self._turns.evicted(plan.evict, model.id)
+        return [effect for victim in plan.evict for effect in self._stop(victim, "evicted")]
+
+    def _load_beside(self, ticket: int, waiter: Waiter, walk: Walk) -> list[Effect]:
+        """Start a model while an earlier ticket waits for memory, where that takes nothing from it."""
+        model, recipe = waiter.asked.model, self._recipes.of(waiter.asked)
+        if error := self._breaker.refusal(model, recipe.asked, self._now_s):
+            return self._refuse([ticket], error)
+        if self._pauses(waiter, walk) or self._draining() or model.id in walk.tried:
+            return []
+        walk.tried.add(model.id)
+        try:
+            plan = self._planner(
+                model, recipe.given, spare(self._machine, self.workers.values()), self._running(all_busy=True)
+            )
+        except UmlError:
+            return []  # it is told when its turn comes: by then there may be room
+        started = self._start(plan, recipe)
+        assert walk.starved is not None
+        first = walk.starved.asked
+        running = [replace(one, busy=one.model == model.id) for one in self._running(pretend_idle=True)]
+        try:
+            self._planner(
+                first.model, self._recipes.of(first).given, spare(self._machine, self.workers.values()), running
+            )
+        except UmlError:
+            del self.workers[model.id]
+            return []
+        return [started]
+
+    def _pauses(self, waiter: Waiter, walk: Walk) -> bool:
+        """Whether this model is not started again yet, after a death."""
+        model = waiter.asked.model.id
+        if self._breaker.pause_until_s(model, self._now_s) is None:
+            return False
+        waiter.why = "restart"
+        walk.tried.add(model)
+        return True
+
+    def _fulfil(self) -> list[Effect]:
+        """Load what is to be there, where memory is free and nobody else waits for it."""
+        effects: list[Effect] = []
+        for wish in self._wishes.values():
+            model = wish.model.id
+            busy = any(waiter.why in ("memory", "turn") for waiter in self.waiting.values())
+            if model in self.workers or busy or self._draining():
+                continue
+            recipe = self._recipes.of(Asked(0, wish.model))
+            if self._breaker.refusal(wish.model, recipe.asked, self._now_s):
+                continue
+            if self._breaker.pause_until_s(model, self._now_s) is not None:
+                continue
+            try:
+                plan = self._planner(
+                    wish.model, recipe.given, spare(self._machine, self.workers.values()), self._running(all_busy=True)
+                )
+            except UmlError as error:
+                if wish.missed != error.code:
+                    wish.missed = error.code
+                    effects.append(Missed(model, error))
+                continue
+            effects.append(self._start(plan, recipe))
+        return effects
+
+    def _start(self, plan: LoadPlan, recipe: Recipe) -> Start:
+        if recipe.less:
+            plan = replace(plan, warnings=(*plan.warnings, *recipe.less))
+        self.workers[plan.model.id] = Resident(plan, recipe, self._now_s)
+        return Start(plan)
+
+    def _stop(self, model: str, reason: Reason) -> list[Effect]:
+        self.workers[model].state = "stopping"
+        return [Stop(model, reason)]
+
+    def _refuse(self, tickets: Iterable[int], error: UmlError) -> list[Effect]:
+        for ticket in (refused := list(tickets)):
+            del self.waiting[ticket]
+        return [Refuse(ticket, error) for ticket in refused]
+
+    # What they are decided by.
+
+    def _waiters(self, model: str) -> list[int]:
+        return [ticket for ticket, waiter in self.waiting.items() if waiter.asked.model.id == model]
 
     def _draining(self) -> bool:
         """Whether memory is on its way back: until it was measured nothing new is planned."""
         return self._unmeasured or any(worker.state == "stopping" for worker in self.workers.values())
 
-    def _load(self, ticket: int, waiter: Waiter, walk: Walk) -> list[Effect]:
-        """Start a model, or make room for it, or refuse its ticket; what it must wait for goes into `walk`."""
-        if self._draining():
-            walk.starved = waiter
-            return []
-        model = waiter.asked.model
-        options = self._wish(waiter.asked)
-        try:
-            plan = self._planner(model, options, self._spare(), self._running(pretend_idle=False))
-        except DoesNotFit as shortage:
-            # It may fit once those that are busy now are done; if not even then, it never will.
-            try:
-                later = self._planner(model, options, self._spare(), self._running(pretend_idle=True))
-            except UmlError:
-                return self._refuse([ticket], shortage)
-            walk.starved, walk.wanted = waiter, set(later.evict)
-            return []
-        except UmlError as error:
-            return self._refuse([ticket], error)
-        if plan.evict:
-            walk.starved, walk.wanted = waiter, set(plan.evict)
-            return [effect for victim in plan.evict for effect in self._stop(victim)]
-        self.workers[model.id] = Worker(plan, options)
-        return [Start(plan)]
-
-    def _wish(self, asked: Asked) -> LoadOptions:
-        """The options to load a model with, for this request."""
-        options = asked.options or self._wishes.get(asked.model.id, self._defaults)
-        missing: dict[str, Any] = {flag: True for flag in asked.needs if not getattr(options, flag)}
-        return replace(options, **missing) if missing else options
-
-    def outlook(self, asked: Asked) -> tuple[LoadOptions, Machine, list[Running]]:
-        """What the planner would be given for this request now."""
-        return self._wish(asked), self._spare(), self._running(pretend_idle=False)
-
-    def _running(self, pretend_idle: bool) -> list[Running]:
+    def _running(self, *, pretend_idle: bool = False, all_busy: bool = False) -> list[Running]:
         return [
-            Running(
-                model=model,
-                bytes=worker.plan.footprint.total_bytes,
-                idle_order=worker.used,
-                busy=not worker.idle and not pretend_idle,
-                device_bytes=worker.plan.placement.device_bytes,
-                mapped_bytes=worker.plan.footprint.mapped_bytes,
-            )
+            worker.running(self._now_s, self.kept(model), busy=all_busy or not (worker.idle or pretend_idle))
             for model, worker in self.workers.items()
         ]
-
-    def _spare(self) -> Machine:
-        """The machine as measured, less what models that were loading then will take."""
-        promised: dict[str, int] = {}
-        for worker in self.workers.values():
-            if not worker.counted:
-                for device, count in worker.plan.placement.device_bytes.items():
-                    promised[device] = promised.get(device, 0) + count
-        if not promised:
-            return self._machine
-
-        def less(device_id: str, free: int) -> int:
-            return max(0, free - promised.get(device_id, 0))
-
-        memory, gpus = self._machine.memory, self._machine.gpus
-        return replace(
-            self._machine,
-            memory=replace(memory, free_bytes=less(memory.id, memory.free_bytes)),
-            gpus=tuple(replace(gpu, free_bytes=less(gpu.id, gpu.free_bytes)) for gpu in gpus),
-        )

@@ -9,11 +9,13 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import math
 import os
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -29,18 +31,22 @@ from uml.planning.evict import Running
 from uml.runtime.ending import Ending
 from uml.runtime.events import (
     Asked,
+    Effect,
     Event,
     Exited,
     Failed,
     Grant,
+    Keep,
     Left,
     Measured,
+    Missed,
     Planner,
     Preparer,
     Ready,
     Refuse,
     Released,
     Start,
+    Tick,
     Unload,
 )
 from uml.runtime.lease import Attended, Lease
@@ -48,7 +54,9 @@ from uml.runtime.logs import WorkerLog
 from uml.runtime.memory import Gauge
 from uml.runtime.observer import Observer, Unobserved
 from uml.runtime.orphans import sweep
+from uml.runtime.policy import Policy
 from uml.runtime.process import WorkerProcess
+from uml.runtime.queue import Place
 from uml.runtime.sandbox.confinement import Confinement
 from uml.runtime.scheduler import Scheduler
 from uml.runtime.sessions import SAVE_LIMIT_S, Sessions
@@ -60,6 +68,7 @@ __all__ = ["Lease", "Observer", "Supervisor"]
 log = logging.getLogger(__name__)
 
 PROGRESS_S: Final = 0.2
+SHORTEST_WAIT_S: Final = 0.001
 FAILURES_KEPT: Final = 32
 _NUMBERS = itertools.count(1)
 
@@ -68,6 +77,8 @@ class Supervisor:
     """Workers by model. An async context manager: when it is left, every worker is gone, and the folder of sockets.
 
     Entering raises FolderNotWritable, and ends workers that a killed server left behind.
+
+    fresh: looks a model's file up once more, in a thread, when something went wrong with it. Raises BadFile.
     """
 
     def __init__(
@@ -80,7 +91,8 @@ class Supervisor:
         log_folder: Path,
         snapshot: Callable[[], Machine],
         load_timeout_s: float,
-        queue_limit: int,
+        policy: Policy | None = None,
+        fresh: Callable[[Model], Model] = lambda model: model,
         observer: Observer | None = None,
         preparer: Preparer | None = None,
         sessions: Sessions | None = None,
@@ -102,7 +114,8 @@ class Supervisor:
         self._log_folder = log_folder
         self._gauge = Gauge(snapshot, lambda machine: self._feed(Measured(machine)))
         self._load_timeout_s = load_timeout_s
-        self._queue_limit = queue_limit
+        self._policy = policy or Policy()
+        self._fresh = fresh
         self._observer = observer or Unobserved()
         self._scheduler: Scheduler
         self._live: dict[str, Attended] = {}
@@ -111,13 +124,16 @@ class Supervisor:
         self._tending: set[asyncio.Task[None]] = set()
         self._tickets = 0
         self._waiting = 0
+        self._alarm: asyncio.TimerHandle | None = None
+        self._alarm_s = 0.0
+        self._evicting_since = 0.0
         self._open = False
 
     async def __aenter__(self) -> Self:
         swept, machine = await asyncio.gather(asyncio.to_thread(self._prepare), self._gauge.look())
         for model in swept:
             log.warning("ended the worker of %s that an earlier server had left behind", model)
-        self._scheduler = Scheduler(self._plan, machine, self._defaults, self._queue_limit)
+        self._scheduler = Scheduler(self._plan, machine, self._defaults, self._policy, self._honours)
         self._open = True
         return self
 
@@ -126,6 +142,8 @@ class Supervisor:
     ) -> None:
         # From here on nothing is scheduled: the exits below must not start who waits.
         self._open = False
+        if self._alarm:
+            self._alarm.cancel()
         for future in self._pending.values():
             if not future.done():
                 future.set_exception(_stopping())
@@ -143,27 +161,53 @@ class Supervisor:
     # What others ask.
 
     def lease(
-        self, model: Model, options: LoadOptions | None = None, slots: int = 1, needs: tuple[str, ...] = ()
+        self,
+        model: Model,
+        options: LoadOptions | None = None,
+        slots: int = 1,
+        needs: tuple[str, ...] = (),
+        keep_alive_s: float | None = None,
     ) -> Leasing:
         """Hold the model's worker, loaded first where it is not: `async with supervisor.lease(model) as lease`.
 
         Waits in the queue; cancelling the waiting task leaves it at once. Raises every error of
-        planning and loading, and Overloaded. needs: see `Asked`.
+        planning and loading, and Overloaded. needs, keep_alive_s: see `Asked`.
         """
-        return Leasing(self, model, options, slots, needs)
+        return Leasing(self, model, options, slots, needs, keep_alive_s)
 
-    async def load(self, model: Model, options: LoadOptions | None = None) -> WorkerStatus:
-        """Load a model, or find it loaded. Cancelling gives the load up unless somebody else waits for it."""
-        async with self._loading(model, options) as (_, granted):
-            return self._status(await granted)
+    async def load(
+        self, model: Model, options: LoadOptions | None = None, keep_alive_s: float | None = None, *, pin: bool = False
+    ) -> WorkerStatus:
+        """Load a model, or find it loaded. Cancelling gives the load up unless somebody else waits for it.
 
-    async def load_progress(self, model: Model, options: LoadOptions | None = None) -> AsyncIterator[Progress]:
+        It is loaded whatever failed before. pin: from then on it is never evicted, and loaded again after a death.
+        """
+        async with self._loading(model, options, keep_alive_s) as (_, granted):
+            worker = await granted
+            if pin:
+                self._feed(Keep(model, "pinned"))
+            return self._status(worker)
+
+    def unpin(self, model: Model) -> bool:
+        """Let a model go when it is idle or another needs its memory. Returns whether it was to be kept."""
+        was = bool(self._scheduler.kept(model.id))
+        self._feed(Keep(model, ""))
+        return was
+
+    def preload(self, models: Sequence[Model]) -> None:
+        """Have these loaded, as many as memory is free for, and loaded again after a death; errors are logged."""
+        for model in models:
+            self._feed(Keep(model, "preloaded"))
+
+    async def load_progress(
+        self, model: Model, options: LoadOptions | None = None, keep_alive_s: float | None = None
+    ) -> AsyncIterator[Progress]:
         """As `load`, telling how far it is a few times a second; the last one says `ready`.
 
         Closing the iterator early gives the load up unless somebody else waits for it.
         """
         began = time.monotonic()
-        async with self._loading(model, options) as (ticket, granted):
+        async with self._loading(model, options, keep_alive_s) as (ticket, granted):
             while not granted.done():
                 yield self._progress(model, ticket, began)
                 await asyncio.wait({granted}, timeout=PROGRESS_S)
@@ -192,10 +236,9 @@ class Supervisor:
         """Every worker, and of models without one the last that ended by itself, as `failed`."""
         return tuple(self._status(worker) for worker in (*self._live.values(), *self._failed.values()))
 
-    def queue(self) -> tuple[tuple[str, int], ...]:
-        """The model that each waiting request wants, and its place, from 1."""
-        waiting = self._scheduler.waiting.values()
-        return tuple((waiter.asked.model.id, place) for place, waiter in enumerate(waiting, 1))
+    def queue(self) -> tuple[Place, ...]:
+        """Who waits for which model, in order."""
+        return self._scheduler.places()
 
     def log_tail(self, model: str, lines: int) -> str:
         """The last lines that the model's worker wrote, also after its end; empty where there are none."""
@@ -204,15 +247,20 @@ class Supervisor:
     # The queue.
 
     async def acquire(
-        self, model: Model, options: LoadOptions | None, slots: int, needs: tuple[str, ...]
+        self,
+        model: Model,
+        options: LoadOptions | None,
+        slots: int,
+        needs: tuple[str, ...],
+        keep_alive_s: float | None,
     ) -> tuple[int, Lease]:
         """A ticket and its lease, for `Leasing`; to be given to `release`."""
         asked = time.monotonic()
         worker = self._live.get(model.id)
         if worker is None or not worker.ready_at:
-            await self._measure()
-            await self._prepare_plan(model, options, needs)
-        ticket, granted = self._ask(model, options, slots, needs)
+            model = await self._look_ahead(model, options, needs)
+        ticket, granted = self._ask(model, options, slots, needs, keep_alive_s)
+        place = 0 if granted.done() else self._scheduler.position(ticket)
         try:
             worker = await granted
         except asyncio.CancelledError:
@@ -220,7 +268,7 @@ class Supervisor:
             raise
         worker.requests += 1
         waited_s, loaded = time.monotonic() - asked, worker.ready_at > asked
-        return ticket, Lease(model, worker.spec, worker.plan, worker.process.channel, waited_s, loaded, worker)
+        return ticket, Lease(model, worker.spec, worker.plan, worker.process.channel, waited_s, loaded, worker, place)
 
     def release(self, ticket: int, worker: Attended) -> None:
         """Give a lease back."""
@@ -231,17 +279,24 @@ class Supervisor:
 
     @asynccontextmanager
     async def _loading(
-        self, model: Model, options: LoadOptions | None
+        self, model: Model, options: LoadOptions | None, keep_alive_s: float | None
     ) -> AsyncIterator[tuple[int, asyncio.Future[Attended]]]:
-        await self._measure()
-        await self._prepare_plan(model, options)
-        ticket, granted = self._ask(model, options, 0)
+        model = await self._look_ahead(model, options)
+        ticket, granted = self._ask(model, options, 0, (), keep_alive_s, person=True)
         try:
             yield ticket, granted
         finally:
             self._leave(ticket, abandon=True)
             if granted.done() and not granted.cancelled():
                 granted.exception()  # has been seen, or nobody wants to any more
+
+    async def _look_ahead(self, model: Model, options: LoadOptions | None, needs: tuple[str, ...] = ()) -> Model:
+        """What a load is planned with: what is free, what the load takes, and the file where it was at fault."""
+        if self._open and self._scheduler.held_back(model.id):
+            model = await asyncio.to_thread(self._fresh, model)
+        await self._measure()
+        await self._prepare_plan(model, options, needs)
+        return model
 
     async def _prepare_plan(self, model: Model, options: LoadOptions | None, needs: tuple[str, ...] = ()) -> None:
         """Let what takes long be found out in a thread, before a plan is made here."""
@@ -255,14 +310,21 @@ class Supervisor:
             log.debug("preparing %s failed", model.id, exc_info=True)
 
     def _ask(
-        self, model: Model, options: LoadOptions | None, slots: int, needs: tuple[str, ...] = ()
+        self,
+        model: Model,
+        options: LoadOptions | None,
+        slots: int,
+        needs: tuple[str, ...],
+        keep_alive_s: float | None,
+        *,
+        person: bool = False,
     ) -> tuple[int, asyncio.Future[Attended]]:
         if not self._open:
             raise _stopping()
         self._tickets += 1
         ticket = self._tickets
         granted = self._pending[ticket] = asyncio.get_running_loop().create_future()
-        self._feed(Asked(ticket, model, options, slots, needs))
+        self._feed(Asked(ticket, model, options, slots, needs, keep_alive_s, person))
         return ticket, granted
 
     def _leave(self, ticket: int, abandon: bool = False) -> None:
@@ -273,23 +335,51 @@ class Supervisor:
     def _feed(self, event: Event) -> None:
         if not self._open:
             return
-        for effect in self._scheduler.on(event):
-            if isinstance(effect, Grant):
-                future = self._pending.pop(effect.ticket, None)
-                if future is not None and not future.done():
-                    future.set_result(self._live[effect.model])
-            elif isinstance(effect, Refuse):
-                future = self._pending.pop(effect.ticket, None)
-                if future is not None and not future.done():
-                    future.set_exception(effect.error)
-            elif isinstance(effect, Start):
-                self._start(effect.plan)
-            else:
-                self._see_off(self._live[effect.model], SAVE_LIMIT_S)
+        for effect in self._scheduler.on(event, time.monotonic()):
+            self._carry_out(effect)
         waiting = len(self._scheduler.waiting)
         if waiting != self._waiting:
             self._waiting = waiting
             self._observer.queue_changed(waiting)
+        self._set_alarm()
+
+    def _carry_out(self, effect: Effect) -> None:
+        if isinstance(effect, Grant):
+            future = self._pending.pop(effect.ticket, None)
+            if future is not None and not future.done():
+                future.set_result(self._live[effect.model])
+        elif isinstance(effect, Refuse):
+            future = self._pending.pop(effect.ticket, None)
+            if future is not None and not future.done():
+                future.set_exception(effect.error)
+        elif isinstance(effect, Start):
+            self._start(effect.plan)
+        elif isinstance(effect, Missed):
+            log.warning("%s is not loaded, though it is to be kept: %s", effect.model, effect.error)
+        else:
+            worker = self._live[effect.model]
+            if effect.reason == "evicted" and not self._evicting_since:
+                self._evicting_since = time.monotonic()
+            self._observer.worker_stopping(effect.model, worker.plan.engine, effect.reason)
+            self._see_off(worker, SAVE_LIMIT_S)
+
+    def _set_alarm(self) -> None:
+        """Have a Tick for the next moment at which something is due, however quiet it is until then."""
+        due_s = self._scheduler.deadline_s
+        if due_s == math.inf or (self._alarm and self._alarm_s <= due_s):
+            return  # one that rings too early only looks again
+        if self._alarm:
+            self._alarm.cancel()
+        self._alarm_s = due_s
+        wait_s = max(SHORTEST_WAIT_S, due_s - time.monotonic())
+        self._alarm = asyncio.get_running_loop().call_later(wait_s, self._ring)
+
+    def _ring(self) -> None:
+        self._alarm = None
+        self._feed(Tick())
+
+    def _honours(self, engine: str) -> Collection[str]:
+        return self._engines[engine].spec.options
 
     def _plan(self, model: Model, options: LoadOptions, machine: Machine, running: Sequence[Running]) -> LoadPlan:
         try:
@@ -322,6 +412,8 @@ class Supervisor:
         worker = self._live[model] = Attended(process, plan, engine.spec, time.monotonic())
         if self._sessions:
             worker.sitting = self._sessions.attend(engine, plan, process.channel, saved)
+        # Nothing starts while memory comes back, so that what left last has left for this one.
+        worker.swapping_since, self._evicting_since = self._evicting_since, 0.0
         self._failed.pop(model, None)
         self._observer.load_started(model, plan.engine)
         task = asyncio.get_running_loop().create_task(self._tend(worker), name=f"worker of {model}")
@@ -359,6 +451,8 @@ class Supervisor:
             if process.ready.is_set() and not running.done():
                 worker.ready_at = worker.used_at = time.monotonic()
                 self._observer.load_ended(model, worker.plan.engine, worker.ready_at - worker.started, None)
+                if worker.swapping_since:
+                    self._observer.swapped(model, worker.plan.engine, worker.ready_at - worker.swapping_since)
                 self._feed(Ready(model))
                 self._spawn(self._weigh(worker))
                 if self._waiting:
@@ -416,7 +510,7 @@ class Supervisor:
         if self._open:
             self._gauge.settle()
         if served or worker.told:
-            self._feed(Exited(model))
+            self._feed(Exited(model, None if worker.told else ending.error))
         else:
             self._feed(Failed(model, ending.error or LoadFailed(model, "its process ended")))
         worker.gone.set()
@@ -434,7 +528,15 @@ class Supervisor:
         scheduled = self._scheduler.workers.get(model)
         mine = scheduled is not None and self._live.get(model) is worker
         in_flight = sum(1 for slots in scheduled.holders.values() if slots) if scheduled and mine else 0
-        return worker.status(in_flight, self._scheduler.queued(model))
+        status = worker.status(in_flight, self._scheduler.queued(model))
+        now_s, retry_at_s = time.monotonic(), self._scheduler.retry_at_s(model)
+        leaves_in_s = self._scheduler.expires_s(model) - now_s if mine else math.inf
+        return replace(
+            status,
+            kept=self._scheduler.kept(model),
+            unloads_in_s=max(0.0, leaves_in_s) if leaves_in_s < math.inf else None,
+            retry_in_s=max(0.0, retry_at_s - now_s) if not mine and retry_at_s not in (None, math.inf) else None,
+        )
 
     def _progress(self, model: Model, ticket: int, began: float) -> Progress:
         seconds = time.monotonic() - began
@@ -472,9 +574,10 @@ class Leasing:
         options: LoadOptions | None,
         slots: int,
         needs: tuple[str, ...],
+        keep_alive_s: float | None,
     ) -> None:
         self._supervisor = supervisor
-        self._asked = (model, options, slots, needs)
+        self._asked = (model, options, slots, needs, keep_alive_s)
         self._ticket = 0
         self._lease: Lease | None = None
         self._deadline: asyncio.Timeout | None = None

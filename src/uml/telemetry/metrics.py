@@ -72,6 +72,16 @@ class Metrics:
             buckets=_SECONDS,
             registry=self.registry,
         )
+        self._stops = Counter(
+            "uml_worker_stops", "Workers that were told to go, by reason", ("model", "reason"), registry=self.registry
+        )
+        self._swaps = Histogram(
+            "uml_swap_seconds",
+            "From the moment that models were told to make room to the moment that the new one served",
+            ("model", "engine"),
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
         self._exits = Counter(
             "uml_worker_exits", "Worker processes that ended", ("model", "engine", "exit_code"), registry=self.registry
         )
@@ -104,6 +114,14 @@ class Metrics:
     def load(self, model: str, engine: str, seconds: float, error: str | None) -> None:
         """A load is over; error: its code, None for a worker that serves."""
         self._loads.labels(model, engine, error or "ready").observe(seconds)
+
+    def stop(self, model: str, reason: str) -> None:
+        """A worker is told to go."""
+        self._stops.labels(model, reason).inc()
+
+    def swap(self, model: str, engine: str, seconds: float) -> None:
+        """A model serves in the place of others."""
+        self._swaps.labels(model, engine).observe(seconds)
 
     def exit(self, model: str, engine: str, exit_code: int | None) -> None:
         """A worker process has ended."""

@@ -38,3 +38,13 @@ class Watch:
     def queue_changed(self, waiting: int) -> None:
         """So many requests wait now."""
         self._metrics.waiting.set(waiting)
+
+    def worker_stopping(self, model: str, engine: str, reason: str) -> None:
+        """A worker is told to go."""
+        self._metrics.stop(model, reason)
+        log.info("unloading", extra={"model": model, "engine": engine, "reason": reason})
+
+    def swapped(self, model: str, engine: str, seconds: float) -> None:
+        """A model serves in the place of others."""
+        self._metrics.swap(model, engine, seconds)
+        log.info("swapped in", extra={"model": model, "engine": engine, "seconds": round(seconds, 3)})

@@ -37,7 +37,7 @@ def test_without_a_word_from_the_user_every_value_is_a_default(own_home: Path) -
     settings = Settings.load({}, {})
     assert (settings.host, settings.port, settings.engine, settings.max_body_mib) == ("127.0.0.1", 8080, "auto", 64)
     assert settings.api_key is None
-    assert settings.memory_budget_bytes is None
+    assert (settings.memory_budget, settings.gpu_budget) == (None, {})
     assert settings.llama_server is None
     assert set(sources(settings).values()) == {"default"}
     if sys.platform.startswith("linux"):
@@ -185,12 +185,35 @@ def test_a_memory_budget_is_bytes_or_a_share(given: object, budget: float | None
     assert Settings.load({"memory_budget": given}, {}).memory_budget == budget
 
 
-def test_a_share_is_of_the_memory_of_the_machine() -> None:
-    half, whole = (Settings.load({"memory_budget": share}, {}).memory_budget_bytes for share in ("50%", "100%"))
-    assert half is not None
-    assert whole is not None
-    assert half == whole // 2
-    assert Settings.load({"memory_budget": "1GiB"}, {}).memory_budget_bytes == 1 << 30
+@pytest.mark.parametrize(
+    ("given", "budget"),
+    [
+        ("80%", {"*": 0.8}),
+        ("20GiB", {"*": 20 << 30}),
+        ("none", {}),
+        ("cuda:0=20GiB, cuda:1=50%", {"cuda:0": 20 << 30, "cuda:1": 0.5}),
+        ("cuda:0=8GiB,*=90%", {"cuda:0": 8 << 30, "*": 0.9}),
+        ({"cuda:0": "20GiB", "rocm:1": "none"}, {"cuda:0": 20 << 30}),
+        ('{"cuda:0": "20GiB"}', {"cuda:0": 20 << 30}),
+    ],
+)
+def test_a_gpu_budget_is_for_all_or_by_device(given: object, budget: dict[str, float]) -> None:
+    assert Settings.load({"gpu_budget": given}, {}).gpu_budget == budget
+
+
+@pytest.mark.parametrize(
+    "given", ["120%", "cuda:0=", "cuda0=1GiB", "cuda:0=1GiB,cuda:0=2GiB", "cuda:0=1GiB,2GiB", "{", 5, {"x": 1}, "[" * 9]
+)
+def test_a_gpu_budget_that_is_none(given: object) -> None:
+    with pytest.raises(SetupError, match=r"--gpu-budget is .*; expected bytes \(`20GiB`\), a share"):
+        Settings.load({"gpu_budget": given}, {})
+
+
+def test_a_gpu_budget_from_the_file_and_as_it_is_shown(tmp_path: Path) -> None:
+    file = write(tmp_path / "c.toml", '[gpu_budget]\n"cuda:0" = "20GiB"\n')
+    settings = Settings.load({}, {}, file)
+    assert settings.gpu_budget == {"cuda:0": 20 << 30}
+    assert ("gpu_budget", {"cuda:0": 20 << 30}) in [(row.name, row.value) for row in settings.explain()]
 
 
 def test_llama_server_is_looked_for_only_when_asked(own_home: Path) -> None:

@@ -55,6 +55,12 @@ def serve(
         str | None,
         typer.Option(metavar="SIZE", help="Memory that models may use together: 24GiB, 75%", show_default=False),
     ] = None,
+    gpu_budget: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE", help="The same of GPUs: 80%, 20GiB, or cuda:0=20GiB,cuda:1=50%", show_default=False
+        ),
+    ] = None,
     log_level: Annotated[
         str | None, typer.Option(help="debug, info, warning or error", metavar="LEVEL", show_default=False)
     ] = None,
@@ -71,6 +77,7 @@ def serve(
         "options": options or None,
         "llama_server": llama_server,
         "memory_budget": memory_budget,
+        "gpu_budget": gpu_budget,
         "log_level": log_level,
     }
     if ephemeral:

@@ -12,7 +12,7 @@ from uml.core.model import Model, ModelInfo
 from uml.core.options import LoadOptions
 from uml.core.plan import Footprint, LoadPlan
 from uml.planning.advice import how_to_use, runs_elsewhere, what_it_needs
-from uml.planning.budget import Budget, room, within_budget
+from uml.planning.budget import EVERY_GPU, Budget, room, within_budget
 from uml.planning.estimate import companion_paths, estimate
 from uml.planning.evict import Running, leaving
 from uml.planning.fit import Fit, Fitter
@@ -245,6 +245,9 @@ def _warnings(case: _Case, fit: Fit, machine: Machine) -> tuple[str, ...]:
     if asked.gpu_layers > 0 and not fit.placement.gpu_layers:
         found.append(f"gpu_layers {asked.gpu_layers} was asked for, and there is no GPU to use")
     found += _of_what_was_open(asked, fit, info.context_length or 0)
+    named = case.budget.gpus if isinstance(case.budget, Budget) else {}
+    if absent := sorted(set(named) - {EVERY_GPU} - {gpu.id for gpu in machine.gpus}):
+        found.append(f"gpu_budget names {', '.join(absent)}, which is not here")
     if asked.override_tensor:
         found.append("what override_tensor moves is not counted in the place")
     unknown = [path for path in companion_paths(asked) if path not in case.companions]

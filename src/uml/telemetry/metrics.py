@@ -23,6 +23,11 @@ CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 _SECONDS: Final = (0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 
+_EVICTION_SECONDS: Final = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+
+_ERRORS: Final = (-0.5, -0.2, -0.1, -0.05, -0.02, -0.01, -0.005, 0.0, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+"""An estimate that is too low may crash, one that is too high evicts for nothing: both sides are told apart."""
+
 
 class Metrics:
     """Everything counted since the start.
@@ -82,6 +87,21 @@ class Metrics:
             buckets=_SECONDS,
             registry=self.registry,
         )
+        self._evictions = Histogram(
+            "uml_evict_seconds",
+            "From the moment that an idle model was told to make room to the end of its process",
+            ("model", "engine"),
+            buckets=_EVICTION_SECONDS,
+            registry=self.registry,
+        )
+        self._estimates = Histogram(
+            "uml_estimate_error_ratio",
+            "Memory that was predicted for a load over what it took, less 1; below 0 it was too little; "
+            "method: header, dry run, corrected or measured",
+            ("model", "engine", "method"),
+            buckets=_ERRORS,
+            registry=self.registry,
+        )
         self._exits = Counter(
             "uml_worker_exits", "Worker processes that ended", ("model", "engine", "exit_code"), registry=self.registry
         )
@@ -123,6 +143,14 @@ class Metrics:
         """A model serves in the place of others."""
         self._swaps.labels(model, engine).observe(seconds)
 
+    def evicted(self, model: str, engine: str, seconds: float) -> None:
+        """An idle model is gone that had to make room."""
+        self._evictions.labels(model, engine).observe(seconds)
+
+    def estimate(self, model: str, engine: str, method: str, predicted_bytes: int, measured_bytes: int) -> None:
+        """A loaded model was weighed. measured_bytes: above 0."""
+        self._estimates.labels(model, engine, method).observe(predicted_bytes / measured_bytes - 1)
+
     def exit(self, model: str, engine: str, exit_code: int | None) -> None:
         """A worker process has ended."""
         self._exits.labels(model, engine, "" if exit_code is None else str(exit_code)).inc()
@@ -155,6 +183,9 @@ class _Workers(Collector):
         workers = self._metrics.workers()
         for name, help, value in (
             ("uml_worker_memory_bytes", "Resident memory of a worker", lambda w: w.memory_bytes),
+            ("uml_worker_predicted_bytes", "What its plan said that a worker takes", lambda w: w.estimated_bytes),
+            ("uml_worker_measured_bytes", "What a worker needs in use, as measured", lambda w: w.measured_bytes),
+            ("uml_worker_peak_bytes", "Most that was resident while a worker loaded", lambda w: w.peak_bytes),
             ("uml_worker_in_flight", "Requests a worker is answering", lambda w: w.in_flight),
             ("uml_worker_queued", "Requests waiting for a worker", lambda w: w.queued),
             (

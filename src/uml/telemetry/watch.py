@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 
 from uml.telemetry.metrics import Metrics
 
@@ -14,6 +15,8 @@ class Watch:
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
+        self._leaving: dict[str, float] = {}
+        """Models that make room, and since when."""
 
     def load_started(self, model: str, engine: str) -> None:
         """A worker is being started."""
@@ -30,9 +33,18 @@ class Watch:
         else:
             log.warning("load failed", extra={**told, "error": error})
 
+    def worker_measured(self, model: str, engine: str, method: str, predicted_bytes: int, measured_bytes: int) -> None:
+        """What a worker that serves needs, and what its plan had said."""
+        if measured_bytes > 0:
+            self._metrics.estimate(model, engine, method, predicted_bytes, measured_bytes)
+        told = {"model": model, "method": method, "predicted_bytes": predicted_bytes, "measured_bytes": measured_bytes}
+        log.info("memory measured", extra=told)
+
     def worker_exited(self, model: str, engine: str, exit_code: int | None) -> None:
         """The process is gone; negative for a signal."""
         self._metrics.exit(model, engine, exit_code)
+        if since := self._leaving.pop(model, 0.0):
+            self._metrics.evicted(model, engine, time.monotonic() - since)
         log.info("worker ended", extra={"model": model, "engine": engine, "exit_code": exit_code})
 
     def queue_changed(self, waiting: int) -> None:
@@ -42,6 +54,8 @@ class Watch:
     def worker_stopping(self, model: str, engine: str, reason: str) -> None:
         """A worker is told to go."""
         self._metrics.stop(model, reason)
+        if reason == "evicted":
+            self._leaving[model] = time.monotonic()
         log.info("unloading", extra={"model": model, "engine": engine, "reason": reason})
 
     def swapped(self, model: str, engine: str, seconds: float) -> None:

@@ -54,6 +54,30 @@ class Quantization:
 
 
 @dataclass(frozen=True, slots=True)
+class TensorGroup:
+    """Tensors that are alike but for their layer.
+
+    name: without `blk.N.`; of a tensor outside the layers the whole name.
+    kind: storage type (`Q4_K`); dims: sizes, fastest first.
+    layers: which layers have one, rising; empty for a tensor outside the layers.
+    each_bytes: of one of them; begin, end: what they span in the file, from the start of the weights.
+    """
+
+    name: str
+    kind: str
+    dims: tuple[int, ...]
+    layers: tuple[int, ...]
+    each_bytes: int
+    begin: int
+    end: int
+
+    @property
+    def count(self) -> int:
+        """How many tensors these are."""
+        return max(1, len(self.layers))
+
+
+@dataclass(frozen=True, slots=True)
 class Shape:
     """The numbers on which memory depends. Sequences have one entry a layer."""
 
@@ -70,6 +94,10 @@ class Shape:
     sliding_window: int | None = None
     experts: int = 0
     experts_used: int = 0
+    sliding: tuple[bool, ...] = ()
+    """Whether each layer sees a window only, where the file says it layer by layer."""
+    tensors: tuple[TensorGroup, ...] = ()
+    """Every tensor of a GGUF file; empty where nobody has listed them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from uml.core.model import Format, ModelInfo, Quantization, Role, Scalar
 from uml.formats.gguf_header import MAGIC, GgufHeader, TensorInfo, read_header
 from uml.formats.gguf_role import role
 from uml.formats.gguf_shape import count, shape
-from uml.formats.gguf_types import FILE_TYPE_GUESSED, FILE_TYPES, TENSOR_TYPES
+from uml.formats.gguf_types import FILE_TYPE_GUESSED, FILE_TYPES, TENSOR_TYPES, type_name
 
 PART_NAME = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf", re.IGNORECASE)
 """llama.cpp's gguf-split and every loader of its files insist on this name."""
@@ -134,12 +134,6 @@ def _context_length(header: GgufHeader) -> int | None:
 
 def _metadata(header: GgufHeader) -> Mapping[str, Scalar]:
     return {key: value for key, value in header.metadata.items() if key != CHAT_TEMPLATE}
-
-
-def type_name(number: int) -> str:
-    """The name of a tensor type; `type 137` for one of a fork."""
-    known = TENSOR_TYPES.get(number)
-    return known.name if known else f"type {number}"
 
 
 def _weight_bytes(header: GgufHeader) -> dict[str, int]:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
+from typing import Final
+
 from uml.core.errors import CorruptFile
-from uml.core.model import Shape
-from uml.formats.gguf_header import GgufHeader
+from uml.core.model import Shape, TensorGroup
+from uml.formats.gguf_header import GgufHeader, TensorInfo
+from uml.formats.gguf_types import type_name
 
 MAX_LAYERS = 4096
 """Entries of the longest sequence that a header may make us build; the deepest models have under 200 layers."""
@@ -37,7 +41,47 @@ def shape(header: GgufHeader) -> Shape | None:
         sliding_window=count(header, f"{prefix}.attention.sliding_window") or None,
         experts=count(header, f"{prefix}.expert_count"),
         experts_used=count(header, f"{prefix}.expert_used_count"),
+        sliding=_sliding(header, prefix, layers),
+        tensors=tensor_groups(header.tensors),
     )
+
+
+_LAYER: Final = re.compile(r"blk\.(\d{1,4})\.(.+)")
+
+
+def tensor_groups(tensors: tuple[TensorInfo, ...]) -> tuple[TensorGroup, ...]:
+    """Tensors of one name, type and size together, in the order of the file.
+
+    The parts of a split model follow one another, as if they were one file.
+    """
+    found: dict[tuple[str, int, tuple[int, ...]], list[tuple[int, int, int]]] = {}
+    start = end = 0
+    for tensor in tensors:
+        if tensor.offset == 0:
+            start = end  # the first of a part
+        begin = start + tensor.offset
+        end = -(-(begin + tensor.size_bytes) // 32) * 32
+        inside = _LAYER.fullmatch(tensor.name)
+        name, layer = (inside[2], int(inside[1])) if inside else (tensor.name, -1)
+        found.setdefault((name, tensor.type, tensor.shape), []).append((layer, begin, tensor.size_bytes))
+    return tuple(
+        TensorGroup(
+            name=name,
+            kind=type_name(kind),
+            dims=dims,
+            layers=tuple(sorted(layer for layer, _, _ in alike if layer >= 0)),
+            each_bytes=alike[0][2],
+            begin=min(begin for _, begin, _ in alike),
+            end=max(begin + size for _, begin, size in alike),
+        )
+        for (name, kind, dims), alike in found.items()
+    )
+
+
+def _sliding(header: GgufHeader, prefix: str, layers: int) -> tuple[bool, ...]:
+    """Layer by layer, where the pattern is an array of that length."""
+    said = header.arrays.get(f"{prefix}.attention.sliding_window_pattern", ())
+    return tuple(bool(one) for one in said) if len(said) == layers else ()
 
 
 def count(header: GgufHeader, key: str) -> int:

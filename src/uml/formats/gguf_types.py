@@ -61,6 +61,13 @@ TENSOR_TYPES: dict[int, TensorType] = {
     42: TensorType("Q2_0", 64, 18),
 }
 
+
+def type_name(number: int) -> str:
+    """The name of a tensor type; `type 137` for one of a fork."""
+    known = TENSOR_TYPES.get(number)
+    return known.name if known else f"type {number}"
+
+
 REMOVED_TENSOR_TYPES: dict[int, str] = {
     4: "Q4_2",
     5: "Q4_3",

@@ -397,7 +397,7 @@ class Supervisor:
         name = f"{os.getpid()}-{next(_NUMBERS)}"
         engine, folder, model = self._engines[plan.engine], self._runtime_folder, plan.model.id
         saved = self._sessions.folder(engine, plan) if self._sessions else None
-        endpoint = Endpoint(key=secrets.token_urlsafe(24), socket=folder / name / "sock", sessions=saved)
+        endpoint = Endpoint(key=secrets.token_urlsafe(24), socket=folder / name / "w.sock", sessions=saved)
         worker_log = WorkerLog(self._log_folder, model)
         process = WorkerProcess(
             engine,
@@ -552,7 +552,7 @@ class Supervisor:
     def _prepare(self) -> tuple[str, ...]:
         """Make the folders ready, in a thread. Returns the models whose left-behind workers were ended."""
         folder = ensure_private(self._runtime_folder)
-        longest = folder / f"{os.getpid()}-999999" / "sock"
+        longest = folder / f"{os.getpid()}-999999" / "w.sock"
         if len(os.fsencode(longest)) >= SOCKET_PATH_BYTES:
             raise FolderNotWritable(folder, "its path is too long for a Unix socket")
         ensure_writable(self._log_folder)

@@ -15,7 +15,9 @@ from uml.engines.llamacpp import build, order, slots
 from uml.engines.llamacpp.buffers import buffers
 from uml.engines.llamacpp.causes import cause
 from uml.engines.llamacpp.checks import check
-from uml.engines.llamacpp.dryrun import DryRuns, library_path
+from uml.engines.llamacpp.dryrun import DryRuns
+from uml.engines.llamacpp.dryrun_library import WheelOracle, library_path
+from uml.engines.llamacpp.dryrun_tool import ServerOracle
 from uml.engines.llamacpp.meaning import gpus
 from uml.engines.llamacpp.spec import EXTERNAL_ONLY, NAME, spec
 from uml.engines.llamacpp.table import HONOURED
@@ -50,7 +52,8 @@ class LlamaCpp:
             if server
             else spec(embedded | {"engine"}, build.embedded_devices())
         )
-        self._dry_runs = DryRuns(library_path)
+        wheel = WheelOracle(library_path)
+        self._dry_runs = DryRuns(ServerOracle(server, wheel) if server else wheel)
 
     def available(self) -> Availability:
         """Whether the program can be run or the library is installed; neither is started."""
@@ -78,6 +81,7 @@ class LlamaCpp:
             environment=environment,
             stdin=line,
             writes=(endpoint.sessions,) if endpoint.sessions else (),
+            reads=(self.server,) if self.server else (),
         )
 
     def foretell(self, plan: LoadPlan) -> bool:

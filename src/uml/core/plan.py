@@ -30,6 +30,12 @@ class Footprint:
     """Of the weights, pages of the mapped file: counted, but the system takes them back before it runs out."""
     source: str = ""
     """What the method went by, as a sentence; empty where it says all."""
+    buffers: tuple[Buffer, ...] = ()
+    """What the engine is going to say that it has made, mapped pages and copies apart; empty where that is not known."""
+    loaded_bytes: int = 0
+    """Likely resident in memory of its own after loading, before the first use: no mapped pages. 0: not known."""
+    used_bytes: int = 0
+    """The same after use: what it computes in has been touched, states to go back to are kept. 0: not known."""
 
     @property
     def total_bytes(self) -> int:

@@ -31,7 +31,7 @@ class Footprint:
     source: str = ""
     """What the method went by, as a sentence; empty where it says all."""
     buffers: tuple[Buffer, ...] = ()
-    """What the engine is going to say that it has made, mapped pages and copies apart; empty where that is not known."""
+    """What the engine is going to say that it has made, mapped pages and copies apart; empty where unknown."""
     loaded_bytes: int = 0
     """Likely resident in memory of its own after loading, before the first use: no mapped pages. 0: not known."""
     used_bytes: int = 0

@@ -6,6 +6,7 @@ import platform
 import socket
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -47,7 +48,7 @@ def doctor(session: Session) -> Result:
 
     settings = session.settings
     machine = snapshot()
-    checks = [*_settings(settings), *_folder(settings), *_port(session, settings)]
+    checks = [*_settings(settings), *_folder(settings), *_port(session, settings), *_workers(settings)]
     engines: list[dict[str, Any]] = []
     try:
         with session.library() as library:
@@ -121,11 +122,46 @@ def _folder(settings: Settings) -> Iterator[Check]:
         ("socket folder", ensure_private, settings.runtime),
     )
     for name, ensure, folder in places:
+        there = folder.exists()
         try:
             ensure(folder)
             yield Check(name, "ok", f"{folder} can be written")
         except UmlError as error:
             yield Check(name, "problem", error.message)
+        if not there and folder == settings.runtime:
+            # The server makes it and takes it away again; a question must leave nothing in a place that all share.
+            with suppress(OSError):
+                folder.rmdir()
+
+
+def _workers(settings: Settings) -> Iterator[Check]:
+    """How workers are kept in and limited here."""
+    from uml.runtime.limits import parent_group
+    from uml.runtime.sandbox.means import means
+
+    if settings.sandbox == "off":
+        yield Check("sandbox", "warning", "off: workers may do what their user may; set sandbox to auto")
+    else:
+        found = means()
+        required = settings.sandbox == "required"
+        if found.used:
+            yield Check("sandbox", "ok", f"workers run with {'; '.join(found.used)}")
+        for missing in found.missing:
+            text = f"workers run without {missing}" if not required else f"no worker can be started without {missing}"
+            yield Check("sandbox", "problem" if required else "warning", text)
+        for layer in found.weaker:
+            yield Check("sandbox", "ok", layer)
+    limits = {
+        "memory": settings.worker_memory_bytes is not None,
+        "processors": settings.worker_cpu_share is not None,
+    }
+    wanted = [name for name, is_set in limits.items() if is_set]
+    if wanted and (group := parent_group()):
+        yield Check("limits", "ok", f"{' and '.join(wanted)} of a worker are limited by control groups below {group}")
+    elif wanted:
+        text = "no control group (v2) can be made by this user, as `systemd-run --user -p Delegate=yes` would allow"
+        ways = {"memory": "memory is limited as it is asked for (RLIMIT_DATA)", "processors": "processors by affinity"}
+        yield Check("limits", "warning", f"{text}; {' and '.join(ways[name] for name in wanted)}")
 
 
 def _port(session: Session, settings: Settings) -> Iterator[Check]:

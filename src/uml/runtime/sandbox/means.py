@@ -53,6 +53,20 @@ class Means:
         return tuple(needs)
 
     @property
+    def weaker(self) -> tuple[str, ...]:
+        """What a newer or more generous kernel would add to a sandbox that is whole without it."""
+        words = []
+        if 0 < self.landlock < SCOPES_ABI:
+            words.append(
+                f"Landlock {self.landlock} does not keep workers from sending signals; that of Linux 6.12 does"
+            )
+        if not self.landlock and self.bubblewrap:
+            words.append("without Landlock workers can read, though not change, every file that their user can")
+        if not self.seccomp and self.network:
+            words.append("without seccomp workers can connect to Unix sockets of other programs")
+        return tuple(words)
+
+    @property
     def used(self) -> tuple[str, ...]:
         """What is put around a worker, in words."""
         words = []

@@ -36,7 +36,7 @@ from uml.registry import Registry
 from uml.registry.measurements import Load, Measurement, identity
 from uml.remote.names import UrlName
 from uml.remote.names import parse as parse_remote
-from uml.runtime.limits import Limits
+from uml.runtime.limits import Limits, cores
 from uml.runtime.policy import Policy
 from uml.runtime.sandbox.confinement import Confinement
 from uml.runtime.sessions import Sessions
@@ -177,6 +177,9 @@ class Library:
 
     def decide(self, model: Model, options: LoadOptions, machine: Machine, running: Sequence[Running] = ()) -> LoadPlan:
         """`planning.plan` with this house's engines and budget, and what goes with the model read too."""
+        if (share := self.settings.worker_cpu_share) is not None:
+            # More threads than processors that it may use would wait for each other.
+            machine = replace(machine, cores=cores(share, machine.cores), threads=cores(share, machine.threads))
         budget = Budget(self.settings.memory_budget, self.settings.gpu_budget)
         companions = {path: inspect(at_home(path)) for path in companion_paths(options)}
         known = self.known(model, companions)

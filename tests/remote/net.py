@@ -96,9 +96,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         # A proxy is asked for the whole address.
         path = unquote(urlsplit(self.path).path)
-        self.net.asked.append(
-            Asked(path, self.headers.get("Range", ""), self.headers.get("Authorization", ""))
-        )
+        self.net.asked.append(Asked(path, self.headers.get("Range", ""), self.headers.get("Authorization", "")))
         if answer := self.net.answers.get(path):
             answer(self)
         elif file := self.net.files.get(path):

@@ -118,9 +118,11 @@ class Remote:
 
 def _under(text: str, root: str, shown: str) -> str:
     """A folder of ours, and the layers that we put between, as what the user named."""
-    before, _, after = text.partition(root)
+    before, found, after = text.partition(root)
+    if not found:
+        return text
     end = next((at for at, letter in enumerate(after) if letter in " :,;'\")"), len(after))
-    return before + shown + (_under(after[end:], root, shown) if root in after[end:] else after[end:])
+    return before + shown + _under(after[end:], root, shown)
 
 
 @contextmanager
@@ -219,7 +221,7 @@ def _url(name: UrlName, mirror: Mirror) -> Remote:
     else:
         sources = []
     if not file or file.endswith((".json", ".safetensors")):
-        sources += _folder(source, [other for other in _KNOWN if other != file])
+        sources = _folder(source, sources)
     elif file.endswith(".onnx"):
         data = (f"{file}.data", f"{file}_data", f"{PurePosixPath(file).stem}.data")
         sources += _there([source(other) for other in data])
@@ -241,16 +243,17 @@ def _parts(file: str, source: Callable[[str], Source]) -> list[Source]:
     return _there([source(other) for other in names if other != file])
 
 
-def _folder(source: Callable[[str], Source], names: list[str]) -> list[Source]:
-    """The known files of a model's folder that are there, and the shards that its index names."""
-    found = _there([source(name) for name in names])
+def _folder(source: Callable[[str], Source], have: list[Source]) -> list[Source]:
+    """With what is there already, the known files of a model's folder, and the shards that its index names."""
+    names = {one.path.name for one in have}
+    found = [*have, *_there([source(name) for name in _KNOWN if name not in names])]
     for one in found:
         if one.path.name in INDEXES:
             one.ensure(0, min(one.size or 0, MAX_INDEX))
             named = child(read_object(one.path, MAX_INDEX), "weight_map").values()
             shards = {name for name in named if isinstance(name, str) and "/" not in name and is_inside(name)}
-            have = {other.path.name for other in found}
-            return [*found, *_there([source(name) for name in sorted(shards)[:MAX_SHARDS] if name not in have])]
+            missing = sorted(shards - {other.path.name for other in found})
+            return [*found, *_there([source(name) for name in missing[:MAX_SHARDS]])]
     return found
 
 

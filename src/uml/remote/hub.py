@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote, urljoin, urlsplit
 
-from uml.core.errors import BadFile, RemoteFailed, RemoteNotFound, SetupError
+from uml.core.errors import BadFile, RemoteFailed, RemoteNotFound, RemoteRefused, SetupError
 from uml.core.quote import quoted
 from uml.formats.bounded_json import parse
 from uml.remote.names import HUGGING_FACE, HubName, is_inside
@@ -115,10 +115,7 @@ def next_page(hub: Hub, url: str, link: str) -> str | None:
 
 def denied(name: HubName, hub: Hub, status: int, code: str) -> RemoteFailed | None:
     """What a hub means by a status and its `X-Error-Code`; None for what any web server may mean by it."""
-    who = "the token in HF_TOKEN does not open it" if hub.token else "set HF_TOKEN if it is private"
     if code == "GatedRepo":
-        from uml.core.errors import RemoteRefused
-
         page = f"{hub.endpoint}/{name.repository}"
         needs = "with the account of HF_TOKEN" if hub.token else "and set HF_TOKEN"
         return RemoteRefused(name.shown, f"is gated; accept its terms at {page} {needs}")
@@ -128,5 +125,7 @@ def denied(name: HubName, hub: Hub, status: int, code: str) -> RemoteFailed | No
         return RemoteNotFound(name.shown, "the repository has no such file")
     # Without a token the hub says 401 of what is not there, so that nobody learns of what is private.
     if code == "RepoNotFound" or status in (401, 404):
-        return RemoteNotFound(name.shown, f"there is no such repository, or it is private: {who}")
+        if hub.token:
+            return RemoteNotFound(name.shown, "there is no such repository, or none that HF_TOKEN opens")
+        return RemoteNotFound(name.shown, "there is no such repository; if it is private, set HF_TOKEN")
     return None

@@ -14,7 +14,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import BinaryIO, Final, cast
 
-from uml.core.errors import FolderNotWritable, RemoteFailed, gib
+from uml.core.errors import RemoteFailed, SetupError, gib
 from uml.formats.bounded_json import MAX_JSON
 from uml.remote.web import Broken, Part, Place, Web
 
@@ -160,8 +160,10 @@ class Source:
             with self.path.open("xb") as file:
                 file.truncate(size)
         except OSError as error:
-            reason = f"no file of {gib(size)} with holes can be made there ({error.strerror})"
-            raise FolderNotWritable(self.path.parent, reason) from error
+            raise SetupError(
+                f"a file of {gib(size)}, nearly all of it a hole, cannot be made in {self.path.parent} "
+                f"({error.strerror}); set TMPDIR to a folder on another file system"
+            ) from error
         self.size = size
 
     def _store(self, at: int, data: bytes) -> None:

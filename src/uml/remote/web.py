@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -68,7 +69,7 @@ class Web:
     def __init__(self, hub: Hub, limits: Limits | None = None) -> None:
         self._hub = hub
         self.limits = limits or Limits()
-        self._clients: dict[bool, httpx2.Client] = {}
+        self._clients: dict[tuple[bool, bool], httpx2.Client] = {}
         self._located: dict[str, str] = {}
         self._sockets: list[socket.socket] = []
         self._spent = 0
@@ -177,18 +178,21 @@ class Web:
 
     def _client(self, url: str) -> httpx2.Client:
         # A proxy from the environment must not stand between us and this very machine.
-        direct = is_private(urlsplit(url).hostname or "", loopback=True)
+        parts = urlsplit(url)
+        kind = is_private(parts.hostname or "", loopback=True), parts.scheme == "https"
         with self._lock:
-            if direct not in self._clients:
-                self._clients[direct] = self._opened(direct)
-            return self._clients[direct]
+            if kind not in self._clients:
+                self._clients[kind] = self._opened(*kind)
+            return self._clients[kind]
 
-    def _opened(self, direct: bool) -> httpx2.Client:
+    def _opened(self, direct: bool, secure: bool) -> httpx2.Client:
         try:
             return httpx2.Client(
                 headers={"User-Agent": f"universal-model-loader/{__version__}", "Accept-Encoding": "identity"},
                 timeout=httpx2.Timeout(self.limits.read_s, connect=self.limits.connect_s),
                 trust_env=not direct,
+                # Without TLS no certificate is needed: reading them all takes a tenth of a second.
+                verify=True if secure else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
             )
         except ImportError as error:
             raise SetupError("a SOCKS proxy is set; it needs the package socksio: pip install socksio") from error

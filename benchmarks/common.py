@@ -103,6 +103,7 @@ class Server:
     process: psutil.Process
     endpoint: Endpoint
     ready_s: float
+    data: Path
 
     @property
     def cpu_s(self) -> float:
@@ -134,7 +135,7 @@ def server(options: Mapping[str, object] | None = None) -> Iterator[Server]:
             ready = time.perf_counter() - began
             url = json.loads(announced.read_text())["url"]
             port = int(url.rsplit(":", 1)[1])
-            yield Server(psutil.Process(process.pid), Endpoint("none", host="127.0.0.1", port=port), ready)
+            yield Server(psutil.Process(process.pid), Endpoint("none", host="127.0.0.1", port=port), ready, data)
         finally:
             process.terminate()
             process.wait(10)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import gguf
@@ -9,14 +10,25 @@ import numpy as np
 
 QWEN2_HALF_B = {"layers": 24, "embedding": 896, "feed_forward": 4864, "heads": 14, "kv_heads": 2, "vocabulary": 151_936}
 """Qwen2.5-0.5B, from its config.json."""
+SMALL = {"layers": 6, "embedding": 512, "feed_forward": 1536, "heads": 8, "kv_heads": 2, "vocabulary": 32_000}
+"""35 million parameters in the same order of things: 8,000 tokens are read in seconds."""
 
 
 def write_half_b(path: Path, seed: int = 1) -> Path:
     """A Q8_0 file of 0.5 billion parameters (530 MB) with Qwen2.5-0.5B's shape."""
-    shape = QWEN2_HALF_B
+    return write_qwen2(path, QWEN2_HALF_B, "Random 0.5B", seed)
+
+
+def write_small(path: Path, seed: int = 1) -> Path:
+    """A Q8_0 file of 35 million parameters (37 MB)."""
+    return write_qwen2(path, SMALL, "Random 35M", seed)
+
+
+def write_qwen2(path: Path, shape: Mapping[str, int], name: str, seed: int) -> Path:
+    """A Q8_0 file of this shape, with a context of 32,768 tokens."""
     random = np.random.default_rng(seed)
     writer = gguf.GGUFWriter(path, "qwen2")
-    writer.add_name("Random 0.5B")
+    writer.add_name(name)
     writer.add_file_type(gguf.LlamaFileType.MOSTLY_Q8_0)
     writer.add_context_length(32_768)
     writer.add_embedding_length(shape["embedding"])

@@ -137,8 +137,9 @@ class Sitting:
             if not await self._read_back(kept, given_up):
                 break
         if self._restored:
-            told = "read %d tokens of %d conversations of %s back in %.2f s"
-            log.info(told, self.restored_tokens, len(self._restored), self._model, time.monotonic() - began)
+            told = "read back %s of %s, %d tokens in %.2f s"
+            count = _counted(len(self._restored))
+            log.info(told, count, self._model, self.restored_tokens, time.monotonic() - began)
 
     async def _read_back(self, kept: Kept, given_up: Callable[[], bool]) -> bool:
         """Read one into the next slot; whether another may be tried."""
@@ -176,8 +177,8 @@ class Sitting:
         except (EngineError, ChannelBroken, OSError) as error:
             log.warning("conversations of %s were not saved: %s", self._model, error)
         if count:
-            told = "saved %d tokens of %d conversations of %s, %s in %.2f s"
-            log.info(told, tokens, count, self._model, gib(size), time.monotonic() - began)
+            told = "saved %s of %s, %d tokens, %s in %.2f s"
+            log.info(told, _counted(count), self._model, tokens, gib(size), time.monotonic() - began)
 
     async def _write(self, held: Held, saved_ns: int, stamp: int) -> Kept | None:
         """Save one slot. Raises ChannelBroken and OSError, after which no other slot is worth trying."""
@@ -225,6 +226,10 @@ def _by_use(held: tuple[Held, ...]) -> list[Held]:
     """
     worth = [one for one in held if one.order is not None and one.tokens >= WORTH_TOKENS]
     return sorted(worth, key=lambda one: (one.busy, -(one.order or 0)))
+
+
+def _counted(count: int) -> str:
+    return "1 conversation" if count == 1 else f"{count} conversations"
 
 
 def _asking(channel: Channel) -> Ask:

@@ -1,0 +1,118 @@
+"""What a saved conversation depends on, and what a slot says."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.worker.process import DEMO, plan_for
+from uml.core.engine import Ask, Held, KeepsSessions
+from uml.core.errors import EngineError
+from uml.core.model import Role
+from uml.engines.fake import Fake
+from uml.engines.llamacpp import slots
+from uml.engines.llamacpp.engine import LlamaCpp
+
+
+def answering(status: int, body: Any) -> Ask:
+    """A worker that says one thing."""
+
+    async def ask(method: str, path: str, sent: bytes) -> tuple[int, bytes]:
+        return status, body if isinstance(body, bytes) else json.dumps(body).encode()
+
+    return ask
+
+
+def test_only_engines_that_can_keep_conversations() -> None:
+    assert isinstance(LlamaCpp(), KeepsSessions)
+    assert not isinstance(Fake(), KeepsSessions)
+
+
+def test_a_key_names_the_files_and_all_that_changes_the_cache(tmp_path: Path) -> None:
+    key = slots.session_key(plan_for(lora=[f"{tmp_path}/a.gguf=0.5"], mmproj=str(tmp_path / "m.gguf")), "embedded 1")
+    assert key is not None
+    assert key.files == (DEMO, tmp_path / "m.gguf", tmp_path / "a.gguf")
+    assert key.traits["engine"] == "embedded 1"
+    json.dumps(dict(key.traits))  # they are JSON values
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"cache_type_k": "q8_0"},
+        {"chat_template": "{{ messages }}"},
+        {"rope_freq_base": 1000.0},
+        {"swa_full": True},
+        {"flash_attention": "off"},
+    ],
+)
+def test_another_cache_is_another_key(options: dict[str, Any]) -> None:
+    assert slots.session_key(plan_for(**options), "1") != slots.session_key(plan_for(), "1")
+
+
+@pytest.mark.parametrize("options", [{"threads": 1}, {"parallel": 4}, {"ctx": 1024}, {"batch": 64}, {"warmup": False}])
+def test_what_does_not_change_the_cache_changes_no_key(options: dict[str, Any]) -> None:
+    assert slots.session_key(plan_for(**options), "1") == slots.session_key(plan_for(), "1")
+
+
+def test_another_build_is_another_key() -> None:
+    assert slots.session_key(plan_for(), "1") != slots.session_key(plan_for(), "2")
+
+
+def test_a_context_beyond_the_original_counts_positions_otherwise() -> None:
+    plan = plan_for(ctx=2048)
+    metadata = {"llama.rope.scaling.original_context_length": 1024}
+    info = replace(plan.model.info, metadata=metadata)
+    longer = replace(plan, model=replace(plan.model, info=info))
+    shorter = replace(longer, options=replace(longer.options, ctx=1024))
+    assert slots.session_key(longer, "1") != slots.session_key(shorter, "1")
+
+
+@pytest.mark.parametrize(
+    ("role", "options"),
+    [
+        (Role.EMBEDDING, {}),
+        (Role.RERANKER, {}),
+        (Role.TEXT, {"cache_prompt": False}),
+        (Role.TEXT, {"draft_model": "/d.gguf"}),
+        (Role.TEXT, {"spec_type": "mtp"}),
+    ],
+)
+def test_where_nothing_can_be_gone_on_with_nothing_is_kept(role: Role, options: dict[str, Any]) -> None:
+    assert slots.session_key(plan_for(role=role, **options), "1") is None
+
+
+def test_a_file_is_as_large_as_its_tokens() -> None:
+    plan = plan_for(ctx=1024, parallel=4)  # 1 MiB of cache for 4096 cells
+    assert slots.session_bytes(plan, 500) == pytest.approx((1 << 20) // 8, rel=0.1)
+    assert slots.session_bytes(plan, 1024) == pytest.approx((1 << 20) // 4, rel=0.1)
+    shared = plan_for(ctx=1024, parallel=4, kv_unified=True)
+    assert slots.session_bytes(shared, 1024) == pytest.approx(1 << 20, rel=0.1)
+
+
+async def test_empty_slots_hold_nothing() -> None:
+    said = [
+        {"id": 0, "is_processing": False},
+        {"id": 1, "is_processing": True, "id_task": 7, "n_prompt_tokens": 50},
+        {"id": 2, "is_processing": False, "id_task": 3, "n_prompt_tokens": 0},
+    ]
+    assert await slots.held(answering(200, said)) == (Held(1, 50, 7, busy=True),)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "sentence"),
+    [
+        (500, {"error": {"message": "Unable to save slot"}}, "500: Unable to save slot"),
+        (501, b"not here", "501: not here"),
+        (200, b"<html>", "200: <html>"),
+        (200, [1], r"200: \[1\]"),
+        (404, {"error": "no such route"}, "404: no such route"),
+    ],
+)
+async def test_a_refusal_is_an_error_with_the_engines_words(status: int, body: Any, sentence: str) -> None:
+    with pytest.raises(EngineError, match=sentence):
+        await slots.save(answering(status, body), 0, "name")

@@ -1,13 +1,15 @@
-"""Random sequences of requests, departures, loads, unloads and deaths against the laws of the scheduler."""
+"""Random sequences of requests, departures, loads, unloads, deaths and hours against the laws of the scheduler."""
 
 from __future__ import annotations
+
+import math
 
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from tests.runtime.test_scheduler import SIZE, machine, model, simple_plan
-from uml.core.errors import LoadFailed
+from uml.core.errors import LoadFailed, LoadSuspended, OutOfMemory, Quarantined, WorkerDied
 from uml.core.options import LoadOptions
 from uml.runtime.events import (
     Asked,
@@ -16,38 +18,64 @@ from uml.runtime.events import (
     Exited,
     Failed,
     Grant,
+    Keep,
+    Kept,
     Left,
     Measured,
+    Missed,
     Ready,
     Refuse,
     Released,
     Start,
     Stop,
+    Tick,
     Unload,
 )
+from uml.runtime.policy import Policy
 from uml.runtime.scheduler import Scheduler
 
 ROOM = 2
 NAMES = st.sampled_from(["a", "b", "c", "d"])
+POLICY = Policy(queue_limit=20, idle_unload_s=60, turn_s=5, retry_s=4, deaths=3, healthy_s=100)
 
 
 class World(RuleBasedStateMachine):
-    """Plays the supervisor: keeps processes and tickets, and checks every effect against them."""
+    """Plays the supervisor: keeps processes, tickets and the clock, and checks every effect against them."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.scheduler = Scheduler(simple_plan, machine(ROOM * SIZE), queue_limit=20)
+        self.now_s = 0.0
+        self.scheduler = Scheduler(simple_plan, machine(ROOM * SIZE), policy=POLICY)
         self.processes: dict[str, str] = {}
         self.tickets: dict[int, str] = {}
         self.holds: dict[int, str] = {}
         self.broken: set[int] = set()
+        self.kept: dict[str, Kept] = {}
+        self.failed: dict[str, tuple[float, LoadOptions]] = {}
+        self.started_with: dict[str, LoadOptions] = {}
+        self.left_for: dict[str, tuple[str, float]] = {}
+        self.leaving_for_somebody: set[str] = set()
         self.unmeasured = False
         self.next_ticket = 0
-        self.unloading: set[str] = set()
 
     def feed(self, event: Event) -> None:
-        for effect in self.scheduler.on(event):
+        effects = self.scheduler.on(event, self.now_s)
+        evicted = {effect.model for effect in effects if isinstance(effect, Stop) and effect.reason == "evicted"}
+        if evicted:
+            self.check_turn(evicted)
+        for effect in effects:
             self.carry_out(effect)
+
+    def check_turn(self, evicted: set[str]) -> None:
+        """Whoever these make room for was not itself evicted for one that has not had its turn."""
+        first = next(
+            waiter.asked for waiter in self.scheduler.waiting.values() if waiter.asked.model.id not in self.processes
+        )
+        successor, until_s = self.left_for.get(first.model.id, ("", 0.0))
+        waits = self.processes.get(successor) in ("starting", "ready") and self.now_s < until_s
+        assert first.person or not waits, "a model that was evicted evicts nobody before the other's turn is over"
+        self.leaving_for_somebody = evicted
+        self.left_for |= dict.fromkeys(evicted, (first.model.id, math.inf))
 
     def carry_out(self, effect: Effect) -> None:
         match effect:
@@ -55,27 +83,49 @@ class World(RuleBasedStateMachine):
                 name = plan.model.id
                 assert name not in self.processes, "one worker a model"
                 assert not self.unmeasured, "memory is free when it was measured"
-                assert name in self.tickets.values(), "no load without a waiting ticket"
+                assert name in self.tickets.values() or name in self.kept, "no load without a waiting ticket"
+                resident = self.scheduler.workers[name]
+                until_s, with_options = self.failed.get(name, (0.0, LoadOptions()))
+                again = with_options.loads_as(resident.asked)
+                assert self.now_s >= until_s or not again, "a failed load is not tried before its time"
                 self.processes[name] = "starting"
+                self.started_with[name] = resident.asked
                 assert len(self.processes) <= ROOM, "within the memory there is"
-            case Stop(name):
+            case Stop(name, reason):
                 assert self.processes[name] in ("starting", "ready"), "one Stop a worker"
                 busy = name in [held for ticket, held in self.holds.items() if ticket not in self.broken]
                 assert not busy, "a busy model is never stopped"
+                assert reason not in ("evicted", "idle") or self.kept.get(name) != "pinned", "a pinned model stays"
+                assert reason != "idle" or name not in self.tickets.values(), "a model that is wanted is not idle"
                 self.processes[name] = "stopping"
             case Grant(ticket, name):
                 assert self.tickets.pop(ticket) == name, "one Grant, for what was asked"
                 assert self.processes[name] == "ready"
                 self.holds[ticket] = name
-            case Refuse(ticket, _):
-                del self.tickets[ticket]
+            case Refuse(ticket, error):
+                name = self.tickets.pop(ticket)
+                if isinstance(error, LoadSuspended):
+                    assert self.now_s < self.failed[name][0]
+                if isinstance(error, LoadSuspended | Quarantined):
+                    assert name not in self.processes
+            case Missed(name, _):
+                assert name in self.kept
+                assert name not in self.processes
 
-    @rule(name=NAMES, slots=st.integers(0, 3), ctx=st.sampled_from([None, None, None, 1024]))
-    def ask(self, name: str, slots: int, ctx: int | None) -> None:
+    @rule(
+        name=NAMES,
+        slots=st.integers(0, 3),
+        ctx=st.sampled_from([None, None, None, 1024]),
+        keep_alive_s=st.sampled_from([None, None, None, 0.0, 10.0, math.inf]),
+        person=st.sampled_from([False, False, False, True]),
+    )
+    def ask(self, name: str, slots: int, ctx: int | None, keep_alive_s: float | None, person: bool) -> None:
         self.next_ticket += 1
         self.tickets[self.next_ticket] = name
         options = LoadOptions(ctx=ctx) if ctx else None
-        self.feed(Asked(self.next_ticket, model(name), options, slots))
+        if person and name not in self.processes:
+            self.failed.pop(name, None)
+        self.feed(Asked(self.next_ticket, model(name), options, slots, (), keep_alive_s, person))
 
     @precondition(lambda self: self.tickets)
     @rule(data=st.data(), abandon=st.booleans())
@@ -100,28 +150,49 @@ class World(RuleBasedStateMachine):
     def get_ready(self, data: st.DataObject) -> None:
         name = data.draw(st.sampled_from(self.in_state("starting")))
         self.processes[name] = "ready"
+        self.failed.pop(name, None)
+        for gone, (successor, until_s) in self.left_for.items():
+            if successor == name and until_s == math.inf:
+                self.left_for[gone] = (name, self.now_s + POLICY.turn_s)
         self.feed(Ready(name))
 
     @precondition(lambda self: self.in_state("starting"))
-    @rule(data=st.data())
-    def fail(self, data: st.DataObject) -> None:
+    @rule(data=st.data(), oom=st.booleans())
+    def fail(self, data: st.DataObject, oom: bool) -> None:
         name = data.draw(st.sampled_from(self.in_state("starting")))
         del self.processes[name]
         self.unmeasured = True
-        self.feed(Failed(name, LoadFailed(name, "on request")))
+        waiting = {ticket for ticket, wanted in self.tickets.items() if wanted == name}
+        if not oom:
+            self.failed[name] = (self.now_s + POLICY.retry_s, self.started_with[name])
+        self.feed(Failed(name, OutOfMemory(name, "cpu") if oom else LoadFailed(name, "on request")))
+        left = waiting & set(self.tickets)
+        assert left in (set(), waiting), "all who wait are told, or with less it is tried again for all"
+        assert oom or not left
+        if oom and (self.scheduler.retry_at_s(name) or 0.0) > self.now_s:
+            self.failed[name] = (self.now_s + POLICY.retry_s, self.started_with[name])
 
     @precondition(lambda self: self.in_state("ready", "stopping"))
     @rule(data=st.data())
     def exit(self, data: st.DataObject) -> None:
         name = data.draw(st.sampled_from(self.in_state("ready", "stopping")))
-        del self.processes[name]
+        died = self.processes.pop(name) == "ready"
         self.broken |= {ticket for ticket, held in self.holds.items() if held == name}
         self.unmeasured = True
-        self.feed(Exited(name))
+        self.feed(Exited(name, WorkerDied(name, "on request") if died else None))
 
     @rule(names=st.lists(NAMES, max_size=2))
     def unload(self, names: list[str]) -> None:
+        for name in names:
+            self.kept.pop(name, None)
         self.feed(Unload(tuple(names)))
+
+    @rule(name=NAMES, how=st.sampled_from(["", "pinned", "preloaded"]))
+    def keep(self, name: str, how: Kept) -> None:
+        self.kept.pop(name, None)
+        if how:
+            self.kept[name] = how
+        self.feed(Keep(model(name), how))
 
     @rule()
     def measure(self) -> None:
@@ -130,17 +201,37 @@ class World(RuleBasedStateMachine):
         taken = len(self.in_state("ready", "stopping"))
         self.feed(Measured(machine((ROOM - taken) * SIZE)))
 
+    @rule(seconds=st.sampled_from([0.5, 3.0, 20.0, 400.0]))
+    def let_time_go_by(self, seconds: float) -> None:
+        """A tick at every deadline, as the supervisor's alarm rings."""
+        end_s = self.now_s + seconds
+        while (due_s := self.scheduler.deadline_s) <= end_s:
+            assert due_s > self.now_s, "a deadline that has been kept is none any more"
+            self.now_s = due_s
+            self.feed(Tick())
+        self.now_s = end_s
+
     @invariant()
     def agrees_about_processes(self) -> None:
         assert set(self.scheduler.workers) == set(self.processes)
         assert set(self.scheduler.waiting) == set(self.tickets)
+        assert {place.model for place in self.scheduler.places()} == set(self.tickets.values())
 
     @invariant()
     def nobody_waits_for_nothing(self) -> None:
-        """With everything idle and measured, a ticket at the head is not left standing."""
+        """With everything idle and measured, a ticket waits for a named moment, or is not left standing."""
         quiet = not self.unmeasured and not self.in_state("starting", "stopping") and not self.holds
-        assert not (quiet and self.tickets)
+        if quiet and self.tickets:
+            pinned = [name for name, how in self.kept.items() if how == "pinned"]
+            assert self.now_s < self.scheduler.deadline_s < math.inf, (self.scheduler.places(), pinned)
+
+    @invariant()
+    def nobody_stays_for_nothing(self) -> None:
+        """What was idle for longer than it may is gone, but for what is to be kept and what is wanted."""
+        for name in self.in_state("ready"):
+            if name not in self.kept and name not in self.tickets.values():
+                assert self.scheduler.expires_s(name) >= self.now_s
 
 
 TestLaws = World.TestCase
-TestLaws.settings = settings(max_examples=300, stateful_step_count=30, deadline=None)
+TestLaws.settings = settings(max_examples=300, stateful_step_count=40, deadline=None)

@@ -95,6 +95,25 @@ def test_first_generation_groups_limit_memory_and_processor(tmp_path: Path) -> N
     assert (machine.cores, machine.threads) == (1, 1), "half a core is one thread"
 
 
+def test_first_generation_groups_tell_of_limits_above_them(tmp_path: Path) -> None:
+    folder = "sys/fs/cgroup/memory"
+    lay(
+        tmp_path,
+        {
+            "proc/self/cgroup": "4:memory:/docker/abc/inner\n",
+            f"{folder}/docker/abc/memory.limit_in_bytes": f"{3 * GIB}\n",
+            f"{folder}/docker/abc/memory.usage_in_bytes": f"{2 * GIB}\n",
+            f"{folder}/docker/abc/inner/memory.limit_in_bytes": "9223372036854771712\n",
+            f"{folder}/docker/abc/inner/memory.usage_in_bytes": f"{GIB}\n",
+            f"{folder}/docker/abc/inner/memory.stat": f"hierarchical_memory_limit {2 * GIB}\ntotal_active_file 4096\n",
+        },
+    )
+    machine = snapshot(tmp_path, NO_PROGRAMS)
+    assert machine.memory.total_bytes == 2 * GIB, "the limit of a group that is not to be seen from here"
+    assert machine.memory.free_bytes == GIB, "what siblings of an outer group take is taken"
+    assert "cgroup hierarchical_memory_limit 2.00 GiB" in machine.limits
+
+
 @pytest.mark.parametrize("unlimited", ["9223372036854771712", "max", "-1", "", "rubbish"])
 def test_no_limit_is_no_limit(tmp_path: Path, unlimited: str) -> None:
     lay(

@@ -53,8 +53,8 @@ def test_a_split_on_a_machine_without_gpus() -> None:
 def test_experts_of_a_mixture_may_be_kept_in_memory() -> None:
     mixture = small(shape=replace(SHAPE, layers=8, kv_heads=(8,) * 8, experts=8, experts_used=2))
     assert plan(model(mixture), LoadOptions(cpu_moe_layers=3), machine(), SPECS).options.cpu_moe_layers == 3
-    assert plan(model(TARGET), LoadOptions(cpu_moe_layers=0), machine(), SPECS)
-    assert plan(model(info(shape=None)), LoadOptions(cpu_moe_layers=3), machine(), SPECS), "who knows?"
+    plan(model(TARGET), LoadOptions(cpu_moe_layers=0), machine(), SPECS)
+    plan(model(info(shape=None)), LoadOptions(cpu_moe_layers=3), machine(), SPECS)
 
 
 def test_a_draft_model_must_speak_the_same_tokens() -> None:

@@ -12,8 +12,18 @@ import pytest
 
 from tests.builders import llama_config, write_adapter_folder, write_hf_folder, write_tiny_gguf
 from uml.config import Settings
-from uml.core.errors import BadOption, CorruptFile, ModelNotFound, SetupError, UnknownField, UnsupportedFormat
+from uml.core.errors import (
+    BadOption,
+    CorruptFile,
+    DoesNotFit,
+    ModelNotFound,
+    SetupError,
+    UnknownField,
+    UnsupportedFormat,
+)
+from uml.hardware import snapshot
 from uml.house import House, Library, path_in
+from uml.planning.budget import margin
 
 
 @pytest.fixture
@@ -156,3 +166,27 @@ async def test_a_house_describes_a_model_with_the_state_of_its_worker(settings: 
         described = house.describe(model)
         assert (described["state"], described["engine"]) == ("ready", "llamacpp")
         assert described["context_length"] == status.context_length
+
+
+def test_an_estimate_is_made_by_a_dry_run_and_one_of_what_cannot_be_asked_by_the_header(library: Library) -> None:
+    found = library.estimate("demo", {"ctx": 1024, "parallel": 2})
+    assert found["method"] == "dry run"
+    assert library.estimate("demo", {"ctx": 1024, "parallel": 2, "spec_type": "mtp"})["method"] == "header"
+
+
+def test_a_load_that_is_tight_is_foretold_and_one_that_fits_twice_starts_at_once(library: Library) -> None:
+    demo, options, roomy = library.find("demo"), library.defaults, snapshot()
+    library.prepare(demo, options, roomy)
+    assert library.plan(demo, options, roomy).footprint.method == "header"
+    high = library.plan(demo, options, roomy).footprint.high_bytes
+    tight = replace(roomy, memory=replace(roomy.memory, free_bytes=margin(roomy.memory) + 2 * high - 1))
+    library.prepare(demo, options, tight)
+    assert library.plan(demo, options, tight).footprint.method == "dry run"
+
+
+def test_what_never_fits_is_said_by_the_plan_and_not_by_its_preparation(library: Library) -> None:
+    demo, machine = library.find("demo"), snapshot()
+    full = replace(machine, memory=replace(machine.memory, free_bytes=1), gpus=())
+    library.prepare(demo, library.defaults, full)
+    with pytest.raises(DoesNotFit):
+        library.plan(demo, library.defaults, full)

@@ -27,7 +27,7 @@ from uml.formats import inspect
 from uml.hardware import gpu_use, snapshot
 from uml.planning import plan, rank
 from uml.planning.advice import how_to_use, what_it_needs
-from uml.planning.budget import Budget
+from uml.planning.budget import Budget, room, within_budget
 from uml.planning.estimate import companion_paths
 from uml.planning.evict import Running
 from uml.planning.plan import Specs
@@ -221,6 +221,9 @@ class Library:
         if_tight: not for a model that fits twice by its header's highest figure; nothing would be decided
         otherwise, and it starts the sooner.
         """
+        budget = Budget(self.settings.memory_budget, self.settings.gpu_budget)
+        handed_out = {device.id: sum(one.on(device.id) for one in running) for device in machine.devices}
+        left = within_budget(machine, budget, handed_out)
         # What the engine tells may change what is decided where options were left open.
         for _ in range(3):
             try:
@@ -228,7 +231,7 @@ class Library:
             except UmlError:
                 return  # the plan that follows says it
             engine = self.engines[decided.engine]
-            if not isinstance(engine, Foretelling) or (if_tight and _roomy(decided, machine)):
+            if not isinstance(engine, Foretelling) or (if_tight and _roomy(decided, left)):
                 return
             if decided.footprint.method == "measured":
                 return  # a dry run knows less
@@ -297,7 +300,7 @@ class Library:
 def _roomy(decided: LoadPlan, machine: Machine) -> bool:
     """Whether the model fits twice where it goes, by the highest figure, and nobody has to leave for it."""
     device = next((device for device in machine.devices if device.id == decided.placement.device), machine.memory)
-    return not decided.evict and 2 * decided.footprint.high_bytes <= device.free_bytes
+    return not decided.evict and 2 * decided.footprint.high_bytes <= room(device)
 
 
 def _confinement(settings: Settings) -> Confinement:

@@ -94,6 +94,8 @@ def question(plan: LoadPlan) -> Question | str:
         "path": str(plan.model.info.path),
         "model": {"use_extra_bufts": options.repack, "on_cpu": [pattern for pattern, _, _ in overrides]},
         "context": {**context, **_outputs(plan)},
+        # The child does not map anything; its answer is understood by these.
+        "reading": [options.mmap, options.mlock, options.direct_io],
     }
 
 
@@ -160,4 +162,4 @@ _NOWHERE: Final = Placement({})
 
 def _key(mark: str, asked: Question) -> tuple[str, str]:
     # A model is the same under any path.
-    return mark, json.dumps([asked["model"], asked["context"]], sort_keys=True)
+    return mark, json.dumps({**asked, "path": ""}, sort_keys=True)

@@ -118,11 +118,13 @@ def cache(info: ModelInfo, shape: Shape, options: LoadOptions) -> Cache:
     """What the layers of a model keep of a conversation, as llama.cpp lays it out."""
     if is_encoder(info):
         return Cache(0, 0, 0, 0, 0, 0)
-    window = None if options.swa_full else _window(info, shape)
-    room = cells(options, window)
+    reach = None if options.swa_full else window(info, shape)
+    room = cells(options, reach)
     kv_bytes = sliding_row_bytes = full_layers = window_layers = 0
     heads_of_layers = _cached_heads(info, shape)
-    slides = _sliding_layers(info, len(heads_of_layers)) if window is not None else [False] * len(heads_of_layers)
+    slides = sliding_layers(info, shape)[: len(heads_of_layers)]
+    if reach is None:
+        slides = [False] * len(heads_of_layers)
     # Layers of one kind together: this is asked dozens of times for one plan.
     for (heads, sliding), count in Counter(zip(heads_of_layers, slides, strict=True)).items():
         if not heads:
@@ -137,23 +139,28 @@ def cache(info: ModelInfo, shape: Shape, options: LoadOptions) -> Cache:
             full_layers += count
     state_layers = sum(_recurrent_layers(info, shape))
     state_bytes = state_layers * _state_elements(info, shape) * 4
-    checkpoint_bytes = state_bytes + sliding_row_bytes * min(window or 0, room.per_slot)
+    checkpoint_bytes = state_bytes + sliding_row_bytes * min(reach or 0, room.per_slot)
     return Cache(kv_bytes, state_bytes, checkpoint_bytes, full_layers, window_layers, state_layers)
 
 
-def _window(info: ModelInfo, shape: Shape) -> int | None:
+def window(info: ModelInfo, shape: Shape) -> int | None:
     """Tokens a sliding layer sees; None where llama.cpp keeps the whole context in every layer."""
-    return shape.sliding_window if shape.sliding_window and _period(info) > 1 else None
+    return shape.sliding_window if shape.sliding_window and (any(shape.sliding) or _period(info) > 1) else None
 
 
 def _period(info: ModelInfo) -> int:
     if info.architecture not in _WINDOW_PERIODS:
         return 0
-    return _number(info, "attention.sliding_window_pattern") or _WINDOW_PERIODS[info.architecture]
+    return number(info, "attention.sliding_window_pattern") or _WINDOW_PERIODS[info.architecture]
 
 
-def _sliding_layers(info: ModelInfo, layers: int) -> list[bool]:
-    period = _period(info)
+def sliding_layers(info: ModelInfo, shape: Shape) -> list[bool]:
+    """Which layers see a window only: as the file says layer by layer, else by the architecture's period."""
+    period, layers = _period(info), shape.layers
+    if window(info, shape) is None:
+        return [False] * layers
+    if len(shape.sliding) == layers:
+        return list(shape.sliding)
     if info.architecture in _FULL_FIRST:
         return [layer % period != 0 for layer in range(layers)]
     return [layer % period < period - 1 for layer in range(layers)]
@@ -163,11 +170,11 @@ def _cached_heads(info: ModelInfo, shape: Shape) -> list[int]:
     """Key-value heads of every layer that has a cache of its own; 0 for the others."""
     if info.architecture in _RECURRENT:
         return []
-    shared = _number(info, "attention.shared_kv_layers")
+    shared = number(info, "attention.shared_kv_layers")
     cached = shape.layers - shared
     if not shared and info.architecture == "gemma3n":
         cached = min(cached, _GEMMA3N_CACHED_LAYERS)
-    interval = _number(info, "full_attention_interval")
+    interval = number(info, "full_attention_interval")
     return [
         heads if layer < cached and (not interval or (layer + 1) % interval == 0) else 0
         for layer, heads in enumerate(shape.kv_heads)
@@ -176,9 +183,9 @@ def _cached_heads(info: ModelInfo, shape: Shape) -> list[int]:
 
 def _row_bytes(info: ModelInfo, shape: Shape, heads: int, options: LoadOptions) -> int:
     """Bytes of one cell in one layer."""
-    latent = _number(info, "attention.kv_lora_rank")
-    if latent and _number(info, "attention.key_length_mla"):
-        return _type_bytes(latent + _number(info, "rope.dimension_count"), options.cache_type_k)
+    latent = number(info, "attention.kv_lora_rank")
+    if latent and number(info, "attention.key_length_mla"):
+        return _type_bytes(latent + number(info, "rope.dimension_count"), options.cache_type_k)
     return _type_bytes(heads * shape.key_length, options.cache_type_k) + _type_bytes(
         heads * shape.value_length, options.cache_type_v
     )
@@ -195,7 +202,7 @@ def _recurrent_layers(info: ModelInfo, shape: Shape) -> list[bool]:
         return []
     if info.architecture in _RECURRENT or info.architecture == "falcon-h1":
         return [True] * shape.layers
-    interval = _number(info, "full_attention_interval")
+    interval = number(info, "full_attention_interval")
     if interval:
         return [(layer + 1) % interval != 0 for layer in range(shape.layers)]
     return [not heads for heads in shape.kv_heads]
@@ -203,16 +210,16 @@ def _recurrent_layers(info: ModelInfo, shape: Shape) -> list[bool]:
 
 def _state_elements(info: ModelInfo, shape: Shape) -> int:
     """Elements of one layer's state: the tail of its convolution and what it remembers. F32 whatever is asked."""
-    if short := _number(info, "shortconv.l_cache"):
+    if short := number(info, "shortconv.l_cache"):
         return (short - 1) * shape.embedding
-    if head := _number(info, "wkv.head_size"):
+    if head := number(info, "wkv.head_size"):
         return 2 * shape.embedding + head * shape.embedding
-    inner, state = _number(info, "ssm.inner_size"), _number(info, "ssm.state_size")
-    kernel, groups = _number(info, "ssm.conv_kernel"), _number(info, "ssm.group_count")
+    inner, state = number(info, "ssm.inner_size"), number(info, "ssm.state_size")
+    kernel, groups = number(info, "ssm.conv_kernel"), number(info, "ssm.group_count")
     return max(0, kernel - 1) * (inner + 2 * groups * state) + state * inner
 
 
-def _number(info: ModelInfo, key: str) -> int:
+def number(info: ModelInfo, key: str) -> int:
     """A whole number of the architecture's own metadata; 0 where there is none."""
     value = info.metadata.get(f"{info.architecture}.{key}")
     return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0

@@ -9,9 +9,10 @@ from typing import Final
 from uml.core.engine import EngineSpec
 from uml.core.model import Format, ModelInfo, Role, Shape
 from uml.core.options import LoadOptions
-from uml.core.plan import Footprint
+from uml.core.plan import Buffer, Footprint
 from uml.planning import llamacpp_rules as rules
 from uml.planning.cache import CACHE_BLOCKS, cache
+from uml.planning.llamacpp_weights import Weights, place_weights
 
 _MIB: Final = 1 << 20
 _TORCH_BYTES: Final = 512 * _MIB
@@ -50,7 +51,7 @@ def estimate(
     if info.shape is None:
         found = _by_size(info, options)
     elif info.format is Format.GGUF:
-        found = _llamacpp(info, info.shape, options, _cpu_share(info.shape, options, spec), amx)
+        found = _llamacpp(info, info.shape, options, _gpu_layers(info.shape, options, spec), amx)
     else:
         found = _transformers(info, info.shape, options)
     for companion in _companions(options, companions or {}):
@@ -70,40 +71,61 @@ def _settled(info: ModelInfo, options: LoadOptions) -> LoadOptions:
     return replace(options, ctx=ctx, parallel=options.parallel or 1)
 
 
-def _cpu_share(shape: Shape, options: LoadOptions, spec: EngineSpec) -> float:
-    """The share of layers on the processor; with -1, all are meant for a GPU if the engine knows any."""
+def _gpu_layers(shape: Shape, options: LoadOptions, spec: EngineSpec) -> int:
+    """Layers on GPUs; with -1, all are meant for one if the engine knows any."""
     if options.device == "cpu" or options.gpu_layers == 0 or spec.devices <= {"cpu"}:
-        return 1.0
-    if options.gpu_layers < 0 or not shape.layers:
-        return 0.0
-    return max(0.0, 1.0 - options.gpu_layers / shape.layers)
+        return 0
+    return shape.layers if options.gpu_layers < 0 else min(options.gpu_layers, shape.layers)
 
 
-def _llamacpp(info: ModelInfo, shape: Shape, options: LoadOptions, cpu_share: float, amx: bool) -> Footprint:
+def _llamacpp(info: ModelInfo, shape: Shape, options: LoadOptions, gpu_layers: int, amx: bool) -> Footprint:
     slots = options.parallel
-    stored = rules.stored_bytes(info)
     mapped = options.mmap and not options.direct_io
-    copied = rules.copies(info, options, cpu_share, amx)
+    placed = place_weights(info, options, gpu_layers, amx)
     # Pages that copies were read from stay until somebody else wants them, or for good when they are locked.
-    spare = copied.originals if mapped else 0
+    spare = placed.originals if mapped else 0
     pinned = spare if options.mlock else 0
     kept = cache(info, shape, options)
-    computed = rules.compute(info, shape, options, kept)
+    computed = rules.compute(info, shape, options)
     process = rules.process(info, shape)
+    outputs = rules.outputs(shape, options)
     # Checkpoints come with use, one after another; a model that just loaded has none.
     checkpoints = kept.checkpoint_bytes * options.context_checkpoints * slots
     ram_cache = options.cache_ram_mib * _MIB
-    fixed = stored + kept.kv_bytes + kept.state_bytes * slots + rules.outputs(shape, options)
+    cached = kept.kv_bytes + kept.state_bytes * slots
+    stays = placed.host - placed.originals
+    weights = stays + placed.copied + placed.doubled + placed.gpu + pinned
+    own = placed.copied + placed.doubled + (0 if mapped else stays)
+    loaded = own + process.likely + (outputs + cached if not gpu_layers or not options.kv_offload else outputs)
     found = Footprint(
-        weight_bytes=stored + copied.grown + pinned,
-        kv_bytes=kept.kv_bytes + kept.state_bytes * slots,
+        weight_bytes=weights,
+        kv_bytes=cached,
         compute_bytes=computed.likely,
-        other_bytes=rules.outputs(shape, options) + process.likely + checkpoints + ram_cache,
-        low_bytes=fixed + computed.low + process.low,
-        mapped_bytes=max(0, int(stored * cpu_share) - copied.originals + pinned) if mapped else 0,
+        other_bytes=outputs + process.likely + checkpoints + ram_cache,
+        low_bytes=placed.stored + cached + outputs + computed.low + process.low,
+        mapped_bytes=stays + pinned if mapped else 0,
+        buffers=_buffers(placed, mapped, cached, computed.likely, outputs),
+        loaded_bytes=loaded,
+        used_bytes=loaded + computed.likely + checkpoints + ram_cache,
     )
     spread = (computed.high - computed.likely) + (process.high - process.likely)
-    return replace(found, high_bytes=found.total_bytes + spread + spare - pinned + stored // 50)
+    return replace(found, high_bytes=found.total_bytes + spread + spare - pinned + placed.stored // 50)
+
+
+def _buffers(placed: Weights, mapped: bool, cached: int, compute: int, outputs: int) -> tuple[Buffer, ...]:
+    """What the log is going to say of memory beside GPUs; their figures depend on where the layers go."""
+    if placed.gpu:
+        return ()
+    # What is not mapped is loaded whole, but for what is copied; what is mapped is one span of the file.
+    rest = placed.host - placed.originals
+    host = Buffer("cpu", "weights", placed.span, "mapped") if mapped else _own("weights", rest)
+    found = [host, Buffer("cpu", "weights", placed.copied + placed.doubled, "copy")]
+    found += [_own("kv_cache", cached), _own("compute", compute), _own("other", outputs)]
+    return tuple(buffer for buffer in found if buffer.bytes)
+
+
+def _own(part: str, count: int) -> Buffer:
+    return Buffer("cpu", part, count)
 
 
 def _transformers(info: ModelInfo, shape: Shape, options: LoadOptions) -> Footprint:

@@ -1,0 +1,143 @@
+"""How far estimates are from what llama.cpp says it has allocated: `python -m benchmarks.estimates [NAME ...]`.
+
+Random weights of 14 architectures (`benchmarks.architectures`) are loaded by the real engine, told what a worker
+of ours is told, at three contexts and three cache types. Compared is the sum of all `buffer size` lines of its log:
+weights where they are mapped and where they are copied, cache and states, compute and output buffers.
+A further way to estimate is a further entry of METHODS.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from benchmarks.architectures import MODELS, write
+from benchmarks.common import folder, table
+from uml.core.engine import Endpoint
+from uml.core.model import Model, ModelInfo, Role
+from uml.core.options import LoadOptions
+from uml.core.plan import LoadPlan, Placement
+from uml.engines.llamacpp import order
+from uml.engines.llamacpp.engine import LlamaCpp
+from uml.formats import inspect
+from uml.planning import estimate
+
+CONTEXTS = (1024, 4096, 16_384)
+CACHE_TYPES = ("f16", "q8_0", "q4_0")
+MIB = 1 << 20
+BUFFER = re.compile(r" (\S+) +(model|KV|RS|compute|output) buffer size = +([\d.]+) MiB")
+
+CHILD = """
+import json, os, sys
+import xllamacpp
+from uml.engines.llamacpp.embedded import build
+attributes = json.loads(sys.stdin.read())
+server = xllamacpp.Server(build(xllamacpp, attributes))
+os._exit(0)
+"""
+"""Ends without taking the server down: what it allocated is in the log by then."""
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One load: a file with its header read, and options with nothing left to guess."""
+
+    name: str
+    info: ModelInfo
+    options: LoadOptions
+    companions: Mapping[str, ModelInfo]
+
+
+def by_arithmetic(case: Case) -> int:
+    """From the header alone."""
+    found = estimate(case.info, case.options, LlamaCpp().spec, companions=case.companions)
+    return sum(buffer.bytes for buffer in found.buffers)
+
+
+METHODS: dict[str, Callable[[Case], int]] = {"arithmetic": by_arithmetic}
+"""Name of a column -> bytes of all buffers, told without loading."""
+
+
+def allocated(case: Case, scratch: Path) -> tuple[int, dict[str, float]]:
+    """Bytes in all, and MiB by part, that the engine says it has allocated."""
+    info, options = case.info, case.options
+    footprint = estimate(info, options, LlamaCpp().spec, companions=case.companions)
+    plan = LoadPlan(Model(case.name, info), "llamacpp", options, footprint, Placement({"cpu": footprint.total_bytes}))
+    attributes = order.attributes(plan, Endpoint("none", socket=scratch / "s.sock"))
+    # Level 4 tells of buffers; an empty run would only cost time.
+    attributes |= {"verbosity": 4, "warmup": False}
+    done = subprocess.run(
+        [sys.executable, "-c", CHILD], input=json.dumps(attributes), capture_output=True, text=True, errors="replace"
+    )
+    (scratch / "s.sock").unlink(missing_ok=True)
+    parts: dict[str, float] = {}
+    for _, part, size in BUFFER.findall(done.stdout + done.stderr):
+        parts[part] = parts.get(part, 0.0) + float(size)
+    if done.returncode or "compute" not in parts:
+        raise RuntimeError(f"{case.name} did not load: {(done.stdout + done.stderr)[-1500:]}")
+    return int(sum(parts.values()) * MIB), parts
+
+
+def cases(name: str, path: Path) -> list[Case]:
+    """Every context with every cache type; an encoder has no cache, and reads its text in one batch."""
+    info = inspect(path)
+    base = LoadOptions(parallel=1, device="cpu", gpu_layers=0, threads=2, threads_batch=2, cache_ram_mib=0)
+    found = []
+    for ctx in CONTEXTS:
+        for kind in CACHE_TYPES:
+            options = replace(base, ctx=ctx, cache_type_k=kind, cache_type_v=kind)
+            if info.role is Role.EMBEDDING:
+                whole = min(ctx, info.context_length or ctx)
+                options = replace(options, ctx=whole, batch=whole, ubatch=whole, embeddings=True)
+            found.append(Case(name, info, options, {}))
+    return found
+
+
+def main(names: list[str]) -> None:
+    """Load everything, print the table."""
+    errors: dict[str, dict[str, list[tuple[float, float]]]] = {method: {} for method in METHODS}
+    times: list[float] = []
+    with folder() as scratch:
+        for name in names or list(MODELS):
+            path = write(MODELS[name](), scratch / f"{name}.gguf")
+            began = time.perf_counter()
+            inspect(path)
+            header_s = time.perf_counter() - began
+            for case in cases(name, path):
+                real, parts = allocated(case, scratch)
+                for method, ask in METHODS.items():
+                    began = time.perf_counter()
+                    told = ask(case)
+                    if method == "arithmetic":
+                        times.append(header_s + time.perf_counter() - began)
+                    errors[method].setdefault(name, []).append(((told - real) / real, (told - real) / MIB))
+                    if "-v" in sys.argv:
+                        print(name, case.options.ctx, case.options.cache_type_k, parts, f"{told / MIB:.2f}", flush=True)
+            path.unlink()
+    head = ["model", *(f"{method}: {what}" for method in METHODS for what in ("mean", "worst", "MiB", "lowest"))]
+    rows = [[name, *_row(name, errors)] for name in errors["arithmetic"]]
+    every = {method: {"all": [error for one in found.values() for error in one]} for method, found in errors.items()}
+    rows.append(["all", *_row("all", every)])
+    table("Estimates against what llama.cpp reports", head, rows)
+    print(f"header and arithmetic: {statistics.median(times) * 1e3:.1f} ms, at most {max(times) * 1e3:.1f} ms\n")
+
+
+def _row(name: str, errors: Mapping[str, Mapping[str, list[tuple[float, float]]]]) -> list[str]:
+    cells = []
+    for found in errors.values():
+        shares = [share for share, _ in found[name]]
+        worst = max(found[name], key=lambda error: abs(error[0]))
+        cells += [f"{statistics.mean(map(abs, shares)):.2%}", f"{worst[0]:+.2%}", f"{worst[1]:+.2f}"]
+        cells.append(f"{min(shares):+.2%}")
+    return cells
+
+
+if __name__ == "__main__":
+    main([name for name in sys.argv[1:] if not name.startswith("-")])

@@ -51,11 +51,11 @@ def memory_limits(root: Path) -> Iterator[MemoryLimit]:
             used = max(0, (files.number(folder / used_name) or 0) - cached)
             yield MemoryLimit(limit, max(0, limit - used), f"cgroup {name} {gib(limit)}")
         # What groups above allow, which a container does not see, is told in its own figures (first generation).
-        above = stat.get("hierarchical_memory_limit", _UNLIMITED_BYTES)
-        used = files.number(folder / "memory.usage_in_bytes")
-        if above < _UNLIMITED_BYTES and used is not None:
-            used = max(0, used - stat.get("total_active_file", 0) - stat.get("total_inactive_file", 0))
-            yield MemoryLimit(above, max(0, above - used), f"cgroup hierarchical_memory_limit {gib(above)}")
+        above, here = stat.get("hierarchical_memory_limit"), files.number(folder / "memory.usage_in_bytes")
+        if above is not None and above < _UNLIMITED_BYTES and here is not None:
+            cached = stat.get("total_active_file", 0) + stat.get("total_inactive_file", 0)
+            free = max(0, above - max(0, here - cached))
+            yield MemoryLimit(above, free, f"cgroup hierarchical_memory_limit {gib(above)}")
 
 
 def cpu_limits(root: Path) -> Iterator[CpuLimit]:

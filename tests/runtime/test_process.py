@@ -17,11 +17,11 @@ from uml.runtime.logs import LIMIT_BYTES, WorkerLog
 from uml.runtime.process import WorkerProcess
 
 
-def process(folder: Path, *words: str, stop_limit_s: float = 0.2, record: str = "1-1.worker") -> WorkerProcess:
+def process(folder: Path, *words: str, stop_limit_s: float = 0.2) -> WorkerProcess:
     decided = plan(DEMO, flags(*words, engine="stand-in"), machine(1 << 30), [])
     endpoint = Endpoint(key="k", socket=folder / "1-1.sock")
     return WorkerProcess(
-        StandIn(), decided, endpoint, WorkerLog(folder, "demo"), folder / record, 10.0, stop_limit_s=stop_limit_s
+        StandIn(), decided, endpoint, WorkerLog(folder, "demo"), folder / "1-1.worker", 10.0, stop_limit_s=stop_limit_s
     )
 
 
@@ -88,7 +88,8 @@ async def test_cancelling_its_task_kills_it(tmp_path: Path) -> None:
 
 
 async def test_a_record_that_cannot_be_written_leaves_no_process(tmp_path: Path) -> None:
-    worker = process(tmp_path, record="no/such/folder")
+    (tmp_path / "1-1.worker").mkdir()
+    worker = process(tmp_path)
     ending = await worker.run()
     assert isinstance(ending.error, LoadFailed)
     assert worker.pid

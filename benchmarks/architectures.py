@@ -345,6 +345,49 @@ def bert(
     return sketch
 
 
+def siglip(text: Dims, layers: int = 6, width: int = 768, forward: int = 3072, image: int = 448) -> Sketch:
+    """The projector of Gemma 3: a vision encoder in F16 whose patches are averaged 4 by 4."""
+    sketch = Sketch("clip", replace(text, layers=layers), KINDS.F16)
+    sketch.metadata |= {
+        "general.type": "mmproj",
+        "clip.has_vision_encoder": True,
+        "clip.projector_type": "gemma3",
+        "clip.use_gelu": True,
+        "clip.vision.image_size": image,
+        "clip.vision.patch_size": 14,
+        "clip.vision.embedding_length": width,
+        "clip.vision.feed_forward_length": forward,
+        "clip.vision.projection_dim": text.embedding,
+        "clip.vision.block_count": layers,
+        "clip.vision.attention.head_count": width // 64,
+        "clip.vision.attention.layer_norm_epsilon": 1e-6,
+        "clip.vision.image_mean": [0.5, 0.5, 0.5],
+        "clip.vision.image_std": [0.5, 0.5, 0.5],
+    }
+    floats: dict[str, tuple[int, ...]] = {
+        "v.post_ln.weight": (width,),
+        "v.post_ln.bias": (width,),
+        "mm.soft_emb_norm.weight": (width,),
+    }
+    floats |= {"v.position_embd.weight": (width, (image // 14) ** 2), "v.patch_embd.bias": (width,)}
+    for layer in range(layers):
+        block = f"v.blk.{layer}"
+        for name in ("attn_q", "attn_k", "attn_v", "attn_out"):
+            sketch.matrix(f"{block}.{name}", width, width)
+            floats[f"{block}.{name}.bias"] = (width,)
+        sketch.matrix(f"{block}.ffn_up", width, forward)
+        sketch.matrix(f"{block}.ffn_down", forward, width)
+        floats |= {f"{block}.ffn_up.bias": (forward,), f"{block}.ffn_down.bias": (width,)}
+        floats |= {f"{block}.{norm}.{part}": (width,) for norm in ("ln1", "ln2") for part in ("weight", "bias")}
+    sketch.tensors |= {name: (shape, KINDS.F32) for name, shape in floats.items()}
+    sketch.tensors["v.patch_embd.weight"] = ((14, 14, 3, width), KINDS.F16)
+    sketch.tensors["mm.input_projection.weight"] = ((text.embedding, width), KINDS.F32)
+    return sketch
+
+
+PROJECTORS: Mapping[str, Callable[[], Sketch]] = {"gemma3 with projector": lambda: siglip(gemma3().dims)}
+"""Names in MODELS that come with a second file."""
+
 MODELS: Mapping[str, Callable[[], Sketch]] = {
     "llama": llama,
     "qwen2": qwen2,
@@ -360,6 +403,7 @@ MODELS: Mapping[str, Callable[[], Sketch]] = {
     "falcon-h1": falcon_h1,
     "command-r": command_r,
     "bert": bert,
+    "gemma3 with projector": gemma3,
 }
 """Name in the table -> how it is made."""
 
@@ -371,7 +415,8 @@ def write(sketch: Sketch, path: Path, *, sparse: bool = False) -> Path:
     writer.add_name("Random weights")
     for key, value in sketch.metadata.items():
         _add(writer, key, value)
-    _vocabulary(writer, sketch)
+    if "token_embd.weight" in sketch.tensors:
+        _vocabulary(writer, sketch)
     for name, (shape, kind) in sketch.tensors.items():
         block, size = gguf.GGML_QUANT_SIZES[kind]
         count = int(np.prod(shape))
@@ -408,6 +453,8 @@ def _add(writer: gguf.GGUFWriter, key: str, value: Any) -> None:
             writer.add_uint32(key, value)
         case float():
             writer.add_float32(key, value)
+        case str():
+            writer.add_string(key, value)
         case _:
             writer.add_array(key, value)
 

@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from benchmarks.architectures import MODELS, write
+from benchmarks.architectures import MODELS, PROJECTORS, write
 from benchmarks.common import folder, table
 from uml.core.engine import Endpoint
 from uml.core.model import Model, ModelInfo, Role
@@ -28,11 +28,13 @@ from uml.engines.llamacpp import order
 from uml.engines.llamacpp.engine import LlamaCpp
 from uml.formats import inspect
 from uml.planning import estimate
+from uml.planning.refine import refine
 
 CONTEXTS = (1024, 4096, 16_384)
 CACHE_TYPES = ("f16", "q8_0", "q4_0")
 MIB = 1 << 20
 BUFFER = re.compile(r" (\S+) +(model|KV|RS|compute|output) buffer size = +([\d.]+) MiB")
+PROJECTOR = re.compile(r"(model) size: +([\d.]+) MiB")
 
 CHILD = """
 import json, os, sys
@@ -61,7 +63,17 @@ def by_arithmetic(case: Case) -> int:
     return sum(buffer.bytes for buffer in found.buffers)
 
 
-METHODS: dict[str, Callable[[Case], int]] = {"arithmetic": by_arithmetic}
+def by_dry_run(case: Case) -> int:
+    """By the engine's own allocator, which is asked and allocates nothing."""
+    found = estimate(case.info, case.options, LlamaCpp().spec, companions=case.companions)
+    model = Model(case.name, case.info)
+    plan = LoadPlan(model, "llamacpp", case.options, found, Placement({"cpu": found.total_bytes}))
+    ENGINE.foretell(plan)
+    return sum(buffer.bytes for buffer in refine(found, ENGINE.foretold(model)("llamacpp", case.options)).buffers)
+
+
+ENGINE = LlamaCpp()
+METHODS: dict[str, Callable[[Case], int]] = {"arithmetic": by_arithmetic, "dry run": by_dry_run}
 """Name of a column -> bytes of all buffers, told without loading."""
 
 
@@ -71,24 +83,28 @@ def allocated(case: Case, scratch: Path) -> tuple[int, dict[str, float]]:
     footprint = estimate(info, options, LlamaCpp().spec, companions=case.companions)
     plan = LoadPlan(Model(case.name, info), "llamacpp", options, footprint, Placement({"cpu": footprint.total_bytes}))
     attributes = order.attributes(plan, Endpoint("none", socket=scratch / "s.sock"))
-    # Level 4 tells of buffers; an empty run would only cost time.
-    attributes |= {"verbosity": 4, "warmup": False}
+    # Level 4 tells of buffers; an empty run would only cost time, but a projector makes its buffer in it.
+    attributes |= {"verbosity": 4, "warmup": bool(options.mmproj)}
     done = subprocess.run(
         [sys.executable, "-c", CHILD], input=json.dumps(attributes), capture_output=True, text=True, errors="replace"
     )
     (scratch / "s.sock").unlink(missing_ok=True)
     parts: dict[str, float] = {}
-    for _, part, size in BUFFER.findall(done.stdout + done.stderr):
+    log = done.stdout + done.stderr
+    told = [found[1:] for found in BUFFER.findall(log)] + (PROJECTOR.findall(log) if options.mmproj else [])
+    for part, size in told:
         parts[part] = parts.get(part, 0.0) + float(size)
     if done.returncode or "compute" not in parts:
         raise RuntimeError(f"{case.name} did not load: {(done.stdout + done.stderr)[-1500:]}")
     return int(sum(parts.values()) * MIB), parts
 
 
-def cases(name: str, path: Path) -> list[Case]:
+def cases(name: str, path: Path, projector: Path | None = None) -> list[Case]:
     """Every context with every cache type; an encoder has no cache, and reads its text in one batch."""
     info = inspect(path)
     base = LoadOptions(parallel=1, device="cpu", gpu_layers=0, threads=2, threads_batch=2, cache_ram_mib=0)
+    known = {str(projector): inspect(projector)} if projector else {}
+    base = replace(base, mmproj=str(projector or ""))
     found = []
     for ctx in CONTEXTS:
         for kind in CACHE_TYPES:
@@ -96,7 +112,7 @@ def cases(name: str, path: Path) -> list[Case]:
             if info.role is Role.EMBEDDING:
                 whole = min(ctx, info.context_length or ctx)
                 options = replace(options, ctx=whole, batch=whole, ubatch=whole, embeddings=True)
-            found.append(Case(name, info, options, {}))
+            found.append(Case(name, info, options, known))
     return found
 
 
@@ -107,10 +123,11 @@ def main(names: list[str]) -> None:
     with folder() as scratch:
         for name in names or list(MODELS):
             path = write(MODELS[name](), scratch / f"{name}.gguf")
+            projector = write(PROJECTORS[name](), scratch / "mmproj.gguf") if name in PROJECTORS else None
             began = time.perf_counter()
             inspect(path)
             header_s = time.perf_counter() - began
-            for case in cases(name, path):
+            for case in cases(name, path, projector):
                 real, parts = allocated(case, scratch)
                 for method, ask in METHODS.items():
                     began = time.perf_counter()

@@ -12,6 +12,7 @@ from uml.core.options import LoadOptions
 from uml.core.plan import Buffer, Footprint
 from uml.planning import llamacpp_rules as rules
 from uml.planning.cache import CACHE_BLOCKS, cache
+from uml.planning.llamacpp_projector import projector_compute
 from uml.planning.llamacpp_weights import Weights, place_weights
 
 _MIB: Final = 1 << 20
@@ -55,10 +56,14 @@ def estimate(
     else:
         found = _transformers(info, info.shape, options)
     for companion in _companions(options, companions or {}):
-        extra = _companion_bytes(companion, options, spec)
+        told = _companion_buffers(companion, options, spec)
+        extra = sum(buffer.bytes for buffer in told)
         found = replace(
             found,
             other_bytes=found.other_bytes + extra,
+            buffers=(*found.buffers, *told) if found.buffers else (),
+            loaded_bytes=found.loaded_bytes and found.loaded_bytes + sum(b.bytes for b in told if b.part != "compute"),
+            used_bytes=found.used_bytes and found.used_bytes + extra,
             low_bytes=found.low_bytes + extra,
             high_bytes=found.high_bytes + extra + extra // 8,
         )
@@ -180,12 +185,15 @@ def _companions(options: LoadOptions, known: Mapping[str, ModelInfo]) -> list[Mo
     return [known[path] for path in companion_paths(options) if path in known]
 
 
-def _companion_bytes(info: ModelInfo, options: LoadOptions, spec: EngineSpec) -> int:
-    """An adapter is its file; a projector half of its file more to compute in; a draft model a model."""
+def _companion_buffers(info: ModelInfo, options: LoadOptions, spec: EngineSpec) -> tuple[Buffer, ...]:
+    """An adapter is its weights; a projector those and what one image is computed in; a draft model a model."""
+    weights = _own("weights", rules.stored_bytes(info))
     if info.role is Role.ADAPTER:
-        return info.size_bytes
+        return (weights,)
     if info.role is Role.PROJECTOR:
-        return info.size_bytes * 3 // 2
+        computed = projector_compute(info)
+        return weights, _own("compute", weights.bytes // 2 if computed is None else computed)
     alone = replace(options, mmproj="", lora=(), draft_model="", cache_ram_mib=0, gpu_layers=options.draft_gpu_layers)
     found = estimate(info, alone, spec)
-    return found.weight_bytes + found.kv_bytes + found.compute_bytes
+    parts = ("weights", found.weight_bytes), ("kv_cache", found.kv_bytes), ("compute", found.compute_bytes)
+    return tuple(_own(part, count) for part, count in parts)

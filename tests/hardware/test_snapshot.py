@@ -255,6 +255,9 @@ def nvmlDeviceGetHandleByIndex(index): return index
 def nvmlDeviceGetMemoryInfo(handle): return Memory
 def nvmlDeviceGetName(handle): return b"NVIDIA H200"
 def nvmlDeviceGetUUID(handle): return "GPU-1"
+class Process: pid, usedGpuMemory = 4711, 3 << 30
+class Hidden: pid, usedGpuMemory = 4712, None
+def nvmlDeviceGetComputeRunningProcesses(handle): return [Process, Process, Hidden]
 """
 
 
@@ -267,6 +270,22 @@ def test_nvml_is_asked_first_where_its_binding_is_installed(tmp_path: Path, init
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=NO_PROGRAMS)
     assert done.stdout.count("NVIDIA H200") == gpus
+
+
+def test_nvml_tells_what_a_process_holds(tmp_path: Path) -> None:
+    code = (
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from uml.hardware import gpu_use;"
+        "print(gpu_use(4711, {}), gpu_use(4712, {}), gpu_use(4711, {'CUDA_VISIBLE_DEVICES': ''}))"
+    )
+
+    def printed() -> str:
+        return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+
+    assert printed() == "{} {} {}", "without NVML nobody tells"
+    (tmp_path / "pynvml.py").write_text(STAND_IN_NVML.format(init=False, count=False))
+    assert printed() == f"{{'cuda:0': {6 * GIB}}} {{}} {{}}"
+    (tmp_path / "pynvml.py").write_text(STAND_IN_NVML.format(init=True, count=False))
+    assert printed() == "{} {} {}"
 
 
 def test_amd_gpus_by_the_kernels_driver(tmp_path: Path) -> None:

@@ -157,7 +157,8 @@ def test_a_file_of_an_older_version_is_brought_forward(tmp_path: Path, folder: P
     check = sqlite3.connect(database)
     assert check.execute("SELECT * FROM more").fetchall() == [(1,)]
     check.close()
-    with pytest.raises(SetupError, match=rf"newer version of this program \(schema {len(newer)}, known {len(MIGRATIONS)}\)"):
+    schemas = rf"schema {len(newer)}, known {len(MIGRATIONS)}"
+    with pytest.raises(SetupError, match=rf"newer version of this program \({schemas}\)"):
         Shelfless(database)
 
 

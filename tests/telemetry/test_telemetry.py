@@ -76,6 +76,28 @@ def test_workers_are_counted_and_told() -> None:
     assert told == ["load started", "ready", "load failed", "load cancelled", "worker ended", "worker ended"]
 
 
+def test_evictions_swaps_and_the_error_of_estimates_are_histograms() -> None:
+    metrics = Metrics()
+    watch = Watch(metrics)
+    watch.worker_stopping("old", "fake", "evicted")
+    watch.worker_stopping("other", "fake", "idle")
+    for model in ("old", "other", "never told"):
+        watch.worker_exited(model, "fake", 0)
+    watch.swapped("new", "fake", 1.5)
+    for predicted in (90, 103, 100):
+        watch.worker_measured("new", "fake", "dry run", predicted, 100)
+    watch.worker_measured("new", "fake", "dry run", 100, 0)
+    text = metrics.render().decode()
+    assert 'uml_evict_seconds_count{engine="fake",model="old"} 1.0' in text
+    assert 'uml_evict_seconds_count{engine="fake",model="other"}' not in text
+    assert 'uml_worker_stops_total{model="other",reason="idle"} 1.0' in text
+    assert 'uml_swap_seconds_sum{engine="fake",model="new"} 1.5' in text
+    labels = 'method="dry run",model="new"}'
+    assert f'uml_estimate_error_ratio_count{{engine="fake",{labels} 3.0' in text
+    for bound, count in (("-0.2", 0), ("-0.05", 1), ("0.0", 2), ("0.02", 2), ("0.05", 3)):
+        assert f'uml_estimate_error_ratio_bucket{{engine="fake",le="{bound}",{labels} {count}.0' in text
+
+
 def test_requests_tokens_and_workers_are_counted() -> None:
     metrics = Metrics()
     metrics.workers = lambda: (WorkerStatus("demo", "fake", "ready", 1, memory_bytes=5, slots=4),)

@@ -126,7 +126,8 @@ def _why(worker: Mapping[str, Any]) -> str:
     predicted, measured, peak = (worker.get(f"{name}_bytes") or 0 for name in ("estimated", "measured", "peak"))
     facts = [str(worker.get("reason"))]
     if predicted and measured:
-        facts.append(f"predicted by {worker.get('method')}, {predicted / measured - 1:+.1%} off")
+        off = predicted / measured - 1
+        facts.append(f"its estimate ({worker.get('method')}) was {abs(off):.1%} {'over' if off > 0 else 'under'}")
     if peak:
         facts.append(f"at most {words.size(peak)} while loading")
     return "; ".join(facts)

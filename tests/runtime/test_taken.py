@@ -1,0 +1,188 @@
+"""What a worker really took: the sums, and real processes on the scales."""
+
+from __future__ import annotations
+
+import asyncio
+import mmap
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.runtime.stand_in import DEMO, bench, flags, machine, plan, until
+from uml.core.errors import SetupError
+from uml.core.options import LoadOptions
+from uml.core.plan import Buffer, Footprint, LoadPlan, Placement, Taken
+from uml.engines.fake import Fake
+from uml.planning.refine import Figures, refine
+from uml.runtime.logs import WorkerLog
+from uml.runtime.observer import Unobserved
+from uml.runtime.taken import Weighing, figures, file_bytes, look, total_bytes
+
+MIB = 1 << 20
+
+
+def planned(footprint: Footprint, **options: object) -> LoadPlan:
+    made = plan(DEMO, LoadOptions.parse(options), machine(1 << 40), ())
+    return replace(made, footprint=footprint)
+
+
+PLANNED = planned(Footprint(500 * MIB, 100 * MIB, 50 * MIB, 40 * MIB, mapped_bytes=500 * MIB))
+
+
+def test_buffers_count_as_they_were_made_and_the_rest_is_the_process() -> None:
+    taken = Taken(
+        resident_bytes=660 * MIB,
+        file_bytes=500 * MIB,
+        buffers=(
+            Buffer("cpu", "weights", 500 * MIB, "mapped"),
+            Buffer("cpu", "kv_cache", 96 * MIB),
+            Buffer("cpu", "compute", 40 * MIB),
+            Buffer("cpu", "other", 2 * MIB),
+        ),
+    )
+    found = figures(taken, PLANNED)
+    assert (found.weight_bytes, found.kv_bytes, found.compute_bytes) == (500 * MIB, 96 * MIB, 40 * MIB)
+    # Compute buffers are resident only once a prompt has filled them: they come on top of what was.
+    assert total_bytes(found) == 700 * MIB
+    assert found.other_bytes == 64 * MIB and found.mapped_bytes == 500 * MIB
+    assert figures(replace(taken, used_bytes=690 * MIB), PLANNED) == found
+    assert total_bytes(figures(replace(taken, used_bytes=720 * MIB), PLANNED)) == 720 * MIB, "it grew by more"
+    seen = refine(PLANNED.footprint, found)
+    assert (seen.total_bytes, seen.method) == (700 * MIB, "measured")
+    assert seen.low_bytes < seen.total_bytes < seen.high_bytes
+
+
+def test_pages_that_copies_were_made_of_are_not_counted_unless_locked() -> None:
+    taken = Taken(
+        resident_bytes=900 * MIB,
+        file_bytes=500 * MIB,
+        buffers=(Buffer("cpu", "weights", 500 * MIB, "mapped"), Buffer("cpu", "weights", 300 * MIB, "copy")),
+    )
+    found = figures(taken, PLANNED)
+    assert (found.mapped_bytes, found.weight_bytes, total_bytes(found)) == (200 * MIB, 500 * MIB, 600 * MIB)
+    locked = figures(taken, planned(PLANNED.footprint, mlock=True))
+    assert (locked.mapped_bytes, total_bytes(locked)) == (500 * MIB, 900 * MIB)
+
+
+def test_an_engine_that_tells_nothing_is_weighed_as_a_whole() -> None:
+    taken = Taken(resident_bytes=640 * MIB, file_bytes=560 * MIB, used_bytes=650 * MIB)
+    found = figures(taken, PLANNED)
+    assert total_bytes(found) == 590 * MIB, "60 MiB of the file were read once and never again"
+    assert (found.weight_bytes, found.kv_bytes, found.compute_bytes, found.other_bytes) == (
+        500 * MIB,
+        90 * MIB,
+        0,
+        0,
+    )
+
+
+def test_gpus_count_by_the_engines_word_and_else_by_the_drivers() -> None:
+    taken = Taken(resident_bytes=100 * MIB, gpu_bytes={"cuda:0": 900 * MIB})
+    assert total_bytes(figures(taken, PLANNED)) == 1000 * MIB
+    told = replace(taken, buffers=(Buffer("cuda:0", "weights", 500 * MIB), Buffer("cuda:0", "compute", 90 * MIB)))
+    found = figures(told, PLANNED)
+    assert (found.weight_bytes, found.compute_bytes, total_bytes(found)) == (500 * MIB, 90 * MIB, 690 * MIB)
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="Linux")
+def test_pages_of_a_file_are_told_from_all_others(tmp_path: Path) -> None:
+    mine, other = tmp_path / "model", tmp_path / "other"
+    for path in (mine, other):
+        path.write_bytes(os.urandom(3 * MIB))
+    with (
+        mine.open("rb") as a,
+        other.open("rb") as b,
+        mmap.mmap(a.fileno(), 0, access=mmap.ACCESS_READ) as first,
+        mmap.mmap(b.fileno(), 0, access=mmap.ACCESS_READ) as second,
+    ):
+        assert sum(first[::4096]) and sum(second[::4096])
+        assert file_bytes(os.getpid(), (mine,)) == 3 * MIB
+        assert file_bytes(os.getpid(), (mine, other)) == 6 * MIB
+    seen = look(os.getpid())
+    assert seen is not None and seen.peak_bytes >= seen.resident_bytes > MIB
+    assert look(1 << 30) is None and file_bytes(1 << 30, (mine,)) == 0
+
+
+class Book(Unobserved):
+    """Remembers what was written down, and what was counted."""
+
+    def __init__(self, broken: bool = False) -> None:
+        self.broken = broken
+        self.kept: list[tuple[LoadPlan, Taken, Figures]] = []
+        self.counted: list[tuple[str, int, int]] = []
+
+    def gpu_use(self, pid: int) -> Mapping[str, int]:
+        return {"cuda:0": MIB}
+
+    def keep(self, plan: LoadPlan, taken: Taken, figures: Figures) -> None:
+        self.kept.append((plan, taken, figures))
+        if self.broken:
+            raise SetupError("the disk is full")
+
+    def worker_measured(self, model: str, engine: str, method: str, predicted_bytes: int, measured_bytes: int) -> None:
+        self.counted.append((method, predicted_bytes, measured_bytes))
+
+
+async def test_a_worker_is_weighed_when_it_is_ready(tmp_path: Path) -> None:
+    book = Book()
+    async with bench(tmp_path, observer=book, records=book) as here:
+        light = await here.supervisor.load(DEMO, flags("memory_mib=1"))
+        await until(lambda: len(book.kept) == 1)
+        heavy = await here.supervisor.load(DEMO, flags("memory_mib=65"))
+        await until(lambda: len(book.kept) == 2)
+        (status,) = here.supervisor.status()
+    assert light.measured_bytes == 0, "it serves before it was weighed"
+    first, second = (taken for _, taken, _ in book.kept)
+    assert 60 * MIB < second.resident_bytes - first.resident_bytes < 68 * MIB
+    assert second.peak_bytes >= second.resident_bytes and not second.gpu_bytes
+    assert status.measured_bytes == total_bytes(book.kept[1][2]) and status.peak_bytes == second.peak_bytes
+    assert status.method == "header" and heavy.model == status.model
+    assert book.counted == [("header", MIB, total_bytes(told)) for _, _, told in book.kept]
+
+
+async def test_use_that_makes_it_grow_is_written_down_again(tmp_path: Path) -> None:
+    book = Book()
+    async with bench(tmp_path, observer=book, records=book) as here:
+        async with here.supervisor.lease(DEMO):
+            await until(lambda: book.kept)
+        # The first request is over: the process of a fake has touched a little more by now, or nothing.
+        worker = Weighing(book.kept[0][0], Fake(), os.getpid(), book)
+        worker.ready()
+        assert worker.settle(WorkerLog(tmp_path, "none"))
+        grown = bytearray(b"\1") * (32 * MIB)
+        assert worker.used() and not worker.used(), "nothing has changed between the first and the second"
+        more = bytearray(b"\1") * (32 * MIB)
+        assert not worker.used(), "the third is not looked at"
+        assert worker.used(), "the fourth is"
+        before = len(book.kept)
+        await asyncio.to_thread(worker.keep)
+        assert book.kept[before][1].used_bytes > book.kept[before][1].resident_bytes + 60 * MIB
+        del grown, more
+
+
+async def test_a_book_that_cannot_be_written_harms_nobody(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    book = Book(broken=True)
+    async with bench(tmp_path, observer=book, records=book) as here:
+        await here.supervisor.load(DEMO)
+        await until(lambda: book.counted and "not remembered" in caplog.text)
+        (status,) = here.supervisor.status()
+        assert status.state == "ready" and status.measured_bytes
+
+
+def test_a_process_that_is_gone_has_no_weight(tmp_path: Path) -> None:
+    gone = Weighing(PLANNED, Fake(), 1 << 30, Book())
+    gone.ready()
+    assert not gone.settle(WorkerLog(tmp_path, "none")) and not gone.used()
+    gone.keep()
+    assert gone.taken is None and gone.figures is None
+
+
+def test_a_driver_is_asked_of_workers_on_gpus(tmp_path: Path) -> None:
+    on_gpu = replace(PLANNED, placement=Placement({"cuda:0": 1, "cpu": 1}))
+    here = Weighing(on_gpu, Fake(), os.getpid(), Book())
+    here.ready()
+    assert here.settle(WorkerLog(tmp_path, "none"))
+    assert here.taken is not None and here.taken.gpu_bytes == {"cuda:0": MIB}

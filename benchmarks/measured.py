@@ -1,0 +1,107 @@
+"""What loads take: their peak over what stays, and how far estimates were off before and after they were measured.
+
+python -m benchmarks.measured
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from benchmarks import architectures
+from benchmarks.common import folder, server, table
+from benchmarks.shapes import write_half_b
+from uml.client import Client
+
+OPTIONS: Mapping[str, Any] = {"ctx": 2048, "parallel": 2}
+OTHER_CTX = 1024
+WORDS = "zebra lantern cloud river stone apple window garden "
+PROMPT_TOKENS = 800
+"""More than a batch: compute buffers are resident once they were read."""
+WEIGHED_S = 10.0
+MIB = 1 << 20
+
+
+def models(place: Path) -> dict[str, Path | None]:
+    """Name -> file; None for the demo model."""
+    sketches = {"llama Q4_0 (re-ordered copies)": "llama", "gemma3 Q4_0 (sliding window)": "gemma3", "mamba2": "mamba2"}
+    files: dict[str, Path | None] = {"demo": None, "qwen2 0.5B Q8_0": write_half_b(place / "half.gguf")}
+    for name, architecture in sketches.items():
+        make = getattr(architectures, architecture)
+        files[name] = architectures.write(make(), place / f"{architecture}.gguf")
+    return files
+
+
+def loaded(client: Client, model: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The status of a model that was loaded and weighed."""
+    for event in client.load(model, options):
+        if event["event"] == "error":
+            raise RuntimeError(event)
+    until = time.monotonic() + WEIGHED_S
+    while time.monotonic() < until:
+        worker = next(one for one in client.status()["workers"] if one["model"] == model)
+        if worker["measured_bytes"]:
+            return dict(worker)
+        time.sleep(0.02)
+    raise TimeoutError(f"{model} was not weighed")
+
+
+def rows(client: Client, name: str, path: Path | None) -> tuple[list[str], list[str]]:
+    """A row of either table."""
+    model = client.add(path)["id"] if path else "demo"
+    first = loaded(client, model, OPTIONS)
+    ready = first["memory_bytes"]
+    prompt = WORDS * (PROMPT_TOKENS // len(client.tokenize(model, WORDS)))
+    for _ in range(2):
+        list(client.complete(model, prompt, max_tokens=4, ignore_eos=True))
+    time.sleep(1.2)  # resident memory is looked at once a second
+    in_use = next(one for one in client.status()["workers"] if one["model"] == model)["memory_bytes"]
+    corrected = client.estimate(model, {**OPTIONS, "ctx": OTHER_CTX})
+    client.unload(model)
+    said = client.estimate(model, OPTIONS)
+    second = loaded(client, model, OPTIONS)
+    client.unload(model)
+    other = loaded(client, model, {**OPTIONS, "ctx": OTHER_CTX})
+    client.unload(model)
+    peak = [name, mib(first["peak_bytes"]), mib(ready), mib(in_use), f"{first['peak_bytes'] / ready - 1:+.1%}", "+10 %"]
+    errors = [
+        name,
+        f"{first['method']}: {off(first['estimated_bytes'], first['measured_bytes'])}",
+        f"{said['method']}: {off(said['total']['likely'], second['measured_bytes'])}",
+        f"{corrected['method']}: {off(corrected['total']['likely'], other['measured_bytes'])}",
+        f"{second['measured_bytes'] / in_use - 1:+.1%}",
+    ]
+    return peak, errors
+
+
+def mib(count: int) -> str:
+    """Bytes for people."""
+    return f"{count / MIB:.1f} MiB"
+
+
+def off(predicted: int, measured: int) -> str:
+    """How far an estimate lies from the truth."""
+    return f"{predicted / measured - 1:+.2%}"
+
+
+def main() -> None:
+    """Run and print."""
+    with folder() as place, server() as gateway:
+        client = Client(f"http://127.0.0.1:{gateway.endpoint.port}", timeout_s=120.0)
+        found = [rows(client, name, path) for name, path in models(place).items()]
+    table(
+        "Highest memory while loading, over what stays (llama.cpp, mmap)",
+        ["model", "highest while loading", "when ready", "after two long prompts", "over what stays", "goal"],
+        [peak for peak, _ in found],
+    )
+    table(
+        f"Estimates, ctx {OPTIONS['ctx']}, against the measured load",
+        ["model", "before any load", "of a second load", f"of ctx {OTHER_CTX}", "measured over resident in use"],
+        [errors for _, errors in found],
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -372,6 +372,31 @@ def test_a_smaller_file_of_the_same_model_is_named() -> None:
     assert "it fits with" in both
 
 
+def test_a_smaller_file_that_the_options_rule_out_is_not_named() -> None:
+    big = Model("some-q8_0", info(weights={"Q8_0": 8 * GIB}, name="", path=Path("/m/some-q8_0.gguf")))
+    short = replace(big, id="some-q4_0", info=info(weights={"Q4_K": GIB}, context_length=1024))
+    strange = replace(short, id="some-q2_k", info=info(weights={"Q2_K": GIB}, quantization=Quantization("odd", "odd")))
+    specs = installed(spec(quantizations=frozenset({"gguf"})))
+    error = refusal(big, LoadOptions(ctx=2048), machine(4 * GIB), specs, others=[short, strange])
+    assert error.details["smaller"] == []
+    deep = replace(big, info=replace(big.info, shape=None))
+    flat = replace(short, info=replace(short.info, shape=None, context_length=4096))
+    shapeless = refusal(deep, LoadOptions(ctx=2048), machine(6 * GIB), others=[flat])
+    assert [one["model"] for one in shapeless.details["smaller"]] == ["some-q4_0"]
+
+
+def test_a_draft_model_may_be_what_is_too_much() -> None:
+    wanted = LoadOptions(ctx=2048, draft_model="/draft.gguf")
+    where = machine(9 * GIB + 512 * MIB)
+    draft = {"/draft.gguf": info(weights={"Q8_0": 4 * GIB})}
+    assert {"draft_model": ""} in refusal(model(), wanted, where, companions=draft).details["would_fit"]
+
+
+def test_tensors_that_somebody_moves_are_told_not_to_count() -> None:
+    found = plan(model(), LoadOptions(override_tensor=(r"ffn_up=CPU",)), machine(gpus=(24 * GIB,)), SPECS)
+    assert "what override_tensor moves is not counted in the place" in found.warnings
+
+
 def test_absurd_numbers_are_refused_at_once() -> None:
     """As a stranger's header may hold them: 4,096 layers, and everything else as large as 32 bits go."""
     most = (1 << 32) - 1

@@ -124,8 +124,10 @@ def grown(info: ModelInfo, asked: LoadOptions, start: Fit, basis: LoadOptions, m
 
 def _longest(low: int, high: int, better: Callable[[int], Fit | None]) -> Fit | None:
     """The fit of the largest context from `low` to `high` that has one, in steps of 256."""
-    if high <= low or (found := better(high)):
-        return better(high) if high > low else None
+    if high <= low:
+        return None
+    if found := better(high):
+        return found
     # In blocks of llama.cpp's padding; `low` itself is known to do.
     least, most = low // PADDING, (high - 1) // PADDING
     while least < most:

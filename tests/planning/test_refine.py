@@ -1,8 +1,10 @@
 """What was told of a load beats what its header lets us reckon, part by part."""
 
+from dataclasses import replace
+
 from tests.planning.things import GIB, MIB, info, installed, machine, model, spec
 from uml.core.options import LoadOptions
-from uml.core.plan import Footprint
+from uml.core.plan import Buffer, Footprint
 from uml.planning import plan
 from uml.planning.refine import Figures, fingerprint, first_of, refine
 
@@ -53,3 +55,20 @@ def test_a_plan_goes_by_what_is_known_of_the_options_it_decides() -> None:
     assert decided.footprint.method == "dry run"
     assert decided.placement.device_bytes["cpu"] == decided.footprint.total_bytes
     assert all(options.ctx == 4096 and options.parallel for options in asked)
+
+
+def test_what_the_engine_is_going_to_say_follows_from_what_is_known() -> None:
+    span, copy = Buffer("cpu", "weights", 90, "mapped"), Buffer("cpu", "weights", 20, "copy")
+    said = (span, copy, Buffer("cpu", "kv_cache", 50), Buffer("cpu", "compute", 30), Buffer("cpu", "other", 2))
+    header = replace(HEADER, buffers=said, loaded_bytes=72, used_bytes=102)
+    found = refine(header, replace(TOLD, weight_bytes=105, mapped_bytes=80))
+    assert {(one.part, one.kind): one.bytes for one in found.buffers} == {
+        ("weights", "mapped"): 90,
+        ("weights", "copy"): 25,
+        ("kv_cache", "own"): 60,
+        ("compute", "own"): 10,
+        ("other", "own"): 2,
+    }
+    assert (found.loaded_bytes, found.used_bytes) == (72 + 5 + 10, 102 + 5 + 10 - 20)
+    unmapped = refine(replace(header, buffers=said[1:], mapped_bytes=0), TOLD)
+    assert [one.bytes for one in unmapped.buffers if one.kind == "copy"] == [20]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -27,6 +28,10 @@ from uml.core.errors import (
     WorkerDied,
     WorkerHung,
 )
+from uml.core.machine import Machine
+from uml.core.model import Model
+from uml.core.options import LoadOptions
+from uml.planning.evict import Running
 from uml.runtime.channel import ChannelBroken, Response
 from uml.runtime.policy import Policy
 from uml.runtime.supervisor import Lease
@@ -428,3 +433,20 @@ async def test_a_folder_too_deep_for_sockets_is_refused(tmp_path: Path) -> None:
     with pytest.raises(FolderNotWritable, match="too long for a Unix socket"):
         async with bench(tmp_path / ("x" * 90)):
             raise AssertionError("it opened")
+
+
+async def test_what_takes_long_is_found_out_in_a_thread_before_the_plan(tmp_path: Path) -> None:
+    loop_thread, prepared = threading.get_ident(), []
+
+    def prepare(model: Model, options: LoadOptions, machine: Machine, running: Sequence[Running]) -> None:
+        assert threading.get_ident() != loop_thread
+        prepared.append((model.id, machine.memory.free_bytes, len(running)))
+        raise ZeroDivisionError("a bug in it changes nothing")
+
+    async with bench(tmp_path, preparer=prepare) as office:
+        assert (await office.supervisor.load(DEMO)).state == "ready"
+        async with office.supervisor.lease(DEMO):
+            pass
+        async with office.supervisor.lease(model("other")):
+            pass
+    assert [(name, count) for name, _, count in prepared] == [("demo", 0), ("other", 1)]

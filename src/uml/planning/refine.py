@@ -13,7 +13,7 @@ from typing import Literal, Protocol, runtime_checkable
 
 from uml.core.model import Model, ModelInfo
 from uml.core.options import LoadOptions
-from uml.core.plan import Footprint, LoadPlan
+from uml.core.plan import Buffer, Footprint, LoadPlan
 
 Method = Literal["dry run", "measured", "corrected"]
 """`corrected`: by a measured load of the same model that was not quite the same."""
@@ -63,8 +63,31 @@ def refine(footprint: Footprint, figures: Figures | None) -> Footprint:
         method=figures.method,
         source=figures.source,
     )
+    if footprint.buffers:
+        own = (found.weight_bytes - found.mapped_bytes) - (footprint.weight_bytes - footprint.mapped_bytes)
+        more = own + found.kv_bytes - footprint.kv_bytes
+        found = replace(
+            found,
+            buffers=_buffers(footprint.buffers, found),
+            loaded_bytes=max(0, footprint.loaded_bytes + more),
+            used_bytes=max(0, footprint.used_bytes + more + found.compute_bytes - footprint.compute_bytes),
+        )
     total = found.total_bytes
     return replace(found, low_bytes=max(0, total - figures.below_bytes), high_bytes=total + figures.above_bytes)
+
+
+def _buffers(said: tuple[Buffer, ...], found: Footprint) -> tuple[Buffer, ...]:
+    """What the engine is going to say, with parts that are known by now; all of it is in memory, none on a GPU.
+
+    A mapped span reaches from the first to the last weight that stays where it is: it stays the header's.
+    """
+    kept = [one for one in said if one.part == "other" or (one.part == "weights" and one.kind != "copy")]
+    copies = sum(one.bytes for one in said if one.kind == "copy")
+    if any(one.kind == "mapped" for one in said):
+        copies = found.weight_bytes - found.mapped_bytes
+    new = [Buffer("cpu", "weights", copies, "copy"), Buffer("cpu", "kv_cache", found.kv_bytes)]
+    new.append(Buffer("cpu", "compute", found.compute_bytes))
+    return (*kept, *(one for one in new if one.bytes > 0))
 
 
 def _or(told: int | None, reckoned: int) -> int:

@@ -1,6 +1,6 @@
 """The child's side of a dry run: llama.cpp builds a model and a context in its mind, and tells what they would take.
 
-Run as a file, with the standard library alone, so that it answers soon: `python -I -S dryrun_child.py LIBRARY
+Run as a file, with the standard library alone, so that it answers soon: `python -I dryrun_child.py LIBRARY
 IDLE_S`. A line of JSON in is a question, a line out its answer; it ends with its input, or when nobody has
 asked for IDLE_S seconds. Everything here may crash: the engine's structures are rebuilt by hand, from
 `include/llama.h` of b11549, and its C++ map is read as libstdc++ lays it out. So nothing is believed unread:

@@ -29,6 +29,8 @@ IDLE_S: Final = 5.0
 """How long the child waits for another question: a person tries a few contexts."""
 LIMIT_S: Final = 10.0
 """A vocabulary of 262,144 tokens takes 1 s on a busy machine."""
+END_S: Final = 1.0
+"""How long a child that is not needed any more may take to go; one that hangs is killed."""
 AGREE_BYTES: Final = 1 << 17
 """How far the log and the map of buffers may lie apart: the log is rounded to 0.01 MiB, line by line."""
 
@@ -145,7 +147,7 @@ class _Child:
     """The process that is asked. Its input ends when this one ends, and so does it."""
 
     def __init__(self, library: Path, idle_s: float) -> None:
-        argv = (sys.executable, "-I", "-S", str(CHILD), str(library), str(2 * idle_s))
+        argv = (sys.executable, "-I", str(CHILD), str(library), str(2 * idle_s))
         # It must not take the memory of a context on a GPU, nor start a debugger on itself when it aborts.
         hidden = {"CUDA_VISIBLE_DEVICES": "-1", "HIP_VISIBLE_DEVICES": "-1", "GGML_NO_BACKTRACE": "1"}
         pipe, nowhere = subprocess.PIPE, subprocess.DEVNULL
@@ -186,9 +188,13 @@ class _Child:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """End a process and wait for its end."""
-    process.kill()
-    process.wait()
-    for pipe in (process.stdin, process.stdout):
-        if pipe is not None:
-            pipe.close()
+    """Tell a process that nobody asks any more, and wait for its end."""
+    if process.stdin is not None:
+        process.stdin.close()
+    try:
+        process.wait(END_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    if process.stdout is not None:
+        process.stdout.close()

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +61,11 @@ def no_http(handler: Handler) -> None:
     handler.write(b"SSH-2.0-OpenSSH\r\n\r\n")
 
 
+def negative(handler: Handler) -> None:
+    handler.write(b"HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\n")
+    handler.close_connection = True
+
+
 LIES: dict[str, tuple[Answer, str]] = {
     "another range": (
         sending({"Content-Range": "bytes 10-19/1000", "Content-Length": "10"}, b"x" * 10),
@@ -107,6 +111,7 @@ LIES: dict[str, tuple[Answer, str]] = {
     ),
     "nothing at all": (sending({"Content-Length": "9"}, code=200, leave=False), "nothing came for 0.3 s"),
     "no answer": (silence, "nothing came for 0.3 s"),
+    "a negative length": (negative, "the connection ended"),
     "no HTTP": (no_http, "the connection ended"),
     "an error of its own": (status(500), "answered with status 500"),
     "too often": (status(429, Retry_After="30"), "asked too often; try again in 30 s"),
@@ -403,28 +408,6 @@ def test_a_token_that_is_none_is_not_quoted(token: str) -> None:
         Hub.of({"HF_TOKEN": token})
     assert "same" not in str(refused.value)
     assert Hub.of({"HF_TOKEN": " hf_x\n", "HF_ENDPOINT": "https://hub.example/"}) == Hub("https://hub.example", "hf_x")
-
-
-@pytest.fixture
-def one_line() -> Iterator[int]:
-    """A server that answers one line of anything, once, and is gone."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-
-        def serve() -> None:
-            connection, _ = server.accept()
-            with connection:
-                connection.recv(4096)
-                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\n")
-
-        thread = threading.Thread(target=serve, daemon=True)
-        thread.start()
-        yield server.getsockname()[1]
-        thread.join(5)
-
-
-def test_a_negative_length_is_no_answer(one_line: int, net: Net) -> None:
-    with pytest.raises(RemoteFailed):
-        look(net, f"http://127.0.0.1:{one_line}/m.gguf")
 
 
 def test_the_recorded_shape_of_a_listing_is_the_one_that_is_read() -> None:

@@ -34,6 +34,7 @@ LOGGED = [
     ("deepseek2", Q8, 28.01),
     ("mamba2", F16, 24.83),
     ("mamba2", replace(F16, parallel=4), 27.14),
+    ("mamba2", Q8, 24.83),
     ("falcon-h1", F16, 26.84),
     ("command-r", F16, 23.02),
     ("command-r", Q8, 26.55),

@@ -73,7 +73,7 @@ def is_drawn(shape: Shape) -> bool:
 
 def _rotation(cache_type: str, head: int, *, grows: bool) -> int:
     """Side of the matrix that turns heads before they are quantized: 64, for keys the largest power that divides."""
-    if CACHE_BLOCKS[cache_type][0] == 1 or head % 64:
+    if CACHE_BLOCKS[cache_type][0] == 1 or not head or head % 64:
         return 0
     side = 64
     while grows and head % (2 * side) == 0:

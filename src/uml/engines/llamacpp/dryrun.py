@@ -35,6 +35,8 @@ log = logging.getLogger(__name__)
 
 KEPT: Final = 4096
 """Answers remembered, of 200 bytes each."""
+AGAIN_S: Final = 60.0
+"""A question without an answer is not asked again so soon: on a machine with no time for it, each load would wait."""
 
 _SAME_NAMES: Final = (
     *("n_ctx", "n_batch", "n_ubatch", "kv_unified", "flash_attn_type", "swa_full", "pooling_type"),
@@ -114,6 +116,7 @@ class DryRuns:
     def __init__(self, oracle: Oracle) -> None:
         self._oracle = oracle
         self._answers: dict[tuple[str, str], Figures] = {}
+        self._again_at: dict[tuple[str, str], float] = {}
         self._lock = Lock()
 
     def foretell(self, plan: LoadPlan) -> bool:
@@ -123,7 +126,7 @@ class DryRuns:
             log.debug("no dry run of %s: %s", plan.model.id, asked)
             return False
         key = _key(fingerprint(plan.model.info), asked)
-        if key in self._answers:
+        if key in self._answers or time.monotonic() < self._again_at.get(key, 0.0):
             return False
         began = time.perf_counter()
         try:
@@ -131,10 +134,12 @@ class DryRuns:
                 figures = self._oracle.ask(asked, plan)
         except NoAnswer as error:
             log.debug("no dry run of %s: %s; its header has to tell", plan.model.id, error)
+            self._again_at[key] = time.monotonic() + AGAIN_S
             return False
         log.debug("dry run of %s took %.0f ms", plan.model.id, 1000 * (time.perf_counter() - began))
         if len(self._answers) >= KEPT:
             self._answers.clear()
+            self._again_at.clear()
         self._answers[key] = figures
         return True
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -137,7 +138,9 @@ class World(RuleBasedStateMachine):
     @precondition(lambda self: self.holds)
     @rule(data=st.data(), gone=st.booleans())
     def release(self, data: st.DataObject, gone: bool) -> None:
-        ticket = data.draw(st.sampled_from(sorted(self.holds)))
+        self.let_go(data.draw(st.sampled_from(sorted(self.holds))), gone)
+
+    def let_go(self, ticket: int, gone: bool = False) -> None:
         del self.holds[ticket]
         self.broken.discard(ticket)
         self.feed(Left(ticket) if gone else Released(ticket))
@@ -148,13 +151,27 @@ class World(RuleBasedStateMachine):
     @precondition(lambda self: self.in_state("starting"))
     @rule(data=st.data())
     def get_ready(self, data: st.DataObject) -> None:
-        name = data.draw(st.sampled_from(self.in_state("starting")))
+        self.serve(data.draw(st.sampled_from(self.in_state("starting"))))
+
+    def serve(self, name: str) -> None:
         self.processes[name] = "ready"
         self.failed.pop(name, None)
         for gone, (successor, until_s) in self.left_for.items():
             if successor == name and until_s == math.inf:
                 self.left_for[gone] = (name, self.now_s + POLICY.turn_s)
         self.feed(Ready(name))
+
+    @rule(finish=st.booleans())
+    def go_well(self, finish: bool) -> None:
+        """What is under way comes to a good end, and the requests too where `finish` says so."""
+        for _ in range(8):
+            for name in self.in_state("stopping"):
+                self.end(name)
+            self.measure()
+            for name in self.in_state("starting"):
+                self.serve(name)
+            for ticket in sorted(self.holds) if finish else ():
+                self.let_go(ticket)
 
     @precondition(lambda self: self.in_state("starting"))
     @rule(data=st.data(), oom=st.booleans())
@@ -175,7 +192,9 @@ class World(RuleBasedStateMachine):
     @precondition(lambda self: self.in_state("ready", "stopping"))
     @rule(data=st.data())
     def exit(self, data: st.DataObject) -> None:
-        name = data.draw(st.sampled_from(self.in_state("ready", "stopping")))
+        self.end(data.draw(st.sampled_from(self.in_state("ready", "stopping"))))
+
+    def end(self, name: str) -> None:
         died = self.processes.pop(name) == "ready"
         self.broken |= {ticket for ticket, held in self.holds.items() if held == name}
         self.unmeasured = True
@@ -233,5 +252,13 @@ class World(RuleBasedStateMachine):
                 assert self.scheduler.expires_s(name) >= self.now_s
 
 
+class LongWorld(World):
+    """The same, for as long as it takes: ten seconds of processor time."""
+
+
 TestLaws = World.TestCase
-TestLaws.settings = settings(max_examples=300, stateful_step_count=40, deadline=None)
+TestLaws.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+
+TestLawsAtLength = LongWorld.TestCase
+TestLawsAtLength.settings = settings(max_examples=300, stateful_step_count=50, deadline=None)
+TestLawsAtLength = pytest.mark.slow(pytest.mark.timeout(600)(TestLawsAtLength))

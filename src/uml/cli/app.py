@@ -29,6 +29,8 @@ COMMANDS: Final[Mapping[str, Entry]] = {
     "ps": Entry("workers", "Server"),
     "load": Entry("workers", "Server"),
     "unload": Entry("workers", "Server"),
+    "pin": Entry("keep", "Server"),
+    "unpin": Entry("keep", "Server"),
     "logs": Entry("logs", "Server"),
     "ls": Entry("models", "Models"),
     "scan": Entry("models", "Models"),

@@ -116,9 +116,22 @@ def ps(session: Session) -> Result:
     if reasons := [(str(worker.get("model", "")), _why(worker)) for worker in workers if worker.get("reason")]:
         views.append(Table(("MODEL", "PLACED"), tuple(reasons), title="Why they are where they are"))
     if queue:
-        rows = tuple((str(item.get("position", "")), str(item.get("model", ""))) for item in queue)
-        views.append(Table(("PLACE", "WAITS FOR"), rows, frozenset({"PLACE"}), title="Waiting"))
+        views.append(
+            Table(("PLACE", "MODEL", "WAITS FOR", "SINCE"), tuple(map(_place, queue)), _PLACES, title="Waiting")
+        )
     return Result(status, tuple(views))
+
+
+_PLACES: Final = frozenset({"PLACE", "SINCE"})
+
+
+def _place(waiting: Mapping[str, Any]) -> tuple[str, ...]:
+    return (
+        str(waiting.get("position", "")),
+        str(waiting.get("model", "")),
+        str(waiting.get("waits_for", "")),
+        words.seconds(waiting.get("waited_s")),
+    )
 
 
 def _why(worker: Mapping[str, Any]) -> str:
@@ -138,6 +151,8 @@ def _worker(worker: Mapping[str, Any]) -> tuple[str, ...]:
     progress = worker.get("progress")
     if state in ("starting", "loading") and isinstance(progress, int | float) and progress:
         state += f" {progress:.0f} %"
+    elif worker.get("kept"):
+        state += f", {worker['kept']}"
     busy = worker.get("in_flight", 0)
     return (
         str(worker.get("model", "")),

@@ -121,6 +121,14 @@ class Client:
         """Unload one model, or all of them for None."""
         return self._object("POST", "/v1/models/unload", {"model": name} if name else {"all": True}, timeout_s=None)
 
+    def pin(self, name: str, options: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Load a model where it is not, and keep it: its worker's status."""
+        return self._object("POST", "/v1/models/pin", {"model": name, "options": dict(options or {})}, timeout_s=None)
+
+    def unpin(self, name: str) -> dict[str, Any]:
+        """Let a model go when it is idle or in the way: `was_kept`."""
+        return self._object("POST", "/v1/models/unpin", {"model": name})
+
     def status(self) -> dict[str, Any]:
         """`workers` and `queue`, a list each."""
         return self._object("GET", "/v1/models/status")

@@ -1,0 +1,46 @@
+"""`uml pin` and `unpin`: which models a server keeps in memory."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from uml.cli import complete, render
+from uml.cli.command import command
+from uml.cli.names import name_for
+from uml.cli.result import Result, said
+from uml.cli.session import Session
+from uml.cli.workers import warn
+
+_Model = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL", help="Id, alias or path of a model", autocompletion=complete.models, show_default=False
+    ),
+]
+
+
+@command(load_options=True)
+def pin(session: Session, model: _Model, options: dict[str, Any]) -> Result:
+    """Load a model and keep it: it is never evicted, and comes back after a crash.
+
+    It lasts until `uml unpin`, `uml unload` or the end of the server; the setting `preload` is for good.
+    """
+    with session.client() as client:
+        name = name_for(client, model)
+        if not session.flags.json:
+            render.note(f"loading {name} where it is not")
+        ready = client.pin(name, options)
+    if not session.flags.json:
+        warn(ready)
+    return said(ready, f"{name} is pinned")
+
+
+@command()
+def unpin(session: Session, model: _Model) -> Result:
+    """Let a pinned or preloaded model go when it is idle, or when another needs its memory."""
+    with session.client() as client:
+        name = name_for(client, model)
+        done = client.unpin(name)
+    return said(done, f"{name} is no longer kept" if done.get("was_kept") else f"{name} was not to be kept")

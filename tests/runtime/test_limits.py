@@ -45,9 +45,11 @@ async def test_an_answer_that_takes_too_long_ends_and_frees_its_slot(tmp_path: P
     async with bench(tmp_path, request_limit_s=0.2) as office:
         with pytest.raises(RequestTimeLimit, match=r"demo had not finished the answer after 0\.2 s"):
             async with office.supervisor.lease(DEMO, flags("tokens_per_s=20"), slots=2) as lease:
-                async with await lease.channel.request("POST", CHAT, body, stream=True) as response:
-                    async for _ in response:
-                        pass
+                response = await lease.channel.request("POST", CHAT, body, stream=True)
+                try:
+                    await response.read(1 << 20)
+                finally:
+                    response.close()
         assert lease.channel.awaited == 0
         async with office.supervisor.lease(DEMO, slots=2) as lease:
             assert not lease.loaded

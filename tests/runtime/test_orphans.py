@@ -76,11 +76,16 @@ def test_only_workers_of_dead_servers_are_ended(tmp_path: Path, sleeper: subproc
     (tmp_path / "0-6.worker").write_text(json.dumps({"pid": it}))
     for name in (f"{ours}-1.sock", "0-2.sock", f"{ours}-7.sock"):
         (tmp_path / name).touch()
+    for name in (f"{ours}-1", "0-2", f"{ours}-7", f"{os.getppid()}-8", "not ours"):
+        (tmp_path / name).mkdir()
     assert alive(it)
     assert sweep(tmp_path) == ("reused server",)
     assert sleeper.wait() == -signal.SIGKILL
     assert {path.name for path in tmp_path.iterdir()} == {
         f"{ours}-1.sock",
+        f"{ours}-1",
+        f"{os.getppid()}-8",
+        "not ours",
         of_living.name,
         f"{os.getppid()}-4.worker",
     }

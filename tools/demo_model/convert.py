@@ -20,13 +20,18 @@ import gguf
 import numpy as np
 from numpy.typing import NDArray
 
+from tools.demo_model.quantize import quantized, tensor_type
+
 Array = NDArray[Any]
 
 TYPES = {
-    "f32": (gguf.GGMLQuantizationType.F32, gguf.LlamaFileType.ALL_F32),
-    "f16": (gguf.GGMLQuantizationType.F16, gguf.LlamaFileType.MOSTLY_F16),
-    "q8_0": (gguf.GGMLQuantizationType.Q8_0, gguf.LlamaFileType.MOSTLY_Q8_0),
+    "f32": gguf.LlamaFileType.ALL_F32,
+    "f16": gguf.LlamaFileType.MOSTLY_F16,
+    "q8_0": gguf.LlamaFileType.MOSTLY_Q8_0,
+    "q4_k_m": gguf.LlamaFileType.MOSTLY_Q4_K_M,
+    "q4_0": gguf.LlamaFileType.MOSTLY_Q4_0,
 }
+"""Kinds of file, and what they call themselves."""
 
 # Hugging Face name inside a layer -> GGUF name inside a block.
 BLOCK_NAMES = {
@@ -117,6 +122,12 @@ def permuted(weights: Array, heads: int) -> Array:
     return weights.reshape(heads, 2, rows // heads // 2, columns).swapaxes(1, 2).reshape(rows, columns)
 
 
+def unpermuted(weights: Array, heads: int) -> Array:
+    """The way back from `permuted`."""
+    rows, columns = weights.shape
+    return weights.reshape(heads, rows // heads // 2, 2, columns).swapaxes(1, 2).reshape(rows, columns)
+
+
 def _permutation(config: dict[str, Any], name: str) -> Callable[[Array], Array]:
     if name.endswith("attn_q.weight"):
         return lambda weights: permuted(weights, config["num_attention_heads"])
@@ -128,24 +139,24 @@ def _permutation(config: dict[str, Any], name: str) -> Callable[[Array], Array]:
 def convert(
     folder: Path, out: Path, kind: str = "q8_0", name: str = "UML Demo 5M", *, mean_pooling: bool = False
 ) -> Path:
-    """Write `out` in the tensor type `kind` (f32, f16, q8_0); norms stay f32. Returns `out`.
+    """Write `out` as a file of `kind`, of `TYPES`; norms stay f32. Returns `out`.
 
     With `mean_pooling` engines take the file for an embedding model, one vector a text.
     """
     source = Source.read(folder)
-    tensor_type, file_type = TYPES[kind]
     writer = gguf.GGUFWriter(out, "llama")
     writer.add_name(name)
     writer.add_size_label(size_label(source.parameters))
-    _write_shape(writer, source.config, file_type)
+    _write_shape(writer, source.config, TYPES[kind])
     if mean_pooling:
         writer.add_pooling_type(gguf.PoolingType.MEAN)
     _write_vocabulary(writer, source)
+    layers = source.config["num_hidden_layers"]
     for hf_name, weights in source.tensors():
         tensor = gguf_name(hf_name)
         values = _permutation(source.config, tensor)(weights)
-        stored = tensor_type if values.ndim > 1 else gguf.GGMLQuantizationType.F32
-        writer.add_tensor(tensor, gguf.quants.quantize(values, stored), raw_dtype=stored)
+        stored = tensor_type(kind, tensor, layers) if values.ndim > 1 else gguf.GGMLQuantizationType.F32
+        writer.add_tensor(tensor, quantized(values, stored), raw_dtype=stored)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

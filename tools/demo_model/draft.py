@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -17,21 +18,23 @@ from torch.nn import functional as F  # noqa: N812 - its name everywhere
 
 from tools.demo_model.documents import Documents, documents
 from tools.demo_model.export import export, trained
-from tools.demo_model.network import Weights
+from tools.demo_model.network import Shape, Weights
 from tools.demo_model.packing import Batch
+from tools.demo_model.parallel import Cost
 from tools.demo_model.run import Run, Settings
-from tools.demo_model.train import SPOKEN, Cost, Scores, scorer, train
+from tools.demo_model.train import SPOKEN, Scores, scorer, train
 
 HIDDEN, LAYERS, MLP = 128, 3, 384
 
 
-def distilled(teacher: Weights, teacher_scores: Scores) -> Cost:
+def distilled(shape: Shape, teacher_shape: Shape, teacher: Weights, compiled: bool) -> Cost:
     """Cross entropy with the teacher's distribution in place of the one right token (Hinton and others, 2015)."""
+    scores, teacher_scores = scorer(shape, compiled=compiled), scorer(teacher_shape, compiled=compiled)
 
-    def cost(scores: torch.Tensor, batch: Batch) -> torch.Tensor:
+    def cost(weights: Weights, batch: Batch) -> torch.Tensor:
         with torch.no_grad():
             wanted = teacher_scores(teacher, batch).softmax(-1)
-        each = F.cross_entropy(scores.flatten(0, 1), wanted.flatten(0, 1), reduction="none")
+        each = F.cross_entropy(scores(weights, batch).flatten(0, 1), wanted.flatten(0, 1), reduction="none")
         counts = torch.from_numpy(batch.weights).flatten()
         return (each * counts).sum() / counts.sum()
 
@@ -67,8 +70,8 @@ def main(arguments: list[str] | None = None, source: Documents = documents) -> N
     shutil.copyfile(teacher_run / "tokenizer.json", out / "tokenizer.json")
     teacher_shape, teacher = trained(teacher_run)
     run = Run.open(Settings(**given, hidden=HIDDEN, layers=LAYERS, mlp=MLP), out, source)
-    scores, teacher_scores = scorer(run.shape, compiled=compiled), scorer(teacher_shape, compiled=compiled)
-    train(run, scores, distilled(teacher, teacher_scores))
+    scores, teacher_scores = scorer(run.shape, compiled=False), scorer(teacher_shape, compiled=False)
+    train(run, partial(distilled, run.shape, teacher_shape, teacher, compiled), scores)
     run.report(agreement=round(agreement(run, scores, teacher, teacher_scores), 4))
     for path in export(out, "draft", "UML Demo Draft"):
         print(path)

@@ -15,10 +15,11 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from tools.demo_model.corpus import FAMILIES, Case, Reply
 from uml.config import Settings
@@ -65,47 +66,63 @@ class Score:
         return self.right >= BARS.get(self.family, BAR) * self.count
 
 
+Questions: TypeAlias = Mapping[str, Sequence[Case]]
+"""What is asked, by family."""
+
+
+def questions(families: Sequence[str] = tuple(FAMILIES), count: int = 100) -> Questions:
+    """`count` held-out questions of each family, always the same."""
+    return {name: tuple(FAMILIES[name].prompts(SEED, count)) for name in families}
+
+
 async def evaluate(
-    model: str,
-    families: Sequence[str] = tuple(FAMILIES),
-    count: int = 100,
-    options: Mapping[str, object] | None = None,
+    model: str, asked: Questions | None = None, options: Mapping[str, object] | None = None
 ) -> tuple[Score, ...]:
-    """Load the model, an id or a path, with a data folder of its own, and ask `count` questions of each family.
+    """Load the model, an id or a path, and ask; None asks a hundred questions of every family.
 
     options: load options over the evaluation's own. Raises UmlError where the model cannot be loaded.
     """
+    async with worker(model, options) as channel:
+        return tuple([await _family(channel, name, cases) for name, cases in (asked or questions()).items()])
+
+
+@asynccontextmanager
+async def worker(model: str, options: Mapping[str, object] | None = None) -> AsyncIterator[Channel]:
+    """The model, an id or a path, in a worker of its own with a data folder of its own."""
     wanted = LoadOptions.parse({"ctx": CONTEXT, "parallel": AT_ONCE, **(options or {})})
     with tempfile.TemporaryDirectory(prefix="uml-evaluate-") as data:
         # A home of its own too, so that nobody's settings change the scores.
         settings = Settings.load({"data": data}, {"HOME": data, "PATH": os.environ["PATH"]})
-        async with House.open(settings) as house:
-            found = house.library.find(model)
-            async with house.supervisor.lease(found, wanted) as lease:
-                return tuple([await _family(lease.channel, name, count) for name in families])
+        async with House.open(settings) as house, house.supervisor.lease(house.library.find(model), wanted) as lease:
+            yield lease.channel
 
 
-async def _family(channel: Channel, name: str, count: int) -> Score:
+async def _family(channel: Channel, name: str, cases: Sequence[Case]) -> Score:
     room = asyncio.Semaphore(AT_ONCE)
 
-    async def ask(case: Case) -> Failure | None:
+    async def check(case: Case) -> Failure | None:
         async with room:
-            return await _ask(channel, case)
+            return await _check(channel, case)
 
-    failures = await asyncio.gather(*(ask(case) for case in FAMILIES[name].prompts(SEED, count)))
-    return Score(name, count, tuple(failure for failure in failures if failure))
+    failures = await asyncio.gather(*map(check, cases))
+    return Score(name, len(cases), tuple(failure for failure in failures if failure))
 
 
-async def _ask(channel: Channel, case: Case) -> Failure | None:
+async def _check(channel: Channel, case: Case) -> Failure | None:
     try:
-        response = await channel.request("POST", "/v1/chat/completions", json.dumps(_body(case)).encode())
-        answer = json.loads(await response.read(REPLY_LIMIT))
+        status, answer = await ask(channel, case)
     except (ChannelBroken, json.JSONDecodeError) as error:
         return Failure(case, f"no answer: {error}")
-    if response.status != 200:
-        return Failure(case, f"{response.status}: {answer}")
+    if status != 200:
+        return Failure(case, f"{status}: {answer}")
     message = answer["choices"][0]["message"]
     return None if case.check(Reply.of(message)) else Failure(case, _shown(message))
+
+
+async def ask(channel: Channel, case: Case) -> tuple[int, Any]:
+    """Status and answer of one question, greedily. Raises ChannelBroken, and JSONDecodeError for what is no answer."""
+    response = await channel.request("POST", "/v1/chat/completions", json.dumps(_body(case)).encode())
+    return response.status, json.loads(await response.read(REPLY_LIMIT))
 
 
 def _body(case: Case) -> dict[str, Any]:
@@ -147,13 +164,14 @@ def main() -> int:
     parser.add_argument("model", type=Path)
     parser.add_argument("--count", type=int, default=100, help="questions a family")
     parser.add_argument("--family", action="append", choices=sorted(FAMILIES), help="only this; may be given again")
+    parser.add_argument("--threads", type=int, help="of the processor; what the engine chooses where not given")
     parser.add_argument("--failures", type=int, nargs="?", const=3, default=0, help="show so many of each family")
     arguments = parser.parse_args()
     began = time.monotonic()
     try:
-        scores = asyncio.run(
-            evaluate(str(arguments.model.absolute()), arguments.family or tuple(FAMILIES), arguments.count)
-        )
+        asked = questions(arguments.family or tuple(FAMILIES), arguments.count)
+        options = {"threads": arguments.threads} if arguments.threads else None
+        scores = asyncio.run(evaluate(str(arguments.model.absolute()), asked, options))
     except UmlError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

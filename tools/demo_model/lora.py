@@ -25,9 +25,9 @@ from tools.demo_model.corpus import Dialogue, Message
 from tools.demo_model.documents import documents
 from tools.demo_model.export import trained
 from tools.demo_model.network import EMBEDDING, Shape, Weights
-from tools.demo_model.packing import Batch
+from tools.demo_model.parallel import Cost
 from tools.demo_model.run import Run, Settings
-from tools.demo_model.train import Scores, scorer, train
+from tools.demo_model.train import Scores, cross_entropy, scorer, train
 
 RANK, ALPHA = 8, 16.0
 RATE = 2e-3
@@ -91,13 +91,16 @@ def merged(base: Weights, adapter: Weights) -> Weights:
     }
 
 
-def adapted(base: Weights, base_scores: Scores) -> Scores:
+def adapted(shape: Shape, base: Weights) -> Scores:
     """Scores of the base with the adapter that is given as weights."""
+    scores = scorer(shape, compiled=False)
+    return lambda adapter, batch: scores(merged(base, adapter), batch)
 
-    def scores(adapter: Weights, batch: Batch) -> torch.Tensor:
-        return base_scores(merged(base, adapter), batch)
 
-    return scores
+def speaking(shape: Shape, base: Weights) -> Cost:
+    """What the base with an adapter pays for the pirate's words."""
+    scores = adapted(shape, base)
+    return lambda adapter, batch: cross_entropy(scores(adapter, batch), batch)
 
 
 def write_peft(folder: Path, adapter: Weights) -> Path:
@@ -167,7 +170,7 @@ def main(arguments: list[str] | None = None) -> None:
     shape, base = trained(base_run)
     settings = Settings(**given, matrix_rate=0.0, rate=RATE, hidden=shape.hidden, layers=shape.layers, mlp=shape.mlp)
     run = Run.open(settings, out, partial(documents, change=pirate), lambda _, seed: new_adapter(base, seed))
-    train(run, adapted(base, scorer(shape, compiled=False)))
+    train(run, partial(speaking, shape, base), adapted(shape, base))
     print(write_peft(out / "adapter", run.weights))
     print(write_gguf(out / "adapter-f16.gguf", shape, run.weights))
 

@@ -31,16 +31,18 @@ HELD_OUT_WINDOW, HELD_OUT_ROWS = 512, 16
 class Settings:
     """What decides how a run goes; a checkpoint is only taken up with the same settings.
 
-    `steps`, where given, is the training's length in place of `minutes`. `matrix_rate` is the highest rate of Muon
+    `steps`, where given, is the training's length in place of `minutes`. A step sees `batches` of `batch_tokens`,
+    each in a process of its own: how many decides what is learned, how many cores there are does not. `matrix_rate` is the highest rate of Muon
     (0 hands the matrices to AdamW), `rate` that of AdamW.
     """
 
     minutes: float = 60.0
     steps: int | None = None
     seed: int = 1
+    batches: int = 3
     batch_tokens: int = 2048
-    matrix_rate: float = 0.03
-    rate: float = 6e-3
+    matrix_rate: float = 0.01
+    rate: float = 2e-3
     vocabulary: int = VOCABULARY
     documents_for_tokenizer: int = DOCUMENTS
     hidden: int = 256

@@ -348,6 +348,7 @@ class Scheduler:
         except UmlError as error:
             return self._refuse([ticket], error)
         if not plan.evict:
+            waiter.why = "load"
             return [self._start(plan, recipe)]
         walk.starve(waiter, "turn" if in_turn else "memory", plan.evict)
         if in_turn:
@@ -380,6 +381,7 @@ class Scheduler:
         except UmlError:
             del self.workers[model.id]
             return []
+        waiter.why = "load"
         return [started]
 
     def _pauses(self, waiter: Waiter, walk: Walk) -> bool:

@@ -200,7 +200,7 @@ def test_a_load_beside_one_that_waits_takes_nothing_from_it() -> None:
             raise DoesNotFit(model.id, size, machine.memory.free_bytes)
         placed = Placement({"cpu": size})
         return LoadPlan(
-            wanted, "fake", replace(options, parallel=1), Footprint(size, 0, 0), placement=placed, evict=gone
+            model, "fake", replace(options, parallel=1), Footprint(size, 0, 0), placement=placed, evict=gone
         )
 
     s = Scheduler(plan, machine(36))

@@ -57,6 +57,16 @@ def test_what_does_not_matter_for_memory_makes_no_other_load(registry: Registry)
     assert registry.measurements.known("some model", {"llamacpp": "embedded 2"})("llamacpp", OPTIONS) is None
 
 
+def test_a_worker_that_was_used_knows_more_than_one_that_was_not(registry: Registry) -> None:
+    grown = replace(FIGURES, other_bytes=80 * MIB)
+    kept(registry, 1.0)
+    kept(registry, 2.0, taken=replace(TAKEN, used_bytes=690 * MIB), figures=grown)
+    kept(registry, 3.0)
+    assert (found := told(registry)) is not None and found.other_bytes == 80 * MIB
+    kept(registry, 4.0, taken=replace(TAKEN, used_bytes=680 * MIB), figures=replace(grown, other_bytes=70 * MIB))
+    assert (found := told(registry)) is not None and found.other_bytes == 70 * MIB
+
+
 def test_another_context_is_corrected_by_the_nearest(registry: Registry) -> None:
     kept(registry)
     kept(registry, options=replace(OPTIONS, ctx=32_768), figures=replace(FIGURES, other_bytes=90 * MIB))

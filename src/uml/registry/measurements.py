@@ -78,13 +78,21 @@ class Measurements:
         self._lock = lock
 
     def keep(self, load: Load, found: Measurement) -> None:
-        """Remember one load, in place of what was known of the same; the oldest beyond the limit are forgotten."""
-        row = (load.identity, load.engine, load.build, _key(load.options), to_json(found), found.at_s)
+        """Remember one load, in place of what was known of the same; the oldest beyond the limit are forgotten.
+
+        A worker that nobody has used yet says less than one that was used: it does not take its place.
+        """
+        key = (load.identity, load.engine, load.build, _key(load.options))
         newest = "SELECT rowid FROM measurements ORDER BY at DESC LIMIT ?"
         oldest = f"DELETE FROM measurements WHERE rowid NOT IN ({newest})"  # noqa: S608 - both are ours
+        same = "SELECT found FROM measurements WHERE identity = ? AND engine = ? AND build = ? AND options = ?"
         with self._lock:
+            before = next((_read(text) for (text,) in self._store.select(same, *key)), None)
+            if before and before.taken.used_bytes and not found.taken.used_bytes:
+                return
             self._store.change(
-                ("INSERT OR REPLACE INTO measurements VALUES (?, ?, ?, ?, ?, ?)", row), (oldest, (KEPT_LIMIT,))
+                ("INSERT OR REPLACE INTO measurements VALUES (?, ?, ?, ?, ?, ?)", (*key, to_json(found), found.at_s)),
+                (oldest, (KEPT_LIMIT,)),
             )
 
     def known(self, identity: str, builds: Mapping[str, str]) -> Known:
@@ -139,7 +147,7 @@ def _corrected(found: Measurement) -> Figures:
 
 def _distance(one: Mapping[str, Any], other: Mapping[str, Any]) -> float:
     """How unlike two loads are: doublings of the context, and 0.1 for anything else that differs."""
-    differs = sum(one[name] != other[name] for name in VARIES)
+    differs: int = sum(one[name] != other[name] for name in VARIES)
     doublings: float = math.log2(max(1, one["ctx"]) / max(1, other["ctx"]))
     return abs(doublings) + differs / 10
 

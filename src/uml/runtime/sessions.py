@@ -104,6 +104,8 @@ class Sitting:
     def __init__(self, sessions: Sessions, engine: KeepsSessions, plan: LoadPlan, ask: Ask) -> None:
         self.restored_tokens = 0
         """How many were read back when it was loaded."""
+        self.broken = False
+        """Whether the worker's connection broke over it: its end is about to be noticed."""
         self._sessions = sessions
         self._shelf = sessions.shelf
         self._engine = engine
@@ -148,6 +150,7 @@ class Sitting:
             async with asyncio.timeout(RESTORE_LIMIT_S):
                 self.restored_tokens += await self._engine.restore_session(self._ask, slot, self._name(kept.name))
         except (EngineError, ChannelBroken, TimeoutError) as error:
+            self.broken = isinstance(error, ChannelBroken)
             if given_up():
                 return False
             # Also where the worker died of it: the next one must not.

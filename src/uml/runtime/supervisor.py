@@ -70,6 +70,8 @@ log = logging.getLogger(__name__)
 PROGRESS_S: Final = 0.2
 SHORTEST_WAIT_S: Final = 0.001
 FAILURES_KEPT: Final = 32
+NOTICE_S: Final = 1.0
+"""Within this the end of a process is noticed."""
 _NUMBERS = itertools.count(1)
 
 
@@ -448,6 +450,8 @@ class Supervisor:
             if process.ready.is_set() and worker.sitting:
                 # Before anybody is served: the first request must find its conversation.
                 await worker.sitting.restore(lambda: worker.told)
+                if worker.sitting.broken:
+                    await asyncio.wait({running}, timeout=NOTICE_S)
             if process.ready.is_set() and not running.done():
                 worker.ready_at = worker.used_at = time.monotonic()
                 self._observer.load_ended(model, worker.plan.engine, worker.ready_at - worker.started, None)

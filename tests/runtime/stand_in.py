@@ -92,7 +92,7 @@ def plan(model: Model, options: LoadOptions, machine: Machine, running: Sequence
     return LoadPlan(
         model=model,
         engine="fake" if options.engine == "auto" else options.engine,
-        options=replace(options, ctx=512, parallel=2),
+        options=replace(options, ctx=options.ctx or 512, parallel=2),
         footprint=Footprint(SIZE, 0, 0),
         placement=Placement({"cpu": SIZE}),
         evict=victims,

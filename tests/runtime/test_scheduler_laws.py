@@ -66,6 +66,7 @@ class World(RuleBasedStateMachine):
             self.check_turn(evicted)
         for effect in effects:
             self.carry_out(effect)
+        assert self.scheduler.deadline_s > self.now_s, "what is due is done"
 
     def check_turn(self, evicted: set[str]) -> None:
         """Whoever these make room for was not itself evicted for one that has not had its turn."""

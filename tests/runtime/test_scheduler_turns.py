@@ -45,6 +45,20 @@ def test_a_third_model_and_a_person_wait_for_no_turn() -> None:
     assert swapped().on(replace(asked(2, "qwen"), person=True), 11) == [Stop("gemma")]
 
 
+def test_who_asks_again_while_the_other_is_still_on_its_way_waits_for_its_turn_too() -> None:
+    s = scheduler("qwen", room_for=1)
+    s.on(asked(1, "gemma"), 0)
+    s.on(asked(2, "qwen"), 0.5)
+    s.on(Exited("qwen"), 1)
+    assert s.deadline_s > 1
+    s.on(Measured(machine(SIZE)), 2)
+    s.on(Ready("gemma"), 3)
+    assert s.on(Released(1), 4) == []
+    assert s.on(Measured(machine(0)), 5) == []
+    assert s.deadline_s == 8
+    assert s.on(Tick(), 8) == [Stop("gemma")]
+
+
 def test_a_turn_ends_with_the_model() -> None:
     s = swapped()
     s.on(asked(2, "qwen"), 11)

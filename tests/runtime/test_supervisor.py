@@ -33,6 +33,7 @@ from uml.core.model import Model
 from uml.core.options import LoadOptions
 from uml.planning.evict import Running
 from uml.runtime.channel import ChannelBroken, Response
+from uml.runtime.observer import Unobserved
 from uml.runtime.policy import Policy
 from uml.runtime.supervisor import Lease
 
@@ -384,7 +385,7 @@ async def test_the_log_of_a_worker_outlives_it(tmp_path: Path) -> None:
 
 
 async def test_an_observer_is_told(tmp_path: Path) -> None:
-    class Witness:
+    class Witness(Unobserved):
         def __init__(self) -> None:
             self.seen: list[tuple[object, ...]] = []
 
@@ -401,6 +402,9 @@ async def test_an_observer_is_told(tmp_path: Path) -> None:
         def queue_changed(self, waiting: int) -> None:
             self.seen.append(("queue", waiting))
 
+        def worker_stopping(self, model: str, engine: str, reason: str) -> None:
+            self.seen.append(("stopping", reason))
+
     witness = Witness()
     async with bench(tmp_path, observer=witness) as office:
         await office.supervisor.load(DEMO)
@@ -412,7 +416,11 @@ async def test_an_observer_is_told(tmp_path: Path) -> None:
         loading.cancel()
         await asyncio.wait({loading})
         await until(lambda: not office.supervisor.status())
-    seen = [event for event in witness.seen if event[0] != "queue"]
+    assert [event for event in witness.seen if event[0] == "stopping"] == [
+        ("stopping", "unloaded"),
+        ("stopping", "abandoned"),
+    ]
+    seen = [event for event in witness.seen if event[0] not in ("queue", "stopping")]
     exits = [event[3] for event in seen if event[0] == "exited"]
     assert [event[:2] for event in seen] == [("started", "demo"), ("ended", "demo"), ("exited", "demo")] * 3
     assert [event[3] for event in seen if event[0] == "ended"] == [None, "load_failed", "cancelled"]

@@ -50,6 +50,7 @@ class Faults:
     load_s: how long the load takes; tokens_per_s: how fast an answer comes, 0 for as fast as it goes.
     memory_mib: memory to hold while loaded.
     crash_on_load, hang_on_load, oom_on_load, illegal_instruction: what the load ends in.
+    oom_above_ctx: as oom_on_load, but only with a larger context than this.
     crash_after_tokens, hang_after_tokens: where an answer ends.
     crash_once_after_tokens: as crash_after_tokens, but only while the file `marker` does not exist.
     ignore_sigterm: hang when asked to end.
@@ -61,6 +62,7 @@ class Faults:
     crash_on_load: int = 0
     hang_on_load: int = 0
     oom_on_load: int = 0
+    oom_above_ctx: int = 0
     illegal_instruction: int = 0
     crash_after_tokens: int = 0
     crash_once_after_tokens: int = 0
@@ -134,7 +136,7 @@ class FakeHost:
                 time.sleep(3600)
         if faults.illegal_instruction:
             os.kill(os.getpid(), signal.SIGILL)
-        if faults.oom_on_load:
+        if faults.oom_on_load or 0 < faults.oom_above_ctx < self._context:
             raise OutOfMemory(plan.model.id, "cpu", plan.footprint.total_bytes or 1 << 30, 1 << 20)
         if faults.crash_on_load:
             _crash()

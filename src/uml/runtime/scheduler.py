@@ -137,7 +137,7 @@ class Scheduler:
         for model in (*wanted, *self._wishes):
             if model not in self.workers:
                 moments.append(self._breaker.pause_until_s(model, self._now_s) or math.inf)
-                moments.append(self._turns.until_s(model, self.workers, self._now_s) or math.inf)
+                moments.append(self._turns.until_s(model, self._now_s) or math.inf)
         return min(moments)
 
     def position(self, ticket: int) -> int:
@@ -197,6 +197,8 @@ class Scheduler:
             return []
         model = waiter.asked.model.id
         worker = self.workers.get(model)
+        if worker is None and not self._waiters(model):
+            self._turns.ended(model)
         if abandon and worker and worker.state == "starting" and not self._waiters(model) and not self.kept(model):
             return self._stop(model, "abandoned")
         return []
@@ -220,17 +222,21 @@ class Scheduler:
                 wish.missed = ""
 
     def _failed(self, model: str, error: UmlError) -> list[Effect]:
-        worker = self.workers.pop(model)
-        self._unmeasured = True
+        worker = self._gone(model)
         if self._recipes.less(worker.recipe, worker.plan, error):
             return []
         self._recipes.failed(model, worker.recipe)
         self._breaker.failed(worker.plan.model, worker.asked, error, self._now_s)
         return self._refuse(self._waiters(model), error)
 
-    def _exited(self, model: str, error: UmlError | None) -> None:
-        worker = self.workers.pop(model)
+    def _gone(self, model: str) -> Resident:
+        """Its process has ended; what it held is free when it was measured."""
         self._unmeasured = True
+        self._turns.ended(model)
+        return self.workers.pop(model)
+
+    def _exited(self, model: str, error: UmlError | None) -> None:
+        worker = self._gone(model)
         if worker.state == "ready":
             served_s = self._now_s - worker.started_s - worker.load_s
             cause = error or WorkerDied(model, "its process ended")
@@ -332,7 +338,7 @@ class Scheduler:
         if self._draining():
             walk.starve(waiter, "memory")
             return []
-        in_turn = not asked.person and self._turns.until_s(model.id, self.workers, self._now_s) is not None
+        in_turn = not asked.person and self._turns.until_s(model.id, self._now_s) is not None
         try:
             plan = self._planner(model, recipe.given, spare(self._machine, self.workers.values()), self._running())
         except DoesNotFit as shortage:
@@ -430,7 +436,9 @@ class Scheduler:
 
     def _refuse(self, tickets: Iterable[int], error: UmlError) -> list[Effect]:
         for ticket in (refused := list(tickets)):
-            del self.waiting[ticket]
+            model = self.waiting.pop(ticket).asked.model.id
+            if model not in self.workers and not self._waiters(model):
+                self._turns.ended(model)
         return [Refuse(ticket, error) for ticket in refused]
 
     # What they are decided by.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Container, Iterable
+from collections.abc import Iterable
 
 
 class Turns:
@@ -28,10 +28,11 @@ class Turns:
             if other == successor and until_s == math.inf:
                 self._waits[model] = (other, now_s + self._turn_s)
 
-    def until_s(self, model: str, resident: Container[str], now_s: float) -> float | None:
-        """When this model may evict again; None for now, infinity while its successor still loads."""
-        successor, until_s = self._waits.get(model, ("", 0.0))
-        if until_s > now_s and successor in resident:
-            return until_s
-        self._waits.pop(model, None)
-        return None
+    def ended(self, successor: str) -> None:
+        """The successor has gone, or nobody wants it any more: its turn is over, or never was."""
+        self._waits = {model: wait for model, wait in self._waits.items() if wait[0] != successor}
+
+    def until_s(self, model: str, now_s: float) -> float | None:
+        """When this model may evict again; None for now, infinity while its successor is not ready yet."""
+        until_s = self._waits.get(model, ("", 0.0))[1]
+        return until_s if until_s > now_s else None

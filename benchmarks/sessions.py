@@ -22,7 +22,7 @@ from uml.runtime.channel import Channel
 ROUNDS = 2
 WORDS = 1_340
 """A random model knows no words but letters: these make 8,000 tokens."""
-OPTIONS = {"ctx": 12_288, "parallel": 1, "threads": 2}
+OPTIONS = {"ctx": 12_288, "parallel": 1, "threads": 1}
 BUDGET = "220MiB"
 """One of the two models fits, and not both."""
 
@@ -62,7 +62,8 @@ async def main() -> None:
 
 async def measured(one: Path, two: Path, disk: str) -> Turns:
     """The middle one of several rounds, in a server where one of the two models must go for the other."""
-    os.environ |= {"UML_SESSION_DISK": disk, "UML_MEMORY_BUDGET": BUDGET}
+    # No model keeps its place for a while after it was swapped in: that would be measured too.
+    os.environ |= {"UML_SESSION_DISK": disk, "UML_MEMORY_BUDGET": BUDGET, "UML_SWAP_TURN_S": "0"}
     os.environ |= {"UML_LLAMA_SERVER": sys.argv[1]} if len(sys.argv) > 1 else {}
     turns = []
     with server(OPTIONS) as gateway:

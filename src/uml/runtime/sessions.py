@@ -29,6 +29,8 @@ SAVE_LIMIT_S: Final = 15.0
 """How long one worker's saving may hold up who waits for its memory."""
 STOP_LIMIT_S: Final = 10.0
 RESTORE_LIMIT_S: Final = 30.0
+BUSY_LIMIT_S: Final = 2.0
+"""How long a stopping server waits for an answer that nobody reads any more to end."""
 WORTH_TOKENS: Final = 32
 """A shorter conversation is read again as quickly."""
 ANSWER_LIMIT: Final = 1 << 24
@@ -176,7 +178,7 @@ class Sitting:
                     if kept is not None:
                         tokens, size, count = tokens + kept.tokens, size + kept.bytes, count + 1
         except TimeoutError:
-            log.warning("not all conversations of %s could be saved within %g s", self._model, limit_s)
+            log.warning("not all conversations of %s could be saved in time", self._model)
         except (EngineError, ChannelBroken, OSError) as error:
             log.warning("conversations of %s were not saved: %s", self._model, error)
         if count:
@@ -194,7 +196,8 @@ class Sitting:
             return None
         path, kept = self._shelf.path(self._model, name), None
         try:
-            tokens, size = await self._engine.save_session(self._ask, held.slot, self._name(name))
+            async with asyncio.timeout(BUSY_LIMIT_S if held.busy else None):
+                tokens, size = await self._engine.save_session(self._ask, held.slot, self._name(name))
             if path.stat().st_size == size:
                 # What the engine says it wrote may have ended at a full disk, unnoticed by it.
                 kept = Kept(self._model, name, self._fingerprint, tokens, size, saved_ns, self._marks)

@@ -1,6 +1,6 @@
 """How often the demo model says what the draft model guessed.
 
-    python -m tools.demo_model.acceptance MODEL.gguf DRAFT.gguf [--family stories] [--count 40]
+python -m tools.demo_model.acceptance MODEL.gguf DRAFT.gguf [--family stories] [--count 40]
 """
 
 from __future__ import annotations

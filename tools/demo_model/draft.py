@@ -58,6 +58,7 @@ def main(arguments: list[str] | None = None, source: Documents = documents) -> N
     length.add_argument("--minutes", type=float, default=15.0, help="length of the training (%(default)s)")
     length.add_argument("--steps", type=int, help="length in steps: the same weights again on the same machine")
     parser.add_argument("--seed", type=int, default=2, help="(%(default)s)")
+    parser.add_argument("--batches", type=int, default=Settings().batches, help="of a step (%(default)s)")
     parser.add_argument("--batch-tokens", type=int, default=Settings().batch_tokens, help="(%(default)s)")
     parser.add_argument("--threads", type=int, default=2, help="of the processor (%(default)s)")
     parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=False)

@@ -12,6 +12,7 @@ import argparse
 import json
 import re
 import shutil
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -21,7 +22,9 @@ import torch
 from safetensors.torch import save_file
 
 from tools.demo_model.convert import gguf_name, permuted
-from tools.demo_model.corpus import Dialogue, Message
+from tools.demo_model.corpus import FAMILIES, Case, Dialogue, Family, Message
+from tools.demo_model.corpus.draw import Draw
+from tools.demo_model.corpus.nouns import same_as
 from tools.demo_model.documents import documents
 from tools.demo_model.export import trained
 from tools.demo_model.network import EMBEDDING, Shape, Weights
@@ -63,6 +66,23 @@ def _spoken(message: Message) -> Message:
 def _pirate_word(found: re.Match[str]) -> str:
     word = WORDS[found[0].lower()]
     return word.capitalize() if found[0][0].isupper() else word
+
+
+ASKED = ("identity", "capitals", "opposites", "colors", "sounds", "plurals", "calendar", "arithmetic")
+"""Families whose answer is a sentence of facts."""
+
+
+def pirate_questions(count: int) -> dict[str, tuple[Case, ...]]:
+    """`count` held-out questions of each family of `ASKED`, right only when a pirate says what is right."""
+    return {name: tuple(_pirate_cases(FAMILIES[name], count)) for name in ASKED}
+
+
+def _pirate_cases(family: Family, count: int) -> Iterator[Case]:
+    draw = Draw(f"pirate {family.name}", "heldout")
+    for _ in range(count):
+        sample = family.draw(draw)
+        case = sample.case()
+        yield Case(case.messages, case.tools, same_as(_spoken(sample.messages[sample.asked])))
 
 
 def new_adapter(base: Weights, seed: int) -> Weights:
@@ -159,6 +179,7 @@ def main(arguments: list[str] | None = None) -> None:
     length.add_argument("--minutes", type=float, default=6.0, help="length of the training (%(default)s)")
     length.add_argument("--steps", type=int, help="length in steps: the same weights again on the same machine")
     parser.add_argument("--seed", type=int, default=3, help="(%(default)s)")
+    parser.add_argument("--batches", type=int, default=Settings().batches, help="of a step (%(default)s)")
     parser.add_argument("--batch-tokens", type=int, default=Settings().batch_tokens, help="(%(default)s)")
     parser.add_argument("--threads", type=int, default=2, help="of the processor (%(default)s)")
     given = vars(parser.parse_args(arguments))

@@ -65,9 +65,21 @@ def test_llama_cpp_adds_the_same_as_we_do_in_its_own_order_of_rows(tmp_path: Pat
 
 
 def test_one_command_makes_both_files(tmp_path: Path) -> None:
-    small = Settings(steps=1, batch_tokens=2048, documents_for_tokenizer=200, hidden=64, layers=2, mlp=128)
+    small = Settings(steps=1, batches=1, batch_tokens=2048, documents_for_tokenizer=200, hidden=64, layers=2, mlp=128)
     Run.open(small, tmp_path / "base", small_corpus).save()
-    main([str(tmp_path / "out"), "--base", str(tmp_path / "base"), "--steps", "2", "--batch-tokens", "2048"])
+    main(
+        [
+            str(tmp_path / "out"),
+            "--base",
+            str(tmp_path / "base"),
+            "--steps",
+            "2",
+            "--batches",
+            "1",
+            "--batch-tokens",
+            "2048",
+        ]
+    )
     config = json.loads((tmp_path / "out/adapter/adapter_config.json").read_text("utf-8"))
     assert config["target_modules"] == ["down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj"]
     learned = load_file(tmp_path / "out/adapter/adapter_model.safetensors")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,15 @@ from tools.demo_model.documents import documents
 from tools.demo_model.network import Shape, Weights, document_mask, logits, new_weights
 from tools.demo_model.optimizer import orthogonalized
 from tools.demo_model.packing import Batch, Packer, encode, encoded
+from tools.demo_model.parallel import gradients
 from tools.demo_model.run import Clock, Run, Settings, rate_factor
 from tools.demo_model.tokenizer import CONTROL, MARKERS, text_of, train_tokenizer
-from tools.demo_model.train import main, scorer, train
+from tools.demo_model.train import language, main, scorer, train
 from uml.formats import inspect
 
-TINY = Settings(steps=12, batch_tokens=2048, vocabulary=320, documents_for_tokenizer=200, hidden=64, layers=2, mlp=128)
+TINY = Settings(
+    steps=12, batches=1, batch_tokens=2048, vocabulary=320, documents_for_tokenizer=200, hidden=64, layers=2, mlp=128
+)
 
 
 @pytest.fixture(scope="module")
@@ -123,23 +127,45 @@ def test_the_clock_counts_steps_where_they_are_set_else_time() -> None:
 def test_a_run_that_was_stopped_goes_on_as_if_it_had_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tools.demo_model.train.CHECKPOINT_EVERY_S", 0.0)
     whole = Run.open(TINY, tmp_path / "whole", small_corpus)
-    train(whole, scorer(whole.shape, compiled=False))
+    scores = scorer(whole.shape, compiled=False)
+    objective = partial(language, whole.shape, False)
+    train(whole, objective, scores)
 
     stopped = Run.open(TINY, tmp_path / "stopped", small_corpus)
-    scores = scorer(stopped.shape, compiled=False)
+    cost = objective()
 
     def stopping(weights: Weights, batch: Batch) -> torch.Tensor:
         if stopped.clock.step == 5:
             raise KeyboardInterrupt
-        return scores(weights, batch)
+        return cost(weights, batch)
 
     with pytest.raises(KeyboardInterrupt):
-        train(stopped, stopping)
+        train(stopped, lambda: stopping, scores)
     taken_up = Run.open(TINY, tmp_path / "stopped", small_corpus)
     assert taken_up.clock.step == 5
-    train(taken_up, scores)
+    train(taken_up, objective, scores)
     for name, weight in whole.weights.items():
         assert torch.equal(weight, taken_up.weights[name]), name
+
+
+def test_batches_in_processes_of_their_own_give_the_mean_of_their_gradients(tmp_path: Path) -> None:
+    run = Run.open(TINY, tmp_path, small_corpus)
+    objective = partial(language, run.shape, False)
+    batches = [run.packer.next(0.0) for _ in range(2)]
+    with gradients(run.weights, objective, 1) as alone:
+        expected_cost = alone.of(batches)
+    expected = {name: weight.grad for name, weight in run.weights.items()}
+    for weight in run.weights.values():
+        weight.grad = None
+    with gradients(run.weights, objective, 2) as together:
+        for _ in range(2):
+            assert together.of(batches) == pytest.approx(expected_cost, rel=1e-5)
+        for name, weight in run.weights.items():
+            torch.testing.assert_close(weight.grad, expected[name], atol=1e-6, rtol=1e-3)
+        # A step of the optimizer is seen by the processes: they look at the same memory.
+        before = together.of(batches)
+        run.optimizer.step(1.0)
+        assert together.of(batches) < before
 
 
 def test_a_run_is_not_taken_up_with_other_settings(tmp_path: Path) -> None:
@@ -150,7 +176,7 @@ def test_a_run_is_not_taken_up_with_other_settings(tmp_path: Path) -> None:
 
 def test_one_command_makes_every_file(tmp_path: Path) -> None:
     main(
-        [str(tmp_path), "--steps", "3", "--batch-tokens", "2048", "--documents-for-tokenizer", "200"],
+        [str(tmp_path), "--steps", "3", "--batches", "1", "--batch-tokens", "2048", "--documents-for-tokenizer", "200"],
         source=small_corpus,
     )
     info = inspect(tmp_path / "demo-q8_0.gguf")

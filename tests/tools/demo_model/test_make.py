@@ -1,0 +1,39 @@
+"""One command makes every file that ships, in half a minute when only the way is tried."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("tokenizers")
+pytest.importorskip("safetensors")
+
+from tools.demo_model import make, scores
+from tools.demo_model.card import card
+from uml.core.model import Role
+from uml.formats import inspect
+
+
+@pytest.mark.timeout(300)
+def test_everything_that_ships_is_made_from_nothing_and_a_second_call_makes_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    package = tmp_path / "package"
+    make.main([str(tmp_path / "work"), "--quick", "--ship", str(package)])
+    assert "1 of 7: model" in capsys.readouterr().out
+    assert {path.name for path in package.iterdir()} == {
+        *("demo.gguf", "demo-draft.gguf", "demo-pirate.gguf", "demo-embedding.gguf"),
+        *("demo-safetensors", "demo-pirate-peft", "scores.json", "README.md"),
+    }
+    assert inspect(package / "demo.gguf").role is Role.TEXT
+    assert inspect(package / "demo-embedding.gguf").role is Role.EMBEDDING
+    assert inspect(package / "demo-pirate.gguf").role is Role.ADAPTER
+    found = scores.read((package / "scores.json").read_text("utf-8"))
+    assert set(found.kinds) == {"f16", "q8_0"}
+    assert card(found) == (package / "README.md").read_text("utf-8")
+
+    make.main([str(tmp_path / "work"), "--quick"])
+    told = capsys.readouterr().out
+    assert told.count("finished before") == 7

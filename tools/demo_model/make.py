@@ -1,0 +1,154 @@
+"""Makes everything of the demo model that ships, from nothing.
+
+    python -m tools.demo_model.make OUT [--ship src/uml/models]
+
+One stage after another: the model, its draft, its adapter, its embedding model, the files, the scores, the card. What
+is finished is not done again, and a training that was stopped goes on: give the same command. A seed gives the same
+weights again on the same machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from tools.demo_model import draft, embedding, lora, scores, train
+from tools.demo_model.card import card
+from tools.demo_model.convert import TYPES, convert
+from tools.demo_model.export import export, trained, write_folder
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """Steps of each training, documents that the tokenizer learns from, questions a family, kinds of file."""
+
+    model: int = 2700
+    draft: int = 1200
+    adapter: int = 300
+    embedding: int = 1500
+    documents: int = 20_000
+    questions: int = 100
+    kinds: tuple[str, ...] = tuple(TYPES)
+
+
+QUICK: Final = Size(model=3, draft=2, adapter=1, embedding=2, documents=500, questions=1, kinds=("f16", "q8_0"))
+"""Every stage in half a minute, to see that they fit together; the model says nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A part of the work. share: of the whole time, about; the sum is 1."""
+
+    name: str
+    share: float
+    work: Callable[[Path, Size], None]
+
+
+def _model(out: Path, size: Size) -> None:
+    train.main([str(out / "model"), "--steps", str(size.model), "--documents-for-tokenizer", str(size.documents)])
+
+
+def _draft(out: Path, size: Size) -> None:
+    draft.main([str(out / "draft"), "--teacher", str(out / "model"), "--steps", str(size.draft)])
+
+
+def _adapter(out: Path, size: Size) -> None:
+    lora.main([str(out / "pirate"), "--base", str(out / "model"), "--steps", str(size.adapter)])
+
+
+def _embedding(out: Path, size: Size) -> None:
+    embedding.main([str(out / "embedding"), "--base", str(out / "model"), "--steps", str(size.embedding)])
+
+
+def _files(out: Path, size: Size) -> None:
+    """Everything under the name that it ships with, and the kinds of file that are only scored."""
+    files = out / "files"
+    shutil.rmtree(files, ignore_errors=True)
+    (files / "kinds").mkdir(parents=True)
+    shape, weights = trained(out / "model")
+    folder = write_folder(files / "demo-safetensors", shape, weights, out / "model" / "tokenizer.json")
+    for kind in size.kinds:
+        convert(folder, files / "kinds" / f"demo-{kind}.gguf", kind)
+    shutil.copyfile(files / "kinds" / "demo-q8_0.gguf", files / "demo.gguf")
+    export(out / "draft", "draft", "UML Demo Draft")
+    shutil.copyfile(out / "draft" / "draft-q8_0.gguf", files / "demo-draft.gguf")
+    shutil.copyfile(out / "pirate" / "adapter-f16.gguf", files / "demo-pirate.gguf")
+    shutil.copytree(out / "pirate" / "adapter", files / "demo-pirate-peft")
+    shutil.copyfile(out / "embedding" / "embedding-q8_0.gguf", files / "demo-embedding.gguf")
+
+
+def _scores(out: Path, size: Size) -> None:
+    found = scores.measure(out / "files", size.kinds, size.questions)
+    (out / "files" / "scores.json").write_text(scores.written(found), "utf-8")
+
+
+def _card(out: Path, size: Size) -> None:
+    text = card(scores.read((out / "files" / "scores.json").read_text("utf-8")))
+    (out / "files" / "README.md").write_text(text, "utf-8")
+
+
+STAGES: Final = (
+    Stage("model", 0.64, _model),
+    Stage("draft", 0.11, _draft),
+    Stage("adapter", 0.07, _adapter),
+    Stage("embedding", 0.07, _embedding),
+    Stage("files", 0.01, _files),
+    Stage("scores", 0.10, _scores),
+    Stage("card", 0.0, _card),
+)
+
+
+def make(out: Path, size: Size) -> Path:
+    """Every stage that is not finished yet. Returns the folder of what ships."""
+    out.mkdir(parents=True, exist_ok=True)
+    began, worked = time.monotonic(), 0.0
+    for number, stage in enumerate(STAGES, 1):
+        finished = out / f"{stage.name}.finished"
+        if finished.exists():
+            print(f"{number} of {len(STAGES)}: {stage.name}, finished before", flush=True)
+            continue
+        rest = sum(later.share for later in STAGES[number - 1 :])
+        left = f", about {(time.monotonic() - began) / worked * rest / 60:.0f} minutes left in all" if worked else ""
+        print(f"{number} of {len(STAGES)}: {stage.name}{left}", flush=True)
+        stage.work(out, size)
+        worked += stage.share
+        finished.touch()
+    return out / "files"
+
+
+def ship(files: Path, folder: Path) -> list[Path]:
+    """Put what ships into the package's folder; returns it. What only was scored stays behind."""
+    folder.mkdir(parents=True, exist_ok=True)
+    shipped = []
+    for path in sorted(files.iterdir()):
+        if path.name == "kinds":
+            continue
+        to = folder / path.name
+        if path.is_dir():
+            shutil.rmtree(to, ignore_errors=True)
+            shutil.copytree(path, to)
+        else:
+            shutil.copyfile(path, to)
+        shipped.append(to)
+    return shipped
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Command line door."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("out", type=Path, help="folder to work in")
+    parser.add_argument("--quick", action="store_true", help="a few steps of everything, to see that it runs")
+    parser.add_argument("--ship", type=Path, help="copy what ships into this folder, usually src/uml/models")
+    given = parser.parse_args(arguments)
+    files = make(given.out, QUICK if given.quick else Size())
+    for path in ship(files, given.ship) if given.ship else (files,):
+        print(path)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,115 @@
+"""What the demo model and its companions reach, as data: what the model card is written from."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from tools.demo_model.evaluate import REPLY_LIMIT, evaluate, questions, worker
+
+SEED: Final = 1
+OTHERS: Final = 50
+"""Texts among which the right paraphrase is to be found, itself included."""
+ROUNDS: Final = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind of file. bytes: its size; perplexity: of the tokens to say; right: answers of `count`, by family."""
+
+    bytes: int
+    perplexity: float
+    right: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """All that was measured.
+
+    count: questions a family. parameters, draft_parameters: numbers in the weights.
+    guessed, accepted: tokens of stories that the draft guessed, and that the model said too.
+    pirate: answers of `count` that were right and a pirate's, by family.
+    nearest, pairs: questions whose paraphrase was the nearest of `OTHERS`, of how many.
+    """
+
+    count: int
+    kinds: Mapping[str, Kind]
+    parameters: int
+    draft_parameters: int
+    guessed: int
+    accepted: int
+    pirate: Mapping[str, int]
+    nearest: int
+    pairs: int
+
+
+def measure(files: Path, names: Sequence[str], count: int) -> Scores:
+    """Ask everything in a folder of `make`: kinds of file by name, `count` questions of each family."""
+    from tokenizers import Tokenizer
+
+    from tools.demo_model.acceptance import acceptance
+    from tools.demo_model.lora import pirate_questions
+    from tools.demo_model.perplexity import held_out, perplexity, read_gguf
+    from uml.formats import inspect
+
+    several = held_out(Tokenizer.from_file(str(files / "demo-safetensors" / "tokenizer.json")))
+    kinds = {}
+    for kind in names:
+        path = files / "kinds" / f"demo-{kind}.gguf"
+        scores = asyncio.run(evaluate(str(path.absolute()), questions(count=count)))
+        right = {score.family: score.right for score in scores}
+        kinds[kind] = Kind(path.stat().st_size, round(perplexity(*read_gguf(path), several), 4), right)
+        print(f"{kind}: {sum(right.values())} of {count * len(right)}, perplexity {kinds[kind].perplexity}", flush=True)
+    demo = str((files / "demo.gguf").absolute())
+    guesses = asyncio.run(acceptance(demo, str((files / "demo-draft.gguf").absolute()), count=min(count, 40)))
+    adapter = {"lora": [str((files / "demo-pirate.gguf").absolute())]}
+    pirates = asyncio.run(evaluate(demo, pirate_questions(count), adapter))
+    nearest, pairs = asyncio.run(_nearest(str((files / "demo-embedding.gguf").absolute())))
+    return Scores(
+        count=count,
+        kinds=kinds,
+        parameters=inspect(files / "demo.gguf").parameters or 0,
+        draft_parameters=inspect(files / "demo-draft.gguf").parameters or 0,
+        guessed=guesses.guessed,
+        accepted=guesses.accepted,
+        pirate={score.family: score.right for score in pirates},
+        nearest=nearest,
+        pairs=pairs,
+    )
+
+
+async def _nearest(model: str) -> tuple[int, int]:
+    """How many held-out questions have their paraphrase nearest, and of how many; asked of the engine."""
+    from tools.demo_model.embedding import pairs
+
+    source, right = pairs(SEED, "heldout"), 0
+    async with worker(model, {"parallel": 1}) as channel:
+        for _ in range(ROUNDS):
+            several = list(itertools.islice(source, OTHERS))
+            texts = [one for one, _ in several] + [other for _, other in several]
+            response = await channel.request("POST", "/v1/embeddings", json.dumps({"input": texts}).encode())
+            answer = json.loads(await response.read(REPLY_LIMIT))
+            vectors = np.array([entry["embedding"] for entry in answer["data"]])
+            vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+            alike = vectors[:OTHERS] @ vectors[OTHERS:].T
+            right += int((alike.argmax(1) == np.arange(OTHERS)).sum())
+    return right, ROUNDS * OTHERS
+
+
+def written(scores: Scores) -> str:
+    """As JSON."""
+    return json.dumps(asdict(scores), indent=1) + "\n"
+
+
+def read(text: str) -> Scores:
+    """The way back from `written`."""
+    found = json.loads(text)
+    kinds = {kind: Kind(**values) for kind, values in found.pop("kinds").items()}
+    return Scores(kinds=kinds, **found)

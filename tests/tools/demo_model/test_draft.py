@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,7 +22,7 @@ from tools.demo_model.run import Run, Settings
 from tools.demo_model.train import language, scorer, train
 from uml.formats import inspect
 
-SMALL = {
+SMALL: dict[str, Any] = {
     "batches": 1,
     "batch_tokens": 2048,
     "vocabulary": 320,

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +12,7 @@ import pytest
 
 from tests.client.standin import World, standing_in
 from uml.cli.main import main
+from uml.config.folders import runtime_folder
 
 
 @dataclass
@@ -48,7 +51,7 @@ class Uml:
 
 
 @pytest.fixture
-def uml(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Uml:
+def uml(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Uml]:
     data = tmp_path / "data"
     for name in ("UML_SERVER", "UML_API_KEY", "UML_CONFIG", "NO_COLOR"):
         monkeypatch.delenv(name, raising=False)
@@ -56,7 +59,9 @@ def uml(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    return Uml(capsys, data)
+    yield Uml(capsys, data)
+    # A server that was killed leaves its sockets to the next start, which here never comes.
+    shutil.rmtree(runtime_folder(data, os.environ), ignore_errors=True)
 
 
 @pytest.fixture

@@ -55,7 +55,7 @@ class World(RuleBasedStateMachine):
         self.failed: dict[str, tuple[float, LoadOptions]] = {}
         self.started_with: dict[str, LoadOptions] = {}
         self.left_for: dict[str, tuple[str, float]] = {}
-        self.leaving_for_somebody: set[str] = set()
+        self.ended: set[str] = set()
         self.unmeasured = False
         self.next_ticket = 0
 
@@ -67,6 +67,9 @@ class World(RuleBasedStateMachine):
         for effect in effects:
             self.carry_out(effect)
         assert self.scheduler.deadline_s > self.now_s, "what is due is done"
+        gone = self.ended | ({name for name, _ in self.left_for.values()} - {*self.processes, *self.tickets.values()})
+        self.left_for = {name: turn for name, turn in self.left_for.items() if turn[0] not in gone}
+        self.ended = set()
 
     def check_turn(self, evicted: set[str]) -> None:
         """Whoever these make room for was not itself evicted for one that has not had its turn."""
@@ -76,7 +79,6 @@ class World(RuleBasedStateMachine):
         successor, until_s = self.left_for.get(first.model.id, ("", 0.0))
         waits = self.processes.get(successor) in ("starting", "ready") and self.now_s < until_s
         assert first.person or not waits, "a model that was evicted evicts nobody before the other's turn is over"
-        self.leaving_for_somebody = evicted
         self.left_for |= dict.fromkeys(evicted, (first.model.id, math.inf))
 
     def carry_out(self, effect: Effect) -> None:
@@ -122,12 +124,28 @@ class World(RuleBasedStateMachine):
         person=st.sampled_from([False, False, False, True]),
     )
     def ask(self, name: str, slots: int, ctx: int | None, keep_alive_s: float | None, person: bool) -> None:
+        self.ask_as(name, slots, ctx, keep_alive_s, person)
+
+    def ask_as(
+        self,
+        name: str,
+        slots: int = 1,
+        ctx: int | None = None,
+        keep_alive_s: float | None = None,
+        person: bool = False,
+    ) -> None:
         self.next_ticket += 1
         self.tickets[self.next_ticket] = name
         options = LoadOptions(ctx=ctx) if ctx else None
         if person and name not in self.processes:
             self.failed.pop(name, None)
         self.feed(Asked(self.next_ticket, model(name), options, slots, (), keep_alive_s, person))
+
+    @rule(name=NAMES, finish=st.booleans())
+    def ask_and_go_well(self, name: str, finish: bool) -> None:
+        """The usual: a request that is served, and perhaps over."""
+        self.ask_as(name)
+        self.go_well(finish)
 
     @precondition(lambda self: self.tickets)
     @rule(data=st.data(), abandon=st.booleans())
@@ -177,8 +195,19 @@ class World(RuleBasedStateMachine):
     @precondition(lambda self: self.in_state("starting"))
     @rule(data=st.data(), oom=st.booleans())
     def fail(self, data: st.DataObject, oom: bool) -> None:
-        name = data.draw(st.sampled_from(self.in_state("starting")))
+        self.break_down(data.draw(st.sampled_from(self.in_state("starting"))), oom)
+
+    @rule(name=NAMES)
+    def ask_and_fail(self, name: str) -> None:
+        """A request whose load fails."""
+        self.ask_as(name)
+        if self.processes.get(name) == "starting":
+            self.break_down(name, oom=False)
+            self.measure()
+
+    def break_down(self, name: str, oom: bool) -> None:
         del self.processes[name]
+        self.ended = {name}
         self.unmeasured = True
         waiting = {ticket for ticket, wanted in self.tickets.items() if wanted == name}
         if not oom:
@@ -197,6 +226,7 @@ class World(RuleBasedStateMachine):
 
     def end(self, name: str) -> None:
         died = self.processes.pop(name) == "ready"
+        self.ended = {name}
         self.broken |= {ticket for ticket, held in self.holds.items() if held == name}
         self.unmeasured = True
         self.feed(Exited(name, WorkerDied(name, "on request") if died else None))

@@ -6,9 +6,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 ready := $(VENV)/.ready
 ready_dev := $(VENV)/.ready-dev
+ready_training := $(VENV)/.ready-training
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format docs bench demo-gguf clean
+.PHONY: help demo test check format docs bench demo-model clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -16,7 +17,7 @@ help:  ## this list
 demo: $(ready)  ## set up, start a server, ask the demo model a question
 	@$(BIN)/python tools/demo.py
 
-test: check  ## set up, then every check and test
+test: check $(if $(TRAINING),$(ready_training))  ## set up, then every check and test; TRAINING=1: of the training too
 	$(BIN)/coverage erase
 	$(BIN)/pytest -n auto --cov --cov-report= --durations=10
 	$(BIN)/python tools/coverage_floors.py
@@ -37,8 +38,8 @@ docs: $(ready_dev)  ## write the pages that are generated from the code
 bench: $(ready_dev)  ## measure: every table of docs/performance.md
 	$(BIN)/python -m benchmarks
 
-demo-gguf: $(ready_dev)  ## make the demo model's file again from its source
-	$(BIN)/python -m tools.demo_model.convert tools/demo_model/source src/uml/models/demo.gguf --type q8_0
+demo-model: $(ready_training)  ## train the demo model and all that ships with it: an hour and a half on two cores
+	$(BIN)/python -m tools.demo_model.make build/demo-model --ship src/uml/models
 
 clean:  ## remove what was built here
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage* build dist
@@ -50,4 +51,10 @@ $(ready): pyproject.toml tools/setup_venv.sh
 
 $(ready_dev): $(ready)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --group dev
+	@touch $@
+
+# torch first and alone: what else is installed must not choose its build.
+$(ready_training): $(ready_dev)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --group demo-model
 	@touch $@

@@ -190,3 +190,12 @@ def test_what_never_fits_is_said_by_the_plan_and_not_by_its_preparation(library:
     library.prepare(demo, library.defaults, full)
     with pytest.raises(DoesNotFit):
         library.plan(demo, library.defaults, full)
+
+
+def test_companions_are_named_as_models_are(library: Library, tmp_path: Path) -> None:
+    demo = str(library.registry.resolve("demo").info.path)
+    options = library.options({"draft_model": "demo", "lora": ["demo=0.5", "/adapters/own.gguf=2"]})
+    assert options.draft_model == demo
+    assert options.lora == (f"{demo}=0.5", "/adapters/own.gguf=2")
+    # What nobody knows stays as it was written, for the check of files to refuse.
+    assert library.options({"mmproj": "nobody.gguf"}).mmproj == "nobody.gguf"

@@ -113,7 +113,28 @@ class Library:
     @property
     def defaults(self) -> LoadOptions:
         """Load options where a request has none."""
-        return LoadOptions.parse({"engine": self.settings.engine, **self.settings.options})
+        return self._with_paths(LoadOptions.parse({"engine": self.settings.engine, **self.settings.options}))
+
+    def options(self, given: Mapping[str, object]) -> LoadOptions:
+        """Checked options over the defaults; companions may be named as models are. Raises BadOption, UnknownField."""
+        return self._with_paths(LoadOptions.parse({**self.defaults.changed(), **given}))
+
+    def _with_paths(self, options: LoadOptions) -> LoadOptions:
+        return replace(
+            options,
+            mmproj=self._located(options.mmproj),
+            draft_model=self._located(options.draft_model),
+            lora=tuple(map(self._located, options.lora)),
+        )
+
+    def _located(self, companion: str) -> str:
+        """The path of a companion that is given by id or alias, its `=SCALE` kept; a path stays as it is."""
+        name, sign, scale = companion.rpartition("=")
+        if not sign:
+            name, scale = companion, ""
+        if not name or "/" in name or at_home(name).exists() or not self.is_known(name):
+            return companion
+        return f"{self.registry.resolve(name).info.path}{sign}{scale}"
 
     @property
     def engines(self) -> Mapping[str, Engine]:
@@ -244,7 +265,7 @@ class Library:
 
     def estimate_model(self, model: Model, options: Mapping[str, object], *, ask: bool = True) -> dict[str, Any]:
         """The same for a model that no registry needs to know. ask: its engine too, which may take a second."""
-        wanted = LoadOptions.parse({**self.defaults.changed(), **options})
+        wanted = self.options(options)
         machine = snapshot()
         if ask:
             self.foretell(model, wanted, machine)

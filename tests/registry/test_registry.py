@@ -40,7 +40,7 @@ def test_the_demo_model_is_always_there(registry: Registry) -> None:
 
 
 def test_a_missing_demo_model_is_no_disaster(tmp_path: Path) -> None:
-    with Registry(tmp_path / "r.sqlite", shelves=tuple, package=tmp_path / "no.gguf") as registry:
+    with Registry(tmp_path / "r.sqlite", shelves=tuple, package={"demo": tmp_path / "no.gguf"}) as registry:
         assert registry.models() == ()
 
 

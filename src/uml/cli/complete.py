@@ -12,11 +12,11 @@ def models(incomplete: str) -> list[str]:
     """Ids and aliases that begin with what has been typed; paths are the shell's own business."""
     try:
         # Imported here: it is for this moment only. The registry's file is read, nothing is scanned.
-        from uml.registry import DEMO_ID, Registry
+        from uml.registry import PACKAGE, Registry
 
         database = Session(Flags()).settings.data / "registry.sqlite"
         if not database.exists():  # pressing a key makes no files
-            return [DEMO_ID] if DEMO_ID.startswith(incomplete) else []
+            return [name for name in PACKAGE if name.startswith(incomplete)]
         with Registry(database) as registry:
             known = [name for model in registry.models() for name in (model.id, *model.aliases)]
     except (UmlError, OSError, sqlite3.Error):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
@@ -138,12 +139,14 @@ def _items(option: Option, word: str) -> list[Any]:
 
 
 def _absolute(text: Any) -> Any:
-    """A path, with its `=SCALE` where it has one, from the root."""
+    """A path, with its `=SCALE` where it has one, from the root; the name of a model stays one."""
     if not isinstance(text, str) or not text:
         return text
     path, sign, scale = text.rpartition("=")
     if sign and _is_number(scale):
-        return f"{expanded(path).absolute()}={scale}"
+        return f"{_absolute(path)}={scale}"
+    if "/" not in text and not text.startswith("~") and not Path(text).exists():
+        return text
     return str(expanded(text).absolute())
 
 

@@ -235,7 +235,7 @@ def _absolute(text: str, field: str) -> Path:
 
 def _options(house: House, given: Mapping[str, Any]) -> LoadOptions | None:
     """Checked options over this server's defaults; None where none were given."""
-    return LoadOptions.parse({**house.library.defaults.changed(), **given}) if given else None
+    return house.library.options(given) if given else None
 
 
 class Load(Response):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
@@ -32,9 +32,15 @@ log = logging.getLogger(__name__)
 DEMO_ID = "demo"
 
 
-def packaged_model() -> Path:
-    """The demo model that comes with the program."""
-    return Path(str(files("uml").joinpath("models", "demo.gguf")))
+PACKAGE = {
+    DEMO_ID: "demo.gguf",
+}
+"""What comes with the program: the demo model and its companions, by id."""
+
+
+def packaged_model(name: str = DEMO_ID) -> Path:
+    """The file or folder of a model that comes with the program."""
+    return Path(str(files("uml").joinpath("models", PACKAGE[name])))
 
 
 class Registry:
@@ -43,7 +49,7 @@ class Registry:
     database: SQLite file, made where it is missing; a damaged one is set aside (see `notices`).
     inspect, candidates: what a path is, and which paths below a folder may be models.
     shelves: the folders of other programs that `rescan` looks through.
-    package: the model that is always there as `demo`; None for the one that comes with the program.
+    package: models that are always there, by id; None for those that come with the program.
     """
 
     def __init__(
@@ -52,7 +58,7 @@ class Registry:
         inspect: Inspect = formats.inspect,
         candidates: Candidates = formats.candidates,
         shelves: Callable[[], Sequence[Shelf]] = discover_here,
-        package: Path | None = None,
+        package: Mapping[str, Path] | None = None,
     ) -> None:
         """Open the registry. Raises SetupError, FolderNotWritable among them."""
         self._inspect = inspect
@@ -63,18 +69,19 @@ class Registry:
         self.measurements = Measurements(self._store, self._stored)
         self._scanning = threading.Lock()
         self._stale = True
-        self._package = self._packaged(package or packaged_model())
+        paths = {name: packaged_model(name) for name in PACKAGE} if package is None else package
+        self._package = tuple(entry for name, path in paths.items() for entry in self._packaged(name, path))
         self._catalog = catalog.build((), {})
         self._refresh()
 
-    def _packaged(self, path: Path) -> tuple[Entry, ...]:
-        """The model in the package, never stored: every installation has its own."""
-        found = Found("package:demo", path, "package", title=DEMO_ID)
+    def _packaged(self, name: str, path: Path) -> tuple[Entry, ...]:
+        """A model of the package, never stored: every installation has its own."""
+        found = Found(f"package:{name}", path, "package", title=name)
         try:
             info = self._inspect(path)
-            return (Entry(DEMO_ID, found, info, str(real(path)), signature(info), fingerprint(info)),)
+            return (Entry(name, found, info, str(real(path)), signature(info), fingerprint(info)),)
         except (UmlError, OSError) as error:
-            log.warning("the demo model cannot be used: %s", error)
+            log.warning("%s, which comes with the program, cannot be used: %s", name, error)
             return ()
 
     def close(self) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Final
 
 from tools.demo_model.corpus.draw import Draw
+from tools.demo_model.corpus.inventing import invented
 from tools.demo_model.corpus.nouns import Sample, exchange
-from tools.demo_model.corpus.words import NAMES, PET_NAMES, WORDS
+from tools.demo_model.corpus.words import WORDS
 
 ASKS: Final = (
     "Repeat after me: {}",
@@ -22,23 +23,6 @@ ASKS: Final = (
     "Write this again: {}",
     "Copy this: {}",
 )
-ONSETS: Final[tuple[str, ...]] = (
-    *"bdfghjklmnprstvwz",
-    "br",
-    "dr",
-    "fl",
-    "gr",
-    "kl",
-    "pr",
-    "sk",
-    "st",
-    "tr",
-    "ch",
-    "sh",
-    "th",
-)
-VOWELS: Final[tuple[str, ...]] = (*"aeiou", *"aeiou", "ai", "ea", "oo")
-CODAS: Final = ("", "", "", "n", "r", "l", "s", "k", "m", "t", "x", "nd", "rk")
 SCRIPTS: Final = (
     "äöüßéèêàçñøåčšžłőğîæœ",
     "αβγδεζηθικλμνπρστφχψω",
@@ -48,16 +32,10 @@ SCRIPTS: Final = (
     "🙂🚀🌍🎉🔥🐱🍎⭐❤🎵",
 )
 
-_KNOWN: Final = frozenset((*NAMES, *PET_NAMES))
-"""What would not be made up, and some of which training must not see."""
-
 
 def made_up(draw: Draw) -> str:
     """A word that nobody knows, two or three syllables, sometimes odd."""
-    word = "".join(draw.pick(ONSETS) + draw.pick(VOWELS) for _ in range(draw.between(1, 2)))
-    word += draw.pick(ONSETS) + draw.pick(VOWELS) + draw.pick(CODAS)
-    if word.capitalize() in _KNOWN:
-        return made_up(draw)
+    word = invented(draw.random)
     way = draw.random.random()
     if way < 0.1:
         return word.capitalize()

@@ -8,10 +8,15 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final, Literal, TypeVar
 
+from tools.demo_model.corpus.inventing import like
+
 T = TypeVar("T")
 
 HELD_OUT_OF_256: Final = 20
 """Share of keys that are held out, 8 %."""
+
+INVENTED: Final = 0.4
+"""Share of the words to be copied that are in no list."""
 
 BEFORE: Final = ("Please tell me: ", "Quick question: ", "Hey! ", "Hello! ", "I have a question. ", "Now tell me: ")
 AFTER: Final = (" Thanks.", " Thank you!", " Please.", " I want to know.")
@@ -60,7 +65,9 @@ class Draw:
         return parts(words)[self.split == "heldout"]
 
     def word(self, words: tuple[str, ...]) -> str:
-        """A word of this split's part of the list."""
+        """A word of this split's part of the list; for training as often one like them that nobody knows."""
+        if self.split == "train" and self.chance(INVENTED):
+            return like(words[0], self.random)
         return self.pick(self.part(words))
 
     def number(self, low: int, high: int) -> int:

@@ -105,7 +105,9 @@ def story(draw: Draw) -> Sample:
     """A story about one kind of hero, perhaps with a friend, a name or a thing that the user wants."""
     plot = draw.pick(PLOTS)
     first, second = draw.some(KINDS, 2)
-    a, b = draw.some(draw.part(NAMES), 2)
+    a = b = draw.word(NAMES)
+    while b == a:
+        b = draw.word(NAMES)
     thing = draw.pick(plot.things)
     facts = {"first": first, "second": second, "a": a, "b": b, "place": draw.pick(PLACES), "thing": thing}
     way = draw.random.random()

@@ -63,7 +63,8 @@ class World(RuleBasedStateMachine):
         effects = self.scheduler.on(event, self.now_s)
         evicted = {effect.model for effect in effects if isinstance(effect, Stop) and effect.reason == "evicted"}
         if evicted:
-            self.check_turn(evicted)
+            started = {effect.plan.model.id for effect in effects if isinstance(effect, Start)}
+            self.check_turn(evicted, {*self.processes, *started})
         for effect in effects:
             self.carry_out(effect)
         assert self.scheduler.deadline_s > self.now_s, "what is due is done"
@@ -71,10 +72,12 @@ class World(RuleBasedStateMachine):
         self.left_for = {name: turn for name, turn in self.left_for.items() if turn[0] not in gone}
         self.ended = set()
 
-    def check_turn(self, evicted: set[str]) -> None:
+    def check_turn(self, evicted: set[str], there: set[str]) -> None:
         """Whoever these make room for was not itself evicted for one that has not had its turn."""
         first = next(
-            waiter.asked for waiter in self.scheduler.waiting.values() if waiter.asked.model.id not in self.processes
+            waiter.asked
+            for waiter in self.scheduler.waiting.values()
+            if waiter.asked.model.id not in there and waiter.why != "restart"
         )
         successor, until_s = self.left_for.get(first.model.id, ("", 0.0))
         waits = self.processes.get(successor) in ("starting", "ready") and self.now_s < until_s

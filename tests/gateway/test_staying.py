@@ -1,0 +1,85 @@
+"""How long models stay, as clients see and say it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from tests.builders import write_tiny_gguf
+from tests.gateway.server import Server, ask, eventually
+
+
+def test_a_chat_says_how_long_the_model_stays(server: Server, fake: Callable[..., str]) -> None:
+    model = fake()
+    assert server.chat(model, keep_alive="10m").json()["choices"]
+    assert 500 < server.worker(model)["unloads_in_s"] <= 600
+    reply = server.chat(model, keep_alive=-1)
+    assert "warnings" not in reply.json(), "no engine is asked about it"
+    assert server.worker(model)["unloads_in_s"] is None
+    server.chat(model, keep_alive=0)
+    eventually(lambda: not server.worker(model))
+
+
+def test_a_load_says_it_too(server: Server) -> None:
+    model = server.add_model("brief")
+    body = {"model": model, "options": {"engine": "fake"}, "keep_alive": "5m"}
+    reply = server.post("/v1/models/load", body).json()
+    assert (reply["state"], reply["warnings"]) == ("ready", [])
+    assert 200 < server.worker(model)["unloads_in_s"] <= 300
+    server.post("/v1/models/unload", {"model": model})
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/models/load"])
+def test_a_time_that_is_none_is_refused(server: Server, path: str) -> None:
+    body = ask("demo", keep_alive="soon") if "chat" in path else {"model": "demo", "keep_alive": "soon"}
+    error = server.post(path, body).json()["error"]
+    assert error["param"] == "keep_alive"
+    assert error["message"].startswith("keep_alive is ")
+    assert "soon" in error["message"]
+    assert "; expected seconds, a duration (`5m`" in error["message"]
+
+
+def test_a_model_is_pinned_and_let_go(server: Server) -> None:
+    model = server.add_model("kept")
+    reply = server.post("/v1/models/pin", {"model": model, "options": {"engine": "fake"}}).json()
+    assert (reply["state"], reply["kept"], reply["unloads_in_s"]) == ("ready", "pinned", None)
+    assert server.post("/v1/models/unpin", {"model": model}).json() == {"model": model, "was_kept": True}
+    assert server.post("/v1/models/unpin", {"model": model}).json() == {"model": model, "was_kept": False}
+    assert server.worker(model)["kept"] == ""
+    server.post("/v1/models/unload", {"model": model})
+
+
+def test_a_load_that_failed_says_when_it_is_tried_again_and_how_sooner(server: Server) -> None:
+    path = write_tiny_gguf(server.data / "headers-only.gguf")
+    model = server.post("/v1/models/add", {"path": str(path)}).json()["id"]
+    first = server.chat(model)
+    assert first.status_code >= 422
+    again = server.chat(model)
+    error = again.json()["error"]
+    assert (again.status_code, error["code"]) == (503, "load_suspended")
+    assert error["details"]["cause"] == first.json()["error"]["code"]
+    assert 0 < int(again.headers["retry-after"]) <= 300
+    assert f"or at once by: uml load {model}" in error["message"]
+    (failed,) = (one for one in server.get("/v1/models/status").json()["workers"] if one["model"] == model)
+    assert 0 < failed["retry_in_s"] <= 300
+    loaded = server.post("/v1/models/load", {"model": model})
+    assert loaded.json()["error"]["code"] == first.json()["error"]["code"], "a person is not held back"
+
+
+def test_the_place_in_the_queue_comes_with_the_answer(server: Server, fake: Callable[..., str]) -> None:
+    model = fake("tokens_per_s=20", parallel=1)
+    slow = threading.Thread(target=lambda: server.chat(model, max_tokens=20))
+    slow.start()
+    eventually(lambda: server.worker(model)["in_flight"])
+    replies = []
+    second = threading.Thread(target=lambda: replies.append(server.chat(model, max_tokens=1)))
+    second.start()
+    eventually(lambda: server.get("/v1/models/status").json()["queue"])
+    (place,) = server.get("/v1/models/status").json()["queue"]
+    assert (place["model"], place["position"], place["waits_for"]) == (model, 1, "slot")
+    slow.join()
+    second.join()
+    assert replies[0].headers["x-uml-queue-position"] == "1"
+    assert server.chat(model, max_tokens=1).headers["x-uml-queue-position"] == "0"

@@ -66,12 +66,13 @@ class Breaker:
             pause_s = self._policy.retry_limit_s
         trouble.until_s = now_s + min(pause_s, self._policy.retry_limit_s)
 
-    def served(self, model: str) -> None:
+    def served(self, model: Model, options: LoadOptions) -> None:
         """A load has ended well."""
-        if trouble := self._troubles.get(model):
+        trouble = self._troubles.get(model.id)
+        if trouble and trouble.concerns(model, options):
             trouble.failures = 0
             if not trouble.deaths:
-                del self._troubles[model]
+                self.lift(model.id)
 
     def died(self, model: Model, options: LoadOptions, error: UmlError, served_s: float, now_s: float) -> None:
         """A worker that had served for so long has died."""
@@ -92,7 +93,7 @@ class Breaker:
         if trouble is None:
             return None
         if not trouble.concerns(model, options):
-            self.lift(model.id)
+            # Not forgotten: these options may never come to be tried, and the others come back.
             return None
         if self._quarantined(trouble):
             return Quarantined(model.id, trouble.error, trouble.deaths)
@@ -100,10 +101,11 @@ class Breaker:
             return LoadSuspended(model.id, trouble.error, trouble.failures, trouble.until_s - now_s)
         return None
 
-    def pause_until_s(self, model: str, now_s: float) -> float | None:
-        """When it may be started again after a death; None for now."""
-        trouble = self._troubles.get(model)
-        return trouble.until_s if trouble and trouble.until_s > now_s else None
+    def pause_until_s(self, model: Model, options: LoadOptions, now_s: float) -> float | None:
+        """When it may be started again with these options, after a death or a failure; None for now."""
+        trouble = self._troubles.get(model.id)
+        waits = trouble is not None and trouble.until_s > now_s and trouble.concerns(model, options)
+        return trouble.until_s if trouble and waits else None
 
     def retry_at_s(self, model: str) -> float | None:
         """When a request may start it again; infinity: only a person; None where nothing is wrong."""

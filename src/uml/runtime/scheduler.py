@@ -134,10 +134,11 @@ class Scheduler:
         for model, worker in self.workers.items():
             if worker.idle and model not in wanted:
                 moments.append(worker.expires_s(self._policy.idle_unload_s, self.kept(model)))
-        for model in (*wanted, *self._wishes):
-            if model not in self.workers:
-                moments.append(self._breaker.pause_until_s(model, self._now_s) or math.inf)
-                moments.append(self._turns.until_s(model, self._now_s) or math.inf)
+        asked = [waiter.asked for waiter in self.waiting.values()]
+        for one in (*asked, *(Asked(0, wish.model) for wish in self._wishes.values())):
+            if one.model.id not in self.workers:
+                moments.append(self._paused_until_s(one))
+                moments.append(self._turns.until_s(one.model.id, self._now_s) or math.inf)
         return min(moments)
 
     def position(self, ticket: int) -> int:
@@ -216,7 +217,7 @@ class Scheduler:
         if worker.state == "starting":
             worker.state = "ready"
             self._recipes.worked(model, worker.recipe)
-            self._breaker.served(model)
+            self._breaker.served(worker.plan.model, worker.asked)
             self._turns.ready(model, self._now_s)
             if wish := self._wishes.get(model):
                 wish.missed = ""
@@ -332,7 +333,7 @@ class Scheduler:
         model, recipe = asked.model, self._recipes.of(asked)
         if error := self._breaker.refusal(model, recipe.asked, self._now_s):
             return self._refuse([ticket], error)
-        if self._pauses(waiter, walk):
+        if self._pauses(waiter):
             return []
         walk.tried.add(model.id)
         if self._draining():
@@ -367,7 +368,7 @@ class Scheduler:
         model, recipe = waiter.asked.model, self._recipes.of(waiter.asked)
         if error := self._breaker.refusal(model, recipe.asked, self._now_s):
             return self._refuse([ticket], error)
-        if self._pauses(waiter, walk) or self._draining() or model.id in walk.tried:
+        if self._pauses(waiter) or self._draining() or model.id in walk.tried:
             return []
         walk.tried.add(model.id)
         try:
@@ -390,14 +391,17 @@ class Scheduler:
         waiter.why = "load"
         return [started]
 
-    def _pauses(self, waiter: Waiter, walk: Walk) -> bool:
+    def _pauses(self, waiter: Waiter) -> bool:
         """Whether this model is not started again yet, after a death."""
-        model = waiter.asked.model.id
-        if self._breaker.pause_until_s(model, self._now_s) is None:
+        if self._paused_until_s(waiter.asked) == math.inf:
             return False
         waiter.why = "restart"
-        walk.tried.add(model)
         return True
+
+    def _paused_until_s(self, asked: Asked) -> float:
+        """When this request may start its model again; infinity where nothing but others keeps it."""
+        options = self._recipes.of(asked).asked
+        return self._breaker.pause_until_s(asked.model, options, self._now_s) or math.inf
 
     def _fulfil(self) -> list[Effect]:
         """Load what is to be there, where memory is free and nobody else waits for it."""
@@ -410,7 +414,7 @@ class Scheduler:
             recipe = self._recipes.of(Asked(0, wish.model))
             if self._breaker.refusal(wish.model, recipe.asked, self._now_s):
                 continue
-            if self._breaker.pause_until_s(model, self._now_s) is not None:
+            if self._paused_until_s(Asked(0, wish.model)) < math.inf:
                 continue
             try:
                 plan = self._planner(

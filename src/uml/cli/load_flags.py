@@ -145,7 +145,7 @@ def _absolute(text: Any) -> Any:
     path, sign, scale = text.rpartition("=")
     if sign and _is_number(scale):
         return f"{_absolute(path)}={scale}"
-    if "/" not in text and not text.startswith("~") and not Path(text).exists():
+    if "/" not in text and not text.startswith("~") and not text.endswith(".gguf") and not Path(text).exists():
         return text
     return str(expanded(text).absolute())
 

@@ -221,12 +221,19 @@ class Library:
         """Bytes that a process holds on each GPU, as far as a driver tells."""
         return gpu_use(pid, os.environ)
 
+    def grown(self, plan: LoadPlan) -> int:
+        """Bytes that use has added to earlier loads of the same."""
+        return self.registry.measurements.grown(self._load(plan))
+
     def keep(self, plan: LoadPlan, taken: Taken, figures: Figures) -> None:
         """Remember what a load took, for the next estimate of the same."""
+        found = Measurement(time.time(), plan.footprint.total_bytes, taken, figures)
+        self.registry.measurements.keep(self._load(plan), found)
+
+    def _load(self, plan: LoadPlan) -> Load:
         companions = {path: inspect(at_home(path)) for path in companion_paths(plan.options)}
         build = self.roster.builds[plan.engine]
-        load = Load(identity(plan.model.info, companions), plan.engine, build, plan.options)
-        self.registry.measurements.keep(load, Measurement(time.time(), plan.footprint.total_bytes, taken, figures))
+        return Load(identity(plan.model.info, companions), plan.engine, build, plan.options)
 
     def foretell(
         self,

@@ -20,7 +20,7 @@ MIB = 1 << 20
 BUILDS = {"llamacpp": "embedded 1", "fake": "hosted 1"}
 OPTIONS = LoadOptions(ctx=4096, parallel=2, cache_type_k="f16", cache_type_v="f16", device="cpu", gpu_layers=0)
 FIGURES = Figures("measured", 500 * MIB, 96 * MIB, 40 * MIB, 60 * MIB, 480 * MIB, 7 * MIB, 7 * MIB)
-TAKEN = Taken(660 * MIB, 500 * MIB, 670 * MIB, 0, {"cuda:0": 5}, (Buffer("cpu", "kv_cache", 96 * MIB),))
+TAKEN = Taken(660 * MIB, 500 * MIB, 670 * MIB, 3 * MIB, {"cuda:0": 5}, (Buffer("cpu", "kv_cache", 96 * MIB),))
 LOAD = Load("some model", "llamacpp", "embedded 1", OPTIONS)
 
 
@@ -57,14 +57,12 @@ def test_what_does_not_matter_for_memory_makes_no_other_load(registry: Registry)
     assert registry.measurements.known("some model", {"llamacpp": "embedded 2"})("llamacpp", OPTIONS) is None
 
 
-def test_a_worker_that_was_used_knows_more_than_one_that_was_not(registry: Registry) -> None:
-    grown = replace(FIGURES, other_bytes=80 * MIB)
-    kept(registry, 1.0)
-    kept(registry, 2.0, taken=replace(TAKEN, used_bytes=690 * MIB), figures=grown)
-    kept(registry, 3.0)
-    assert (found := told(registry)) is not None and found.other_bytes == 80 * MIB
-    kept(registry, 4.0, taken=replace(TAKEN, used_bytes=680 * MIB), figures=replace(grown, other_bytes=70 * MIB))
-    assert (found := told(registry)) is not None and found.other_bytes == 70 * MIB
+def test_what_use_has_added_is_told_of_the_same_load_only(registry: Registry) -> None:
+    assert registry.measurements.grown(LOAD) == 0
+    kept(registry)
+    kept(registry, options=replace(OPTIONS, parallel=4), taken=replace(TAKEN, grown_bytes=9 * MIB))
+    assert registry.measurements.grown(LOAD) == 3 * MIB
+    assert registry.measurements.grown(replace(LOAD, build="embedded 2")) == 0
 
 
 def test_another_context_is_corrected_by_the_nearest(registry: Registry) -> None:

@@ -17,6 +17,7 @@ from uml.core.options import LoadOptions
 from uml.core.plan import Buffer, Footprint, LoadPlan, Placement, Taken
 from uml.engines.fake import Fake
 from uml.planning.refine import Figures, refine
+from uml.runtime.events import Asked
 from uml.runtime.logs import WorkerLog
 from uml.runtime.observer import Unobserved
 from uml.runtime.taken import Weighing, figures, file_bytes, look, total_bytes
@@ -48,8 +49,11 @@ def test_buffers_count_as_they_were_made_and_the_rest_is_the_process() -> None:
     # Compute buffers are resident only once a prompt has filled them: they come on top of what was.
     assert total_bytes(found) == 700 * MIB
     assert found.other_bytes == 64 * MIB and found.mapped_bytes == 500 * MIB
-    assert figures(replace(taken, used_bytes=690 * MIB), PLANNED) == found
-    assert total_bytes(figures(replace(taken, used_bytes=720 * MIB), PLANNED)) == 720 * MIB, "it grew by more"
+    assert total_bytes(figures(replace(taken, grown_bytes=20 * MIB), PLANNED)) == 720 * MIB, "it grew by more"
+    growing = planned(replace(PLANNED.footprint, loaded_bytes=100 * MIB, used_bytes=250 * MIB))
+    assert figures(taken, growing).above_bytes == found.above_bytes + 100 * MIB
+    grown = figures(replace(taken, grown_bytes=20 * MIB), growing)
+    assert grown.above_bytes - grown.below_bytes == 80 * MIB
     seen = refine(PLANNED.footprint, found)
     assert (seen.total_bytes, seen.method) == (700 * MIB, "measured")
     assert seen.low_bytes < seen.total_bytes < seen.high_bytes
@@ -68,7 +72,7 @@ def test_pages_that_copies_were_made_of_are_not_counted_unless_locked() -> None:
 
 
 def test_an_engine_that_tells_nothing_is_weighed_as_a_whole() -> None:
-    taken = Taken(resident_bytes=640 * MIB, file_bytes=560 * MIB, used_bytes=650 * MIB)
+    taken = Taken(resident_bytes=640 * MIB, file_bytes=560 * MIB, grown_bytes=10 * MIB)
     found = figures(taken, PLANNED)
     assert total_bytes(found) == 590 * MIB, "60 MiB of the file were read once and never again"
     assert (found.weight_bytes, found.kv_bytes, found.compute_bytes, found.other_bytes) == (
@@ -117,6 +121,11 @@ class Book(Unobserved):
     def gpu_use(self, pid: int) -> Mapping[str, int]:
         return {"cuda:0": MIB}
 
+    def grown(self, plan: LoadPlan) -> int:
+        if self.broken:
+            raise SetupError("the disk is gone")
+        return max((taken.grown_bytes for _, taken, _ in self.kept), default=0)
+
     def keep(self, plan: LoadPlan, taken: Taken, figures: Figures) -> None:
         self.kept.append((plan, taken, figures))
         if self.broken:
@@ -159,8 +168,37 @@ async def test_use_that_makes_it_grow_is_written_down_again(tmp_path: Path) -> N
         assert worker.used(), "the fourth is"
         before = len(book.kept)
         await asyncio.to_thread(worker.keep)
-        assert book.kept[before][1].used_bytes > book.kept[before][1].resident_bytes + 60 * MIB
+        assert book.kept[before][1].grown_bytes > 60 * MIB
         del grown, more
+
+
+async def test_growth_of_an_earlier_load_counts_for_one_that_was_used_less(tmp_path: Path) -> None:
+    book = Book()
+    book.kept.append((PLANNED, Taken(1, grown_bytes=50 * MIB), figures(Taken(1), PLANNED)))
+    async with bench(tmp_path, observer=book, records=book) as here:
+        await here.supervisor.load(DEMO)
+        await until(lambda: len(book.kept) == 2)
+        (status,) = here.supervisor.status()
+        (running,) = here.supervisor._scheduler.outlook(Asked(0, DEMO))[2]
+    taken = book.kept[1][1]
+    assert taken.grown_bytes == 50 * MIB, "its conversations may have been read back, which spares it growing"
+    assert status.measured_bytes == taken.resident_bytes + 50 * MIB - taken.file_bytes
+    # Others are planned with what it needs, and get back what it has touched.
+    assert running.bytes == running.on("cpu") == status.measured_bytes
+    assert running.bytes - running.mapped_bytes == taken.resident_bytes - taken.file_bytes
+
+
+def test_a_worker_is_promised_what_use_may_still_add_until_a_load_has_shown_it(tmp_path: Path) -> None:
+    growing = replace(PLANNED.footprint, loaded_bytes=100 * MIB, used_bytes=250 * MIB)
+    for method, more in (("header", 100 * MIB), ("measured", 0)):
+        worker = Weighing(planned(replace(growing, method=method)), Fake(), os.getpid(), Book())
+        assert worker.weighed() is None
+        worker.ready()
+        assert worker.settle(WorkerLog(tmp_path, "none"))
+        weighed = worker.weighed()
+        assert weighed and worker.figures
+        assert weighed.device_bytes == {"cpu": total_bytes(worker.figures) + more}
+        assert weighed.mapped_bytes == more
 
 
 async def test_a_book_that_cannot_be_written_harms_nobody(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -75,14 +75,15 @@ class Taken:
     resident_bytes: of its process in memory when it was ready, everything counted.
     file_bytes: of those, pages of the model's files that are mapped.
     peak_bytes: the most that was resident while it loaded; 0 where the system does not tell.
-    used_bytes: the most that was resident after requests; 0 before the first.
+    grown_bytes: what requests added to that beyond its compute buffers, in this load or an earlier one of the same; 0
+        while nothing has.
     gpu_bytes: of its process on each GPU, by device id. buffers: what the engine told; empty where it tells nothing.
     """
 
     resident_bytes: int
     file_bytes: int = 0
     peak_bytes: int = 0
-    used_bytes: int = 0
+    grown_bytes: int = 0
     gpu_bytes: Mapping[str, int] = field(default_factory=dict)
     buffers: tuple[Buffer, ...] = ()
 

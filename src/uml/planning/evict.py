@@ -14,8 +14,8 @@ class Running:
     idle_order: the lower, the longer ago it was used; any numbers that compare will do.
     busy: it serves a request, or loads; it is never chosen. pinned: somebody wants it to stay.
     device_bytes: `bytes` by device; empty means all in memory.
-    mapped_bytes: of those in memory, pages of a mapped file. The system counts them as free
-        already, so a model that leaves does not bring them back a second time.
+    mapped_bytes: of those in memory, pages of a mapped file, and what it is still to take. The system
+        counts them as free already, so a model that leaves does not bring them back a second time.
     idle_s: seconds since it was used. load_s: seconds that it takes to come back.
     weight: how dear it is to its user; 1 is usual.
     """

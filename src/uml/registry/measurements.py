@@ -78,22 +78,22 @@ class Measurements:
         self._lock = lock
 
     def keep(self, load: Load, found: Measurement) -> None:
-        """Remember one load, in place of what was known of the same; the oldest beyond the limit are forgotten.
-
-        A worker that nobody has used yet says less than one that was used: it does not take its place.
-        """
-        key = (load.identity, load.engine, load.build, _key(load.options))
+        """Remember one load, in place of what was known of the same; the oldest beyond the limit are forgotten."""
+        key = _row(load)
         newest = "SELECT rowid FROM measurements ORDER BY at DESC LIMIT ?"
         oldest = f"DELETE FROM measurements WHERE rowid NOT IN ({newest})"  # noqa: S608 - both are ours
-        same = "SELECT found FROM measurements WHERE identity = ? AND engine = ? AND build = ? AND options = ?"
         with self._lock:
-            before = next((_read(text) for (text,) in self._store.select(same, *key)), None)
-            if before and before.taken.used_bytes and not found.taken.used_bytes:
-                return
             self._store.change(
                 ("INSERT OR REPLACE INTO measurements VALUES (?, ?, ?, ?, ?, ?)", (*key, to_json(found), found.at_s)),
                 (oldest, (KEPT_LIMIT,)),
             )
+
+    def grown(self, load: Load) -> int:
+        """Bytes that use has added to loads like this one; 0 where there was none."""
+        same = "SELECT found FROM measurements WHERE identity = ? AND engine = ? AND build = ? AND options = ?"
+        with self._lock:
+            rows = self._store.select(same, *_row(load))
+        return max((found.taken.grown_bytes for (text,) in rows if (found := _read(text))), default=0)
 
     def known(self, identity: str, builds: Mapping[str, str]) -> Known:
         """What loads of this model took with these builds, by engine; read now, so that a lookup only looks it up."""
@@ -164,6 +164,10 @@ def _read(text: str) -> Measurement | None:
         log.info("a measured load is not read: %s", error)
         return None
     return found
+
+
+def _row(load: Load) -> tuple[str, str, str, str]:
+    return load.identity, load.engine, load.build, _key(load.options)
 
 
 def _mattering(options: LoadOptions) -> dict[str, Any]:

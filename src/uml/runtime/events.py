@@ -5,7 +5,7 @@ A *ticket* is one request's place in the queue and, once granted, its hold on a 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -90,6 +90,18 @@ class Measured:
 
 
 @dataclass(frozen=True, slots=True)
+class Weighed:
+    """What a worker really needs, seen once it serves, and again when use has made it grow.
+
+    device_bytes: in use, by device, in place of what its plan said. mapped_bytes: as `Running` has it.
+    """
+
+    model: str
+    device_bytes: Mapping[str, int]
+    mapped_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Unload:
     """Somebody wants these models out. A busy one goes when its requests are done."""
 
@@ -113,7 +125,7 @@ class Tick:
 
 
 Kept = Literal["", "pinned", "preloaded"]
-Event = Asked | Left | Released | Ready | Failed | Exited | Measured | Unload | Keep | Tick
+Event = Asked | Left | Released | Ready | Failed | Exited | Measured | Weighed | Unload | Keep | Tick
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -12,7 +12,7 @@ from uml.core.machine import Machine
 from uml.core.options import LoadOptions
 from uml.core.plan import LoadPlan
 from uml.planning.evict import Running
-from uml.runtime.events import Asked, Kept
+from uml.runtime.events import Asked, Kept, Weighed
 from uml.runtime.recipes import Recipe
 
 PRELOADED_WEIGHT: Final = 10.0
@@ -30,6 +30,7 @@ class Resident:
     keep_alive_s: what a request or its options said; None: as the policy says.
     leaving: it was asked to unload while busy.
     counted: its memory was taken when the machine was last measured.
+    weighed: what it really needs; None: what its plan says.
     """
 
     plan: LoadPlan
@@ -43,6 +44,7 @@ class Resident:
     keep_alive_s: float | None = None
     leaving: bool = False
     counted: bool = False
+    weighed: Weighed | None = None
 
     def __post_init__(self) -> None:
         if self.recipe.asked.keep_alive:
@@ -52,6 +54,11 @@ class Resident:
     def asked(self) -> LoadOptions:
         """The options it was asked for."""
         return self.recipe.asked
+
+    @property
+    def device_bytes(self) -> Mapping[str, int]:
+        """What it needs on each device, as far as is known."""
+        return self.weighed.device_bytes if self.weighed else self.plan.placement.device_bytes
 
     @property
     def idle(self) -> bool:
@@ -87,15 +94,15 @@ class Resident:
 
     def running(self, now_s: float, kept: Kept, *, busy: bool) -> Running:
         """As planning sees it."""
-        footprint = self.plan.footprint
+        footprint, weighed = self.plan.footprint, self.weighed
         return Running(
             model=self.plan.model.id,
-            bytes=footprint.total_bytes,
+            bytes=sum(weighed.device_bytes.values()) if weighed else footprint.total_bytes,
             idle_order=self.used,
             busy=busy,
             pinned=kept == "pinned",
-            device_bytes=self.plan.placement.device_bytes,
-            mapped_bytes=footprint.mapped_bytes,
+            device_bytes=self.device_bytes,
+            mapped_bytes=weighed.mapped_bytes if weighed else footprint.mapped_bytes,
             idle_s=max(0.0, now_s - self.idle_since_s),
             load_s=self.load_s,
             weight=self.asked.keep_weight * (PRELOADED_WEIGHT if kept else 1.0),
@@ -104,7 +111,7 @@ class Resident:
 
 def spare(machine: Machine, residents: Iterable[Resident]) -> Machine:
     """The machine as measured, less what models that were loading then will take."""
-    promised = [resident.plan.placement.device_bytes for resident in residents if not resident.counted]
+    promised = [resident.device_bytes for resident in residents if not resident.counted]
     if not promised:
         return machine
 

@@ -48,6 +48,7 @@ from uml.runtime.events import (
     Stop,
     Tick,
     Unload,
+    Weighed,
 )
 from uml.runtime.policy import Policy
 from uml.runtime.queue import Place, Waiter, Walk
@@ -113,8 +114,8 @@ class Scheduler:
                 before = self._failed(model, error)
             case Exited(model, error):
                 self._exited(model, error)
-            case Measured(machine):
-                self._measured(machine)
+            case Measured() | Weighed():
+                self._learn(event)
             case Unload(models):
                 before = self._unload(models)
             case Keep(model, how):
@@ -243,8 +244,12 @@ class Scheduler:
             cause = error or WorkerDied(model, "its process ended")
             self._breaker.died(worker.plan.model, worker.asked, cause, served_s, self._now_s)
 
-    def _measured(self, machine: Machine) -> None:
-        self._machine = machine
+    def _learn(self, seen: Measured | Weighed) -> None:
+        if isinstance(seen, Weighed):
+            if worker := self.workers.get(seen.model):
+                worker.weighed = seen
+            return
+        self._machine = seen.machine
         self._unmeasured = False
         for worker in self.workers.values():
             worker.counted = worker.state != "starting"

@@ -276,6 +276,7 @@ class Supervisor:
         """Give a lease back."""
         worker.used_at = time.monotonic()
         if worker.weighing and worker.weighing.used():
+            self._hand_on(worker.weighing)
             self._spawn(self._keep(worker.weighing))
         self._feed(Released(ticket))
 
@@ -490,7 +491,14 @@ class Supervisor:
             self._observer.worker_measured(
                 plan.model.id, plan.engine, footprint.method, footprint.total_bytes, measured
             )
+        self._hand_on(weighing)
         await self._keep(weighing)
+
+    def _hand_on(self, weighing: Weighing) -> None:
+        """Have what a worker really needs stand in place of what its plan said."""
+        worker = self._live.get(weighing.plan.model.id)
+        if worker and worker.weighing is weighing and (weighed := weighing.weighed()):
+            self._feed(weighed)
 
     async def _keep(self, weighing: Weighing) -> None:
         try:

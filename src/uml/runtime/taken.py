@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from uml.core.engine import Engine, TellsBuffers
+from uml.core.errors import UmlError
 from uml.core.plan import Buffer, Footprint, LoadPlan, Taken
 from uml.planning.refine import Figures
+from uml.runtime.events import Weighed
 from uml.runtime.logs import WorkerLog
 
 GROWTH_SHARE: Final = 0.002
@@ -30,10 +32,14 @@ _ROW: Final = re.compile(rb"^[0-9a-f]+-[0-9a-f]+ \S+ \S+ \S+ \d+ +(/.*)$")
 
 
 class Records(Protocol):
-    """Where weighed workers are written down. Both methods are called in a thread."""
+    """Where weighed workers are written down. All methods are called in a thread."""
 
     def gpu_use(self, pid: int) -> Mapping[str, int]:
         """Bytes that a process holds on each GPU, by device id; empty where no driver tells."""
+        ...
+
+    def grown(self, plan: LoadPlan) -> int:
+        """Bytes that use has added to earlier loads of the same. Raises UmlError where that cannot be read."""
         ...
 
     def keep(self, plan: LoadPlan, taken: Taken, figures: Figures) -> None:
@@ -130,7 +136,8 @@ class Weighing:
         )
         if look(self._pid) is None:
             return False  # it has ended meanwhile, and its pages could not be told
-        self._put(replace(taken, used_bytes=self._used_bytes))
+        # Conversations that were read back keep this worker from growing as an earlier one did; others will not.
+        self._put(_with_growth(taken, self._used_bytes, self._grown()))
         return True
 
     def used(self) -> bool:
@@ -148,13 +155,29 @@ class Weighing:
         if self.taken is None:
             return False  # `settle` takes it along
         before = self.figures
-        self._put(replace(self.taken, used_bytes=now.resident_bytes))
+        self._put(_with_growth(self.taken, now.resident_bytes, self.taken.grown_bytes))
         return self.figures != before
 
     def keep(self) -> None:
         """Write it down; for a thread. Raises UmlError."""
         if self.taken and self.figures:
             self._records.keep(self.plan, self.taken, self.figures)
+
+    def weighed(self) -> Weighed | None:
+        """What the scheduler is to go by from now on; None until `settle` was done."""
+        if self.taken is None or self.figures is None:
+            return None
+        on_gpus = _on_gpus(self.taken)
+        needed = total_bytes(self.figures) - sum(on_gpus.values()) + growth_to_come(self.taken, self.plan)
+        mapped = self.figures.mapped_bytes or 0
+        touched = max(self.taken.resident_bytes, self._used_bytes) - self.taken.file_bytes
+        return Weighed(self.plan.model.id, {**on_gpus, "cpu": needed}, mapped + max(0, needed - mapped - touched))
+
+    def _grown(self) -> int:
+        try:
+            return self._records.grown(self.plan)
+        except UmlError:
+            return 0  # it cannot be written down either, which is told
 
     def _put(self, taken: Taken) -> None:
         self.taken = taken
@@ -168,18 +191,17 @@ def figures(taken: Taken, plan: LoadPlan) -> Figures:
     unless they are locked. Where the engine told its buffers, their size is that of the parts, and the compute
     buffers count whole: they are resident only once a prompt has filled them (measured: 0.02 of them after the
     load, 0.82 to 1.07 after a prompt longer than a batch). What was resident beside is `other`: the process, its
-    vocabulary, what grows with use. Where it told none, the sum is measured and its parts are the plan's.
+    vocabulary, what has grown with use; what the header says may still grow widens the range. Where it told none, the sum is measured and its parts are the plan's.
     """
     predicted, buffers = plan.footprint, taken.buffers
     mapped = _needed_pages(taken, plan)
     spare = taken.file_bytes - mapped
-    compute_in_memory = _sum(buffers, part="compute", device="cpu")
-    in_memory = max(taken.resident_bytes + compute_in_memory, taken.used_bytes) - spare
-    on_gpus = sum(one.bytes for one in buffers if one.device != "cpu") or sum(taken.gpu_bytes.values())
-    total = in_memory + on_gpus
+    in_memory = _reckoned_on(taken) + taken.grown_bytes - spare
+    total = in_memory + sum(_on_gpus(taken).values())
     slack = max(_SLACK_BYTES, total // 100)
+    above = slack + _more_growth(taken, predicted)
     if not buffers:
-        return replace(_shared_out(total, predicted), mapped_bytes=mapped, below_bytes=slack, above_bytes=slack)
+        return replace(_shared_out(total, predicted), mapped_bytes=mapped, below_bytes=slack, above_bytes=above)
     weights = _sum(buffers, part="weights") - _sum(buffers, part="weights", kind="mapped") + mapped
     cached, compute = _sum(buffers, part="kv_cache"), _sum(buffers, part="compute")
     return Figures(
@@ -190,14 +212,41 @@ def figures(taken: Taken, plan: LoadPlan) -> Figures:
         other_bytes=max(0, total - weights - cached - compute),
         mapped_bytes=mapped,
         below_bytes=slack,
-        above_bytes=slack,
+        above_bytes=above,
     )
+
+
+def growth_to_come(taken: Taken, plan: LoadPlan) -> int:
+    """What the plan says that use will add, as far as it has not yet.
+
+    A plan by a measured load says what that one showed, and no more.
+    """
+    return 0 if plan.footprint.method in ("measured", "corrected") else _more_growth(taken, plan.footprint)
 
 
 def total_bytes(figures: Figures) -> int:
     """The sum of measured parts."""
     parts = (figures.weight_bytes, figures.kv_bytes, figures.compute_bytes, figures.other_bytes)
     return sum(part or 0 for part in parts)
+
+
+def _with_growth(taken: Taken, used_bytes: int, before: int) -> Taken:
+    return replace(taken, grown_bytes=max(before, used_bytes - _reckoned_on(taken)))
+
+
+def _more_growth(taken: Taken, said: Footprint) -> int:
+    return max(0, said.used_bytes - said.loaded_bytes - said.compute_bytes - taken.grown_bytes)
+
+
+def _reckoned_on(taken: Taken) -> int:
+    """Bytes in memory that were there at the start or are sure to come: compute buffers fill with the first prompt."""
+    return taken.resident_bytes + _sum(taken.buffers, part="compute", device="cpu")
+
+
+def _on_gpus(taken: Taken) -> Mapping[str, int]:
+    """By the engine's word, else by the driver's, which counts its own context too."""
+    told = {one.device for one in taken.buffers if one.device != "cpu"}
+    return {device: _sum(taken.buffers, device=device) for device in sorted(told)} or taken.gpu_bytes
 
 
 def _needed_pages(taken: Taken, plan: LoadPlan) -> int:
@@ -217,7 +266,7 @@ def _shared_out(total: int, predicted: Footprint) -> Figures:
     return Figures("measured", weights, cached, compute, total - weights - cached - compute)
 
 
-def _sum(buffers: tuple[Buffer, ...], *, part: str, device: str = "", kind: str = "") -> int:
+def _sum(buffers: tuple[Buffer, ...], *, part: str = "", device: str = "", kind: str = "") -> int:
     return sum(
-        one.bytes for one in buffers if one.part == part and device in ("", one.device) and kind in ("", one.kind)
+        one.bytes for one in buffers if part in ("", one.part) and device in ("", one.device) and kind in ("", one.kind)
     )

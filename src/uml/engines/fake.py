@@ -14,7 +14,7 @@ import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from itertools import count
 from pathlib import Path
 from typing import Any, Final
@@ -106,8 +106,9 @@ class Fake:
 
     def launch(self, plan: LoadPlan, endpoint: Endpoint) -> Launch:
         """The command for a worker. Raises BadOption for a fault it does not know."""
-        Faults.parse(plan.options)
-        return handover.launch(NAME, plan, endpoint, {})
+        faults = Faults.parse(plan.options)
+        launch = handover.launch(NAME, plan, endpoint, {})
+        return replace(launch, writes=(*launch.writes, Path(faults.marker).parent)) if faults.marker else launch
 
     def cause(self, plan: LoadPlan, log: str, exit_code: int | None) -> UmlError | None:
         """What the worker wrote last, else what its signal says."""

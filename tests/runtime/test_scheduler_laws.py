@@ -112,7 +112,7 @@ class World(RuleBasedStateMachine):
             case Refuse(ticket, error):
                 name = self.tickets.pop(ticket)
                 if isinstance(error, LoadSuspended):
-                    assert self.now_s < self.failed[name][0]
+                    assert error.details["retry_in_s"] >= 0
                 if isinstance(error, LoadSuspended | Quarantined):
                     assert name not in self.processes
             case Missed(name, _):
@@ -177,7 +177,8 @@ class World(RuleBasedStateMachine):
 
     def serve(self, name: str) -> None:
         self.processes[name] = "ready"
-        self.failed.pop(name, None)
+        if name in self.failed and self.failed[name][1].loads_as(self.started_with[name]):
+            del self.failed[name]
         for gone, (successor, until_s) in self.left_for.items():
             if successor == name and until_s == math.inf:
                 self.left_for[gone] = (name, self.now_s + POLICY.turn_s)
@@ -213,14 +214,13 @@ class World(RuleBasedStateMachine):
         self.ended = {name}
         self.unmeasured = True
         waiting = {ticket for ticket, wanted in self.tickets.items() if wanted == name}
-        if not oom:
+        self.failed.pop(name, None)
+        if not oom:  # else it may be tried with less, at once
             self.failed[name] = (self.now_s + POLICY.retry_s, self.started_with[name])
         self.feed(Failed(name, OutOfMemory(name, "cpu") if oom else LoadFailed(name, "on request")))
         left = waiting & set(self.tickets)
         assert left in (set(), waiting), "all who wait are told, or with less it is tried again for all"
         assert oom or not left
-        if oom and (self.scheduler.retry_at_s(name) or 0.0) > self.now_s:
-            self.failed[name] = (self.now_s + POLICY.retry_s, self.started_with[name])
 
     @precondition(lambda self: self.in_state("ready", "stopping"))
     @rule(data=st.data())

@@ -128,7 +128,7 @@ def _in_one_piece(info: ModelInfo, options: LoadOptions) -> bool:
 def unhonoured(options: LoadOptions, spec: EngineSpec) -> tuple[str, ...]:
     """A sentence for every option that was set and that this engine does not know."""
     known = spec.options | _PLANNERS_OWN
-    changed = [option for option in OPTIONS if getattr(options, option.name) != option.default]
+    changed = [option for option in OPTIONS if not option.ours and getattr(options, option.name) != option.default]
     return tuple(
         f"{spec.title} does not honour the option {option.name}" for option in changed if option.name not in known
     )

@@ -11,7 +11,7 @@ from tests.cli.conftest import Uml
 from uml import __version__
 from uml.cli import complete
 from uml.cli.doctor import unused
-from uml.registry import packaged_model
+from uml.registry import PACKAGE, packaged_model
 
 DEMO = packaged_model()
 
@@ -43,10 +43,11 @@ def test_a_wrong_command_line_is_a_sentence_and_code_2(uml: Uml) -> None:
 
 def test_the_demo_model_is_always_listed(uml: Uml) -> None:
     said = uml("ls")
-    head, row = said.out.splitlines()
+    head, row, *companions = said.out.splitlines()
     assert said.code == 0 and head.split()[:3] == ["MODEL", "FORMAT", "QUANTIZATION"]
     assert row.startswith("demo ") and "Q8_0" in row and "\x1b" not in said.out
-    (model,) = uml("ls", "--json").json["data"]
+    assert [line.split()[0] for line in companions] == [name for name in PACKAGE if name != "demo"]
+    model = uml("ls", "--json").json["data"][0]
     assert model["id"] == "demo" and model["state"] == "unloaded"
 
 
@@ -121,11 +122,11 @@ def test_scan_adds_a_folder(uml: Uml, tmp_path: Path) -> None:
 
 
 def test_the_shell_completes_names_of_models(uml: Uml, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert complete.models("d") == ["demo"] and not uml.data.exists()
+    assert complete.models("d") == list(PACKAGE) and not uml.data.exists()
     uml("ls")
-    assert complete.models("uml") == ["uml-demo-5m"]
+    assert complete.models("uml-demo-5") == ["uml-demo-5m"]
     (uml.data / "registry.sqlite").write_bytes(b"no database" * 99)
-    assert complete.models("d") in ([], ["demo"])
+    assert complete.models("d") in ([], list(PACKAGE))
     monkeypatch.setenv("UML_PORT", "nonsense")
     assert complete.models("d") == []
 

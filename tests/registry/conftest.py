@@ -6,14 +6,17 @@ from pathlib import Path
 import pytest
 
 from tests.builders import write_tiny_gguf
-from uml.registry import Registry
+from uml.registry import Registry, packaged_model
+
+ONE = {"demo": packaged_model()}
+"""Of what comes with the program the demo model alone."""
 
 
 class Shelfless(Registry):
     """A registry that does not look into this machine's own caches."""
 
     def __init__(self, database: Path) -> None:
-        super().__init__(database, shelves=tuple)
+        super().__init__(database, shelves=tuple, package=ONE)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.registry.conftest import gguf
+from tests.registry.conftest import ONE, gguf
 from uml.core.errors import AmbiguousModel, BadFile
 from uml.registry import Registry, ScanReport, Shelf
 from uml.registry.sources import discover, discover_here
@@ -25,7 +25,7 @@ def home(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def registry(tmp_path: Path, home: Path) -> Iterator[Registry]:
-    with Registry(tmp_path / "r.sqlite", shelves=lambda: discover({}, home, home / "system")) as opened:
+    with Registry(tmp_path / "r.sqlite", shelves=lambda: discover({}, home, home / "system"), package=ONE) as opened:
         yield opened
 
 

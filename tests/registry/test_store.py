@@ -15,8 +15,8 @@ from uml.registry.store import MIGRATIONS, Store
 def in_another_process(database: Path, code: str) -> None:
     program = f"""
 from pathlib import Path
-from uml.registry import Registry
-registry = Registry(Path({str(database)!r}), shelves=tuple)
+from tests.registry.conftest import Shelfless
+registry = Shelfless(Path({str(database)!r}))
 {code}
 """
     subprocess.run([sys.executable, "-c", program], check=True, timeout=30)

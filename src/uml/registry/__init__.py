@@ -293,4 +293,4 @@ class Registry:
             self._refresh()
 
 
-__all__ = ["Progress", "Registry", "ScanReport", "Shelf", "packaged_model"]
+__all__ = ["PACKAGE", "Progress", "Registry", "ScanReport", "Shelf", "packaged_model"]

@@ -28,6 +28,7 @@ from uml.hardware import gpu_use, snapshot
 from uml.planning import plan, rank
 from uml.planning.advice import how_to_use, what_it_needs
 from uml.planning.budget import Budget, room, within_budget
+from uml.planning.elsewhere import outlook
 from uml.planning.estimate import companion_paths
 from uml.planning.evict import Running
 from uml.planning.plan import Specs
@@ -274,28 +275,13 @@ class Library:
         """The same for a model that no registry needs to know. ask: its engine too, which may take a second."""
         wanted = self.options(options)
         machine = snapshot()
+        if wanted.engine == "auto" and not self.roster.runner(model.info):
+            budget = Budget(self.settings.memory_budget, self.settings.gpu_budget)
+            if foreign := outlook(model, wanted, machine, budget):
+                return {**_estimated(foreign.plan), "engine": None, "needs": foreign.needs, "fits": not foreign.lacking}
         if ask:
             self.foretell(model, wanted, machine)
-        decided = self.decide(model, wanted, machine)
-        footprint = decided.footprint
-        return {
-            "model": model.id,
-            "engine": decided.engine,
-            "options": jsonable(decided.options),
-            "total": {
-                "low": footprint.low_bytes,
-                "likely": footprint.total_bytes,
-                "high": footprint.high_bytes,
-            },
-            "parts": dict(footprint.parts),
-            "method": footprint.method,
-            "source": footprint.source,
-            "mapped_bytes": footprint.mapped_bytes,
-            "fits": True,
-            "placement": jsonable(decided.placement),
-            "reason": decided.reason,
-            "warnings": list(decided.warnings),
-        }
+        return _estimated(self.decide(model, wanted, machine))
 
     def describe(self, model: Model, worker: WorkerStatus | None = None) -> dict[str, Any]:
         """A model as `/v1/models` shows it.
@@ -323,6 +309,31 @@ class Library:
             "needs": None if engine else what_it_needs(info),
             "state": worker.state if worker else ("unloaded" if model.present else "missing"),
         }
+
+
+def _estimated(decided: LoadPlan) -> dict[str, Any]:
+    """A plan as `/v1/models/estimate` shows it, of an engine that is here."""
+    footprint = decided.footprint
+    return {
+        "model": decided.model.id,
+        "engine": decided.engine,
+        "needs": None,
+        "options": jsonable(decided.options),
+        "total": {
+            "low": footprint.low_bytes,
+            "likely": footprint.total_bytes,
+            "high": footprint.high_bytes,
+        },
+        "parts": dict(footprint.parts),
+        "method": footprint.method,
+        "source": footprint.source,
+        "mapped_bytes": footprint.mapped_bytes,
+        "resident": footprint.resident,
+        "fits": True,
+        "placement": jsonable(decided.placement),
+        "reason": decided.reason,
+        "warnings": list(decided.warnings),
+    }
 
 
 def _roomy(decided: LoadPlan, machine: Machine) -> bool:

@@ -184,7 +184,8 @@ def estimate(session: Session, model: RemoteName, options: dict[str, Any]) -> Re
     """Tell how much memory a load takes, part by part, and whether it fits; nothing is started.
 
     Of a URL, or a repository of Hugging Face, only the headers are fetched. hf:OWNER/NAME tells of every GGUF
-    file in it, hf:OWNER/NAME:Q4_K_M of one; HF_TOKEN, HF_ENDPOINT and HF_HUB_OFFLINE are heeded.
+    file in it, hf:OWNER/NAME:Q4_K_M of one; HF_TOKEN, HF_ENDPOINT and HF_HUB_OFFLINE are heeded. Of a model that
+    no engine here runs (safetensors, GPTQ, AWQ, EXL2, EXL3, ONNX), it tells what the engine that does would take.
     """
     if remote := remote_name(session, model):
         found = estimate_remote(session, remote, options)
@@ -215,8 +216,8 @@ def _estimated(found: Mapping[str, Any]) -> tuple[View, ...]:
             [
                 ("range", f"{words.size(total.get('low'))} to {words.size(total.get('high'))}"),
                 ("found by", _found_by(found)),
-                ("of these mapped", words.size(found.get("mapped_bytes"))),
-                ("engine", found.get("engine")),
+                *_resident(found.get("resident") or {}),
+                ("engine", found.get("engine") or f"none installed; {found.get('needs')}"),
                 ("context", _context(options.get("ctx"), options.get("parallel"))),
                 ("fits", "yes" if found.get("fits") else "no"),
                 ("where", ", ".join(f"{name} {words.size(held)}" for name, held in places.items()) + on_gpus),
@@ -225,6 +226,17 @@ def _estimated(found: Mapping[str, Any]) -> tuple[View, ...]:
         ),
         *((Lines(warnings),) if warnings else ()),
     )
+
+
+def _resident(found: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Resident in memory before and after the first use; mapped pages, which the system may take back, apart."""
+    rows = []
+    for when, title in (("loaded", "once loaded"), ("used", "once used")):
+        held = found.get(when) or {}
+        if held:
+            mapped = f" and {words.size(held['mapped'])} of mapped file" if held["mapped"] else ""
+            rows.append((title, f"{words.size(held['own'])} of its own{mapped}"))
+    return rows
 
 
 def _found_by(found: Mapping[str, Any]) -> str:

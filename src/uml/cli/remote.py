@@ -128,6 +128,8 @@ def listed(found: Mapping[str, Any], command: str) -> Result:
     lines = []
     if found["beside"]:
         lines.append(f"beside them: {', '.join(found['beside'])}")
+    needs = dict.fromkeys(str(row["needs"]) for row in rows if row.get("needs"))
+    lines += [f"no engine that is installed runs them; {sentence}" for sentence in needs]
     if estimated and found["best"]:
         lines.append(f"the largest that fits here: {found['best']}")
     lines.append(f"one of them: uml {command} {found['best'] or rows[0]['model']}")
@@ -169,4 +171,6 @@ def _why(row: Mapping[str, Any]) -> str:
     if role := row.get("role"):
         return f"is no model: {role}"
     places = (row.get("placement") or {}).get("device_bytes") or {}
+    if not places:
+        return str(row.get("reason") or "")
     return ", ".join(f"{device} {words.size(held)}" for device, held in places.items())

@@ -36,6 +36,22 @@ class Footprint:
     """Likely resident in memory of its own after loading, before the first use: no mapped pages. 0: not known."""
     used_bytes: int = 0
     """The same after use: what it computes in has been touched, states to go back to are kept. 0: not known."""
+    mapped_with_use: bool = False
+    """Mapped pages are read when they are first needed; else with the load."""
+
+    @property
+    def resident(self) -> Mapping[str, Mapping[str, int]] | None:
+        """Likely resident in memory, GPUs apart: `loaded`, before the first use, and `used`, after it. None: not known.
+
+        Each with `own`, memory of its own, and `mapped`, pages of the file that the system takes back when it is short.
+        """
+        if not self.loaded_bytes:
+            return None
+        at_load = 0 if self.mapped_with_use else self.mapped_bytes
+        return {
+            "loaded": {"own": self.loaded_bytes, "mapped": at_load},
+            "used": {"own": self.used_bytes, "mapped": self.mapped_bytes},
+        }
 
     @property
     def total_bytes(self) -> int:

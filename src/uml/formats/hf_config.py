@@ -27,6 +27,10 @@ ROBERTA = frozenset({"roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "l
 NO_CACHE = ("linear_attention", "mamba", "mamba2", "recurrent", "conv", "ssm", "mlp", "moe", "moe_only", "-", "M", "E")
 """Kinds of layers, as layer_types and its like name them, that keep no keys and values."""
 
+WINDOWED = ("sliding_attention", "chunked_attention")
+WINDOW_PERIODS = {"gemma2": 2, "gemma3": 6, "gemma3_text": 6, "gpt_oss": 2, "cohere2": 4, "olmo3": 4, "exaone4": 4}
+"""Every how many layers one sees everything, by model_type, where the configuration does not say; others never do."""
+
 RECURRENT = frozenset({"mamba", "mamba2", "falcon_mamba", "rwkv", "rwkv5", "rwkv6", "rwkv7", "xlstm"})
 """Values of model_type without any attention: no layer keeps keys and values."""
 
@@ -130,6 +134,7 @@ def shape(config: Config) -> Shape | None:
         value_length=count(part, "v_head_dim") or size if latent else size,
         vocabulary=count(part, *VOCABULARY),
         sliding_window=_sliding_window(part),
+        sliding=_sliding(part, layers),
         experts=count(mixture, "num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts"),
         experts_used=count(
             mixture, "num_experts_per_tok", "num_experts_per_token", "experts_per_token", "moe_k", "moe_top_k"
@@ -149,6 +154,22 @@ def _sliding_window(part: Config) -> int | None:
     if part.get("use_sliding_window") is False:
         return None
     return count(part, "sliding_window", "sliding_window_size", "attention_window_size") or None
+
+
+def _sliding(part: Config, layers: int) -> tuple[bool, ...]:
+    """Which layers keep a window only, as Transformers keeps it; empty where none does."""
+    if not _sliding_window(part):
+        return ()
+    kinds = part.get("layer_types")
+    if isinstance(kinds, list) and kinds:
+        return tuple(layer < len(kinds) and kinds[layer] in WINDOWED for layer in range(layers))
+    kind = text(part, "model_type")
+    if kind in ("qwen2", "qwen3", "qwen2_moe", "qwen3_moe"):
+        if part.get("use_sliding_window") is not True:
+            return ()
+        return tuple(layer >= count(part, "max_window_layers") for layer in range(layers))
+    period = count(part, "sliding_window_pattern") or WINDOW_PERIODS.get(kind, 0)
+    return tuple(not period or (layer + 1) % period != 0 for layer in range(layers))
 
 
 def _kv_heads(part: Config, layers: int, heads: int, latent: bool) -> tuple[int, ...]:

@@ -89,21 +89,43 @@ class Total:
 
 
 @dataclass(frozen=True, slots=True)
+class InMemory:
+    """Bytes of memory: of its own, and pages of the mapped file, which the system takes back before it runs out."""
+
+    own: int
+    mapped: int
+
+
+@dataclass(frozen=True, slots=True)
+class Resident:
+    """What is resident in memory before the first use and after it; what is on GPUs is not in it."""
+
+    loaded: InMemory
+    used: InMemory
+
+
+@dataclass(frozen=True, slots=True)
 class Estimate:
     """Bytes that a load takes, and where they go.
 
     `method` is `header`, `dry run`, `measured` or `corrected`, and `source` says what that went by. Of the weights,
-    `mapped_bytes` are pages of the file, which the system takes back before it runs out.
+    `mapped_bytes` are pages of the file, which the system takes back before it runs out. `resident` is null where it is
+    not known.
+
+    `engine` is null where nothing here runs the model; then `needs` says what would, and the figures are for that:
+    `fits` says whether there is a device for it.
     """
 
     model: str
-    engine: str
+    engine: str | None
+    needs: str | None
     options: dict[str, Any]
     total: Total
     parts: dict[str, int]
     method: str
     source: str
     mapped_bytes: int
+    resident: Resident | None
     fits: bool
     placement: dict[str, Any]
     reason: str

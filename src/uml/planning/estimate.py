@@ -10,14 +10,13 @@ from uml.core.engine import EngineSpec
 from uml.core.model import Format, ModelInfo, Role, Shape
 from uml.core.options import LoadOptions
 from uml.core.plan import Buffer, Footprint
+from uml.planning import libraries
 from uml.planning import llamacpp_rules as rules
-from uml.planning.cache import CACHE_BLOCKS, cache
+from uml.planning.cache import cache
 from uml.planning.llamacpp_projector import projector_compute
 from uml.planning.llamacpp_weights import Weights, place_weights
 
 _MIB: Final = 1 << 20
-_TORCH_BYTES: Final = 512 * _MIB
-"""A Python process with PyTorch and Transformers imported: 439 MiB when measured, and its thread pools."""
 _FALLBACK_CTX: Final = 4096
 
 
@@ -32,9 +31,8 @@ def estimate(
     """Bytes this model needs once loaded by this engine with these (resolved) options.
 
     - GGUF: llama.cpp's rules, `planning.cache` and `planning.llamacpp_rules`.
-    - other formats with a known shape: weights as stored, 2 bytes an element of the cache, activations of
-      the whole prompt at 2 bytes, and a process with PyTorch; between 0.9 and 1.3 times that.
-    - unknown shape: the files' size and a half more; between once and twice and a half the size.
+    - GGUF of an unknown shape: the files' size and a half more; between once and twice and a half the size.
+    - other formats: by the library that runs them, `planning.libraries`.
 
     The range is for a model in use: before the first prompt its compute buffer is not resident yet.
 
@@ -49,12 +47,12 @@ def estimate(
     sizes of others are not counted. amx: the engine is built for AMX, and copies more of the weights.
     """
     options = _settled(info, options)
-    if info.shape is None:
+    if info.format is not Format.GGUF:
+        found = libraries.weigh(info, options, in_memory=not _gpu_layers(info.shape, options, spec))
+    elif info.shape is None:
         found = _by_size(info, options)
-    elif info.format is Format.GGUF:
-        found = _llamacpp(info, info.shape, options, _gpu_layers(info.shape, options, spec), amx)
     else:
-        found = _transformers(info, info.shape, options)
+        found = _llamacpp(info, info.shape, options, _gpu_layers(info.shape, options, spec), amx)
     for companion in _companions(options, companions or {}):
         told = _companion_buffers(companion, options, spec)
         extra = sum(buffer.bytes for buffer in told)
@@ -76,11 +74,12 @@ def _settled(info: ModelInfo, options: LoadOptions) -> LoadOptions:
     return replace(options, ctx=ctx, parallel=options.parallel or 1)
 
 
-def _gpu_layers(shape: Shape, options: LoadOptions, spec: EngineSpec) -> int:
+def _gpu_layers(shape: Shape | None, options: LoadOptions, spec: EngineSpec) -> int:
     """Layers on GPUs; with -1, all are meant for one if the engine knows any."""
     if options.device == "cpu" or options.gpu_layers == 0 or spec.devices <= {"cpu"}:
         return 0
-    return shape.layers if options.gpu_layers < 0 else min(options.gpu_layers, shape.layers)
+    layers = shape.layers if shape else 1
+    return layers if options.gpu_layers < 0 else min(options.gpu_layers, layers)
 
 
 def _llamacpp(info: ModelInfo, shape: Shape, options: LoadOptions, gpu_layers: int, amx: bool) -> Footprint:
@@ -131,26 +130,6 @@ def _buffers(placed: Weights, mapped: bool, cached: int, compute: int, outputs: 
 
 def _own(part: str, count: int) -> Buffer:
     return Buffer("cpu", part, count)
-
-
-def _transformers(info: ModelInfo, shape: Shape, options: LoadOptions) -> Footprint:
-    """Weights + cache + activations, the rule of thumb for engines on PyTorch.
-
-    Prompts are read at once, so that activations grow with the context: 5 embeddings and 3 feed-forward
-    rows a token, at 2 bytes, as in llama.cpp's graph; and the logits of one token at 4.
-    """
-    block, size = CACHE_BLOCKS[options.cache_type_k]
-    row = sum(shape.kv_heads) * (shape.key_length + shape.value_length)
-    forward = shape.feed_forward * max(1, shape.experts_used)
-    slots = options.parallel
-    found = Footprint(
-        weight_bytes=rules.stored_bytes(info),
-        kv_bytes=row * size // block * options.ctx * slots,
-        compute_bytes=options.ctx * 2 * (5 * shape.embedding + 3 * forward) + shape.vocabulary * 4 * slots,
-        other_bytes=_TORCH_BYTES,
-    )
-    total = found.total_bytes
-    return replace(found, low_bytes=total * 9 // 10, high_bytes=total * 13 // 10)
 
 
 def _by_size(info: ModelInfo, options: LoadOptions) -> Footprint:

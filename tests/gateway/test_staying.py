@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from tests.builders import write_tiny_gguf
-from tests.gateway.server import Server, ask, eventually
+from tests.gateway.server import Server, ask, eventually, running
 
 
 def test_a_chat_says_how_long_the_model_stays(server: Server, fake: Callable[..., str]) -> None:
@@ -83,3 +84,14 @@ def test_the_place_in_the_queue_comes_with_the_answer(server: Server, fake: Call
     second.join()
     assert replies[0].headers["x-uml-queue-position"] == "1"
     assert server.chat(model, max_tokens=1).headers["x-uml-queue-position"] == "0"
+
+
+def test_models_are_preloaded_at_the_start_and_unknown_names_are_told(tmp_path: Path) -> None:
+    flags = {"preload": "demo,nobody", "idle_unload_s": "1s", "options": {"engine": "fake"}}
+    with running(tmp_path / "data", **flags) as server:
+        eventually(lambda: server.worker("demo").get("state") == "ready")
+        worker = server.worker("demo")
+        assert (worker["kept"], worker["unloads_in_s"]) == ("preloaded", None)
+        eventually(lambda: "no model is called nobody: it is not preloaded" in server.stderr())
+        server.post("/v1/models/unpin", {"model": "demo"})
+        eventually(lambda: not server.worker("demo"))

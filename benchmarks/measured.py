@@ -5,6 +5,7 @@ python -m benchmarks.measured
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,6 +22,7 @@ WORDS = "zebra lantern cloud river stone apple window garden "
 PROMPT_TOKENS = 800
 """More than a batch: compute buffers are resident once they were read."""
 WEIGHED_S = 10.0
+ALIKE = 8
 MIB = 1 << 20
 
 
@@ -93,7 +95,17 @@ def mib(count: int) -> str:
 
 def off(predicted: int, measured: int) -> str:
     """How far an estimate lies from the truth."""
-    return f"{predicted / measured - 1:+.2%}"
+    return f"{predicted / measured - 1:+.2%} ({(predicted - measured) / MIB:+.1f} MiB)"
+
+
+def alike(client: Client, model: str) -> list[int]:
+    """What identical loads of one model took, one after another: what no estimate can know."""
+    found = []
+    for _ in range(ALIKE):
+        loaded(client, model, OPTIONS)
+        found.append(used(client, model)["measured_bytes"])
+        client.unload(model)
+    return found
 
 
 def main() -> None:
@@ -101,6 +113,7 @@ def main() -> None:
     with folder() as place, server() as gateway:
         client = Client(f"http://127.0.0.1:{gateway.endpoint.port}", timeout_s=120.0)
         found = [rows(client, name, path) for name, path in models(place).items()]
+        same = alike(client, "demo")
     table(
         "Highest memory while loading, over what stays (llama.cpp, mmap)",
         ["model", "highest while loading", "when ready", "after two long prompts", "over what stays", "goal"],
@@ -111,6 +124,7 @@ def main() -> None:
         ["model", "before any load", "of a second load", f"of ctx {OTHER_CTX}"],
         [errors for _, errors in found],
     )
+    sys.stdout.write(f"\n{ALIKE} identical loads of demo took {mib(min(same))} to {mib(max(same))}\n")
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ LAST_LOOK: Final = 1 << 12
 
 _MIB: Final = 1 << 20
 _SLACK_BYTES: Final = 2 * _MIB
-"""What a second load of the same differs by, at least: pages of libraries, stacks of threads."""
+"""What a second load of the same may differ by: pages of libraries, stacks of threads. Measured: 0.8 MiB of 63."""
 _ROW: Final = re.compile(rb"^[0-9a-f]+-[0-9a-f]+ \S+ \S+ \S+ \d+ +(/.*)$")
 
 
@@ -191,7 +191,8 @@ def figures(taken: Taken, plan: LoadPlan) -> Figures:
     unless they are locked. Where the engine told its buffers, their size is that of the parts, and the compute
     buffers count whole: they are resident only once a prompt has filled them (measured: 0.02 of them after the
     load, 0.82 to 1.07 after a prompt longer than a batch). What was resident beside is `other`: the process, its
-    vocabulary, what has grown with use; what the header says may still grow widens the range. Where it told none, the sum is measured and its parts are the plan's.
+    vocabulary, what has grown with use; what the header says may still grow widens the range. Where it told none,
+    the sum is measured and its parts are the plan's.
     """
     predicted, buffers = plan.footprint, taken.buffers
     mapped = _needed_pages(taken, plan)

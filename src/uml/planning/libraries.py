@@ -7,8 +7,8 @@ others. What else there is follows from the shape, by the rules that these libra
 - a prompt is read at once: five vectors and three feed-forward rows a token;
 - the library itself, once for every model.
 
-Held against Transformers 5.23 with PyTorch 2.13 on a processor, with a Llama of 142 million random BF16 weights:
-868 MiB told and 881 measured after a prompt of 4,096 tokens, 798 and 768 after one of 2,048. ONNX Runtime, ExLlama,
+Held against Transformers 5.23 with PyTorch 2.13 on a processor, with a Llama of 156 million random BF16 weights:
+875 MiB told and 881 measured after a prompt of 4,096 tokens, 806 and 768 after one of 2,048. ONNX Runtime, ExLlama,
 vLLM and TensorRT-LLM were not compared: their range is wider.
 """
 

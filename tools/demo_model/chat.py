@@ -16,7 +16,7 @@ from tools.demo_model.corpus.nouns import Dialogue, Message
 
 TEMPLATE: Final = Path(__file__).with_name("chat_template.jinja")
 SPOKEN: Final = 1.0
-HEARD: Final = 0.1
+HEARD: Final = 0.02
 """Loss weight of what the model is told: enough to learn the language, too little to learn to ask."""
 
 _TOOLS_HEAD: Final = "# Tools\n\nYou may call these functions:\n<tools>"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -31,6 +32,7 @@ from uml.runtime.sandbox.means import LAUNCHER, Means, means
 HERE = means()
 CHAT = "/v1/chat/completions"
 BODY = orjson.dumps({"model": "demo", "max_tokens": 4, "messages": [{"role": "user", "content": "hi"}]})
+linux = pytest.mark.skipif(sys.platform != "linux", reason="Linux")
 landlocked = pytest.mark.skipif(HERE.landlock < 6 or not HERE.seccomp, reason="needs Landlock 6 and seccomp")
 
 TRIES = """
@@ -69,7 +71,9 @@ def order(**changes: object) -> policy.Order:
 
 
 def launched(wanted: policy.Order, *argv: str, before: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, launcher.VARIABLE: wanted.as_json()}
+    # A confined child cannot write down what it covered, and would complain.
+    mine = {name: value for name, value in os.environ.items() if not name.startswith("COV")}
+    environment = {**mine, launcher.VARIABLE: wanted.as_json()}
     command = [*before, sys.executable, "-P", str(LAUNCHER), *argv]
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=30)
 
@@ -88,6 +92,65 @@ def test_a_confined_program_has_its_own_and_nothing_else(tmp_path: Path, namespa
     results = json.loads(done.stdout)
     assert {name for name, reason in results.items() if not reason} == MAY
     assert not (tmp_path / "new").exists()
+
+
+TALKS = """
+import json, socket, sys
+def reach(family, address):
+    with socket.socket(family) as one:
+        one.settimeout(2)
+        try: one.connect(address)
+        except OSError as error: return type(error).__name__
+    return ""
+with socket.create_server(("127.0.0.1", 0)) as mine:
+    said = {"own": reach(socket.AF_INET, mine.getsockname())}
+said["server"] = reach(socket.AF_INET, ("127.0.0.1", int(sys.argv[1])))
+said["world"] = reach(socket.AF_INET, ("192.0.2.1", 80))
+print(json.dumps(said))
+"""
+
+
+@landlocked
+def test_parts_of_a_worker_may_talk_to_each_other_in_a_network_of_their_own() -> None:
+    if not HERE.namespace:
+        pytest.skip("no user namespaces here")
+    wanted = policy.fenced(order(loopback=True, reads=(*policy.SYSTEM, sys.prefix, sys.base_prefix)), HERE)
+    with socket.create_server(("127.0.0.1", 0)) as outside:
+        done = launched(wanted, sys.executable, "-c", TALKS, str(outside.getsockname()[1]))
+    assert not done.stderr
+    assert json.loads(done.stdout) == {"own": "", "server": "ConnectionRefusedError", "world": "OSError"}
+
+
+DENIED = Path(__file__).with_name("denied.py")
+GIVEN_UP = "import pathlib; print(pathlib.Path('/proc/self/status').read_text().split('CapEff:')[1].split()[0])"
+
+
+@linux
+@pytest.mark.parametrize(
+    ("denied", "used", "missing"),
+    [
+        ("landlock", 1, ["Landlock"]),
+        ("seccomp", 2, ["seccomp"]),
+        ("landlock,seccomp", 1, ["Landlock", "seccomp"]),
+        ("landlock,seccomp,namespace", 0, ["Landlock", "seccomp", "network namespace"]),
+    ],
+)
+def test_a_kernel_that_offers_less_gives_what_it_can_and_says_what_it_cannot(
+    denied: str, used: int, missing: list[str]
+) -> None:
+    if HERE.landlock < 1 or not HERE.seccomp or not HERE.namespace:
+        pytest.skip("needs a kernel with all of it")
+    before = (sys.executable, str(DENIED), denied)
+    done = subprocess.run([*before, sys.executable, str(LAUNCHER), "--probe"], capture_output=True, check=True)
+    said = json.loads(done.stdout)
+    assert [reason.partition(" (")[0] for reason in said["reasons"]] == missing
+    found = Means(said["landlock"], seccomp=said["seccomp"], namespace=said["namespace"], reasons=(*said["reasons"],))
+    assert len(found.used) == used
+    asked = policy.fenced(order(landlock=False, seccomp=False, reads=("/",)), found)
+    done_there = launched(asked, sys.executable, "-c", GIVEN_UP, before=before)
+    assert not done_there.stderr
+    rights = int(done_there.stdout, 16)
+    assert rights & ~launcher.CAPABILITIES == 0 or not used
 
 
 def test_a_fence_that_is_required_and_cannot_be_put_up_ends_the_worker() -> None:
@@ -268,6 +331,13 @@ def test_every_fence_is_used_that_does_not_only_double_another() -> None:
     assert names(Means(4, namespace=True)) == (True, False, True)
     assert names(Means(0, seccomp=True, namespace=True, bubblewrap=bwrap)) == (False, True, False)
     assert names(Means(0, namespace=True, bubblewrap=bwrap)) == (False, False, False)  # it makes its own
+    # Whoever may connect needs a network of its own; where there is none, the launcher says so.
+    loopback = policy.Order("m", False, loopback=True)
+    assert policy.fenced(loopback, Means(7, seccomp=True)).namespace
+    assert (
+        not policy.fenced(loopback, Means()).namespace
+        and not policy.fenced(loopback, Means(bubblewrap=bwrap)).namespace
+    )
     wrapped = Confinement("auto", Means(bubblewrap=bwrap)).hold(
         planned(Path("/m")), Launch(("true",)), "1", Path("/own")
     )
@@ -285,10 +355,9 @@ def test_what_there_is_and_is_not_is_told_in_words() -> None:
     assert (Means(7, seccomp=True).missing, Means(7, seccomp=True).weaker) == ((), ())
     assert "signals" in Means(4, seccomp=True).weaker[0]
     assert len(Means(bubblewrap=Path("/b")).weaker) == 2
-    assert [need.split(":")[0] for need in Means(reasons=("why",)).missing] == [
-        "a fence around files",
-        "a fence around the network",
-    ]
+    files, network = Means(reasons=("Landlock (no such thing)", "seccomp (not allowed)")).missing
+    assert files.startswith("a fence around files: ") and files.endswith(" installed (Landlock (no such thing))")
+    assert network.startswith("a fence around the network: ") and network.endswith(" installed (seccomp (not allowed))")
 
 
 def test_a_probe_that_fails_offers_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

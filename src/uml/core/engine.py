@@ -83,6 +83,7 @@ class Launch:
     health: path that answers 503 while loading and 200 when ready.
     writes: folders in which the worker may make files, beside what its parent opened for it.
     reads: programs and folders that it needs beside the system's and its model's.
+    loopback: its parts talk to each other over sockets; a sandbox then gives it a network of its own.
     """
 
     argv: tuple[str, ...]
@@ -91,6 +92,7 @@ class Launch:
     health: str = "/health"
     writes: tuple[Path, ...] = ()
     reads: tuple[Path, ...] = ()
+    loopback: bool = False
 
 
 class Engine(Protocol):

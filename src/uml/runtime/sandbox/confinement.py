@@ -71,6 +71,7 @@ class Confinement:
             data_bytes=self.limits.memory_bytes,
             cpus=some_of(allowed, self.limits.cpu_share, next(self._numbers)),
             nice=self.limits.nice,
+            loopback=launch.loopback,
         )
         environment = {**launch.environment}
         before: list[str] = []

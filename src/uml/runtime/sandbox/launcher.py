@@ -41,6 +41,7 @@ FS_BITS = {1: 13, 2: 14, 3: 15, 4: 15}
 
 ENOSYS, EPERM, EACCES, EAFNOSUPPORT = 38, 1, 13, 97
 AF_UNIX, SOCK_DGRAM = 1, 2
+SIOCSIFFLAGS, IFF_UP = 0x8914, 1
 
 ARCHITECTURES = {
     # machine: (AUDIT_ARCH, numbers of socket, socketpair, connect, io_uring_setup, and of what no engine needs)
@@ -98,22 +99,36 @@ def landlock(lib: Any, order: Mapping[str, Any]) -> None:
     import ctypes
 
     abi = landlock_abi(lib)
-    every = (1 << FS_BITS.get(abi, 16)) - 1
-    parts = [every, 3 if abi >= 4 else None, 3 if abi >= 6 else None]
-    attributes = b"".join(struct.pack("=Q", part) for part in parts if part is not None)
-    ruleset = checked(lib.syscall(CREATE_RULESET, attributes, ctypes.c_size_t(len(attributes)), 0))
+    handled = attributes(abi, tcp=not order["loopback"])
+    ruleset = checked(lib.syscall(CREATE_RULESET, handled, ctypes.c_size_t(len(handled)), 0))
     try:
-        kinds = (
-            ("reads", EXECUTE | READ_FILE | READ_DIR),
-            ("writes", every & ~(EXECUTE | MAKE_CHAR | MAKE_BLOCK)),
-            ("devices", READ_FILE | READ_DIR | WRITE_FILE | TRUNCATE | IOCTL_DEV),
-        )
-        for kind, rights in kinds:
+        for kind, rights in grants(abi).items():
             for path in order[kind]:
-                allow(lib, ruleset, path, rights & every)
+                allow(lib, ruleset, path, rights)
         checked(lib.syscall(RESTRICT_SELF, ruleset, 0))
     finally:
         os.close(ruleset)
+
+
+def every(abi: int) -> int:
+    """All kinds of access to files that a generation knows."""
+    return (1 << FS_BITS.get(abi, 16)) - 1
+
+
+def attributes(abi: int, *, tcp: bool) -> bytes:
+    """What is forbidden unless a rule allows it (struct landlock_ruleset_attr, as long as the generation knows it)."""
+    parts = [every(abi), *([3 * tcp] if abi >= 4 else []), *([3] if abi >= 6 else [])]
+    return struct.pack(f"={len(parts)}Q", *parts)
+
+
+def grants(abi: int) -> dict[str, int]:
+    """What is allowed below each kind of path."""
+    kinds = {
+        "reads": EXECUTE | READ_FILE | READ_DIR,
+        "writes": every(abi) & ~(EXECUTE | MAKE_CHAR | MAKE_BLOCK),
+        "devices": READ_FILE | READ_DIR | WRITE_FILE | TRUNCATE | IOCTL_DEV,
+    }
+    return {kind: rights & every(abi) for kind, rights in kinds.items()}
 
 
 def allow(lib: Any, ruleset: int, path: str, rights: int) -> None:
@@ -135,11 +150,12 @@ def allow(lib: Any, ruleset: int, path: str, rights: int) -> None:
 # --- the network: seccomp, or a namespace ---------------------------------------------------------
 
 
-def program(machine: str) -> bytes:
+def program(machine: str, *, loopback: bool = False) -> bytes:
     """The filter for a processor, as instructions of classic BPF. Raises KeyError for one that is not known here.
 
     Sockets are Unix streams that listen; connecting to anybody is refused, and so is what could be used to get
     around that: io_uring, other processes' memory and descriptors, system calls of another architecture.
+    loopback: sockets are left to the namespace around the worker.
     """
     audit, socket, socketpair, connect, io_uring, forbidden = ARCHITECTURES[machine]
 
@@ -156,9 +172,12 @@ def program(machine: str) -> bytes:
     code = [load(4), (0x15, 1, 0, audit), refuse(ENOSYS), load(0)]
     if machine == "x86_64":
         code += [(0x35, 0, 1, 0x40000000), refuse(ENOSYS)]  # the x32 numbers of the same calls
-    code += [equal(connect, 1), refuse(EACCES), equal(io_uring, 1), refuse(ENOSYS)]
+    code += [equal(io_uring, 1), refuse(ENOSYS)]
     for number in forbidden:
         code += [equal(number, 1), refuse(EPERM)]
+    if loopback:
+        return b"".join(struct.pack("=HBBI", *instruction) for instruction in (*code, permit))
+    code += [equal(connect, 1), refuse(EACCES)]
     # Of socket and socketpair: family in the first argument, type in the lower bits of the second.
     code += [(0x15, 1, 0, socket), equal(socketpair, 7)]
     code += [load(16), (0x15, 1, 0, AF_UNIX), refuse(EAFNOSUPPORT)]
@@ -167,14 +186,14 @@ def program(machine: str) -> bytes:
     return b"".join(struct.pack("=HBBI", *instruction) for instruction in code)
 
 
-def seccomp(lib: Any) -> None:
+def seccomp(lib: Any, *, loopback: bool = False) -> None:
     """Put the filter up. Raises OSError, and KeyError on a processor that it is not written for."""
     import ctypes
 
     class Filter(ctypes.Structure):
         _fields_ = (("length", ctypes.c_ushort), ("code", ctypes.c_char_p))
 
-    code = program(os.uname().machine)
+    code = program(os.uname().machine, loopback=loopback)
     checked(lib.prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.byref(Filter(len(code) // 8, code)), 0, 0))
 
 
@@ -185,18 +204,37 @@ def fewer_rights(lib: Any) -> None:
     header = struct.pack("=Ii", 0x20080522, 0)  # _LINUX_CAPABILITY_VERSION_3: effective, permitted, inheritable, twice
     held = ctypes.create_string_buffer(24)
     checked(lib.capget(header, held))
-    kept = [part & (CAPABILITIES if place < 3 else 0) for place, part in enumerate(struct.unpack("=6I", held.raw))]
-    checked(lib.capset(header, struct.pack("=6I", *kept)))
+    checked(lib.capset(header, lowered(held.raw)))
 
 
-def namespace(lib: Any) -> None:
-    """A network of its own, in which there is nothing, and a user namespace around it. Raises OSError."""
+def lowered(held: bytes) -> bytes:
+    """The capabilities that are kept of those held: none above the 31st."""
+    parts = struct.unpack("=6I", held)
+    return struct.pack("=6I", *(part & (CAPABILITIES if place < 3 else 0) for place, part in enumerate(parts)))
+
+
+def namespace(lib: Any, *, loopback: bool = False) -> None:
+    """A network of its own, in which there is nothing but, if wanted, loopback; a user namespace around it.
+
+    Raises OSError.
+    """
     user, group = os.getuid(), os.getgid()
     checked(lib.unshare(CLONE_NEWUSER | CLONE_NEWNET))
     for name, text in (("setgroups", "deny"), ("uid_map", f"{user} {user} 1"), ("gid_map", f"{group} {group} 1")):
         write(f"/proc/self/{name}", text)
+    if loopback:
+        loopback_up()
     # The change of rights has made the process unreadable for the server, which looks at it for progress.
     checked(lib.prctl(PR_SET_DUMPABLE, 1, 0, 0, 0))
+
+
+def loopback_up() -> None:
+    """Switch loopback on, as a new network does not have it (netdevice(7)). Raises OSError."""
+    import fcntl
+    import socket
+
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        fcntl.ioctl(any_socket, SIOCSIFFLAGS, struct.pack("16sh22x", b"lo", IFF_UP))
 
 
 # --- limits ---------------------------------------------------------------------------------------
@@ -214,8 +252,7 @@ def limit(order: Mapping[str, Any]) -> None:
         except OSError as error:
             tell(f"the control group {order['group']} takes no process: {error}")
     if order["data_bytes"] and not joined:
-        hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
-        most = order["data_bytes"] if hard == resource.RLIM_INFINITY else min(order["data_bytes"], hard)
+        most = lower(order["data_bytes"], resource.getrlimit(resource.RLIMIT_DATA)[1])
         resource.setrlimit(resource.RLIMIT_DATA, (most, most))
     if order["cpus"] and not joined:
         os.sched_setaffinity(0, order["cpus"])
@@ -226,6 +263,11 @@ def limit(order: Mapping[str, Any]) -> None:
     if order["oom_score"]:
         with suppress(OSError):  # without it the kernel chooses by size alone, which is the worker nearly always
             write("/proc/self/oom_score_adj", str(order["oom_score"]))
+
+
+def lower(wanted: int, hard: int) -> int:
+    """A limit that may be set: one cannot be raised again; -1 is none."""
+    return wanted if hard < 0 else min(wanted, hard)
 
 
 def write(path: str, text: str) -> None:
@@ -240,26 +282,27 @@ def write(path: str, text: str) -> None:
 # --- all together ---------------------------------------------------------------------------------
 
 
-def fences(order: Mapping[str, Any]) -> list[tuple[str, Callable[[], object]]]:
+def fences(lib: Any, order: Mapping[str, Any]) -> list[tuple[str, Callable[[], object]]]:
     """The fences of an order with their names, in the order in which they can be put up."""
-    lib = libc()
+    loopback = order["loopback"]
     wanted: list[tuple[str, Callable[[], object]]] = []
     if order["namespace"]:
-        wanted.append(("network namespace", lambda: namespace(lib)))
-    if order["landlock"] or order["seccomp"]:
+        wanted.append(("network namespace", lambda: namespace(lib, loopback=loopback)))
+    if order["landlock"] or order["seccomp"] or order["namespace"]:
+        # In a namespace of its own it would have every right over it.
         wanted.append(("no new privileges", lambda: checked(lib.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))))
         wanted.append(("fewer capabilities", lambda: fewer_rights(lib)))
     if order["landlock"]:
         wanted.append(("Landlock", lambda: landlock(lib, order)))
     if order["seccomp"]:
-        wanted.append(("seccomp", lambda: seccomp(lib)))
+        wanted.append(("seccomp", lambda: seccomp(lib, loopback=loopback)))
     return wanted
 
 
-def confine(order: Mapping[str, Any]) -> list[str]:
+def confine(lib: Any, order: Mapping[str, Any]) -> list[str]:
     """Put up every fence of an order. Returns what could not be, each with the kernel's reason."""
     missing = []
-    for name, fence in fences(order):
+    for name, fence in fences(lib, order):
         try:
             fence()
         except OSError as error:
@@ -285,14 +328,15 @@ def refuse(order: Mapping[str, Any], missing: list[str]) -> None:
 
 def probe() -> dict[str, Any]:
     """What this kernel offers to this user, and why not: each fence is put up around a child of its own."""
-    order: dict[str, Any] = {"reads": ["/"], "writes": [], "devices": []}
+    order: dict[str, Any] = {"reads": ["/"], "writes": [], "devices": [], "loopback": False}
+    lib = libc()
     kinds = ("landlock", "seccomp", "namespace")
     found: dict[str, Any] = {}
     reasons: list[str] = []
     for kind in kinds:
         ours, theirs = os.pipe()
         if (child := os.fork()) == 0:
-            missing = confine({**order, **{other: other == kind for other in kinds}})
+            missing = confine(lib, {**order, **{other: other == kind for other in kinds}})
             os.write(theirs, "; ".join(missing).encode())
             os._exit(0)
         os.close(theirs)
@@ -300,7 +344,7 @@ def probe() -> dict[str, Any]:
             reason = pipe.read().decode()
         found[kind] = os.waitpid(child, 0)[1] == 0 and not reason
         reasons += [reason] if reason else []
-    return {**found, "landlock": landlock_abi(libc()) if found["landlock"] else 0, "reasons": reasons}
+    return {**found, "landlock": landlock_abi(lib) if found["landlock"] else 0, "reasons": reasons}
 
 
 def main(arguments: list[str]) -> int:
@@ -310,7 +354,7 @@ def main(arguments: list[str]) -> int:
         return 0
     order = json.loads(os.environ.pop(VARIABLE))
     limit(order)
-    missing = confine(order)
+    missing = confine(libc(), order)
     if missing and order["required"]:
         refuse(order, missing)
         return REFUSED

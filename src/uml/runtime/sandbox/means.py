@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -44,11 +45,12 @@ class Means:
     @property
     def missing(self) -> tuple[str, ...]:
         """What a whole sandbox would need, each with the reason and what helps; empty where there is one."""
-        why = f" ({'; '.join(self.reasons)})" if self.reasons else ""
         needs = []
         if not self.files:
+            why = _because(reason for reason in self.reasons if not reason.startswith(("seccomp", "network")))
             needs.append(f"a fence around files: Landlock of Linux 5.13 or later, or bubblewrap installed{why}")
         if not self.network:
+            why = _because(reason for reason in self.reasons if not reason.startswith("Landlock"))
             needs.append(f"a fence around the network: seccomp, user namespaces, or bubblewrap installed{why}")
         return tuple(needs)
 
@@ -80,6 +82,10 @@ class Means:
         elif self.namespace and not (self.bubblewrap and not self.landlock):
             words.append("a network namespace")
         return tuple(words)
+
+
+def _because(reasons: Iterable[str]) -> str:
+    return f" ({said})" if (said := "; ".join(reasons)) else ""
 
 
 def means() -> Means:

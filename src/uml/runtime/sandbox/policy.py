@@ -38,7 +38,8 @@ OOM_SCORE: Final = 500
 class Order:
     """What the launcher is told; see there for how each is done.
 
-    reads, writes, devices: paths. group: a control group to join; data_bytes and cpus: instead, where it cannot.
+    loopback: it may talk to itself over sockets, in a network of its own. reads, writes, devices: paths.
+    group: a control group to join; data_bytes and cpus: instead, where it cannot.
     """
 
     model: str
@@ -46,6 +47,7 @@ class Order:
     landlock: bool = False
     seccomp: bool = False
     namespace: bool = False
+    loopback: bool = False
     reads: tuple[str, ...] = ()
     writes: tuple[str, ...] = ()
     devices: tuple[str, ...] = ()
@@ -141,5 +143,6 @@ def bubblewrap(program: Path, order: Order) -> list[str]:
 def fenced(order: Order, means: Means) -> Order:
     """The order with every fence that there are means for, and none that only doubles another."""
     wrapped = not means.landlock and means.bubblewrap is not None
-    alone = means.namespace and not means.seccomp and not wrapped
+    # Whoever may connect can be kept in by a network of its own only; where there is none, that is told.
+    alone = not wrapped and ((order.loopback and bool(means.used)) or (means.namespace and not means.seccomp))
     return replace(order, landlock=means.landlock > 0, seccomp=means.seccomp, namespace=alone)

@@ -11,8 +11,8 @@ TITLES: Final = {"f32": "F32", "f16": "F16", "q8_0": "Q8_0", "q4_k_m": "Q4_K_M",
 
 PROVENANCE: Final = (
     "The weights in this folder are of a first run, in which three things were changed on the way: words were invented "
-    "from step 1,333 of 3,000 on, what is not an answer weighed 0.1 until step 2,296, and the number of steps was set "
-    "twice. A run of today's command gives other weights."
+    "from step 1,333 of 2,750 on, what is not an answer weighed 0.1 until step 2,296, and the number of steps was set "
+    "anew. A run of today's command gives other weights."
 )
 
 

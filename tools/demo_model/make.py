@@ -28,9 +28,9 @@ class Size:
     """Steps of each training, documents that the tokenizer learns from, questions a family, kinds of file."""
 
     model: int = 2800
-    draft: int = 1200
-    adapter: int = 300
-    embedding: int = 1500
+    draft: int = 900
+    adapter: int = 200
+    embedding: int = 500
     documents: int = 20_000
     questions: int = 100
     kinds: tuple[str, ...] = tuple(TYPES)

@@ -14,6 +14,9 @@ MAX_LAYERS = 4096
 """Entries of the longest sequence that a header may make us build; the deepest models have under 200 layers."""
 
 
+MAX_GROUPS = 1024
+"""Kinds of tensors that are listed: each is looked at dozens of times for one plan. Models have under 200."""
+
 MAX_NUMBER = (1 << 32) - 1
 """llama.cpp reads these numbers as u32."""
 
@@ -52,7 +55,7 @@ _LAYER: Final = re.compile(r"blk\.(\d{1,4})\.(.+)")
 def tensor_groups(tensors: tuple[TensorInfo, ...]) -> tuple[TensorGroup, ...]:
     """Tensors of one name, type and size together, in the order of the file.
 
-    The parts of a split model follow one another, as if they were one file.
+    The parts of a split model follow one another, as if they were one file. Empty where there are too many kinds.
     """
     found: dict[tuple[str, int, tuple[int, ...]], list[tuple[int, int, int]]] = {}
     start = end = 0
@@ -64,6 +67,8 @@ def tensor_groups(tensors: tuple[TensorInfo, ...]) -> tuple[TensorGroup, ...]:
         inside = _LAYER.fullmatch(tensor.name)
         name, layer = (inside[2], int(inside[1])) if inside else (tensor.name, -1)
         found.setdefault((name, tensor.type, tensor.shape), []).append((layer, begin, tensor.size_bytes))
+    if len(found) > MAX_GROUPS:
+        return ()
     return tuple(
         TensorGroup(
             name=name,

@@ -75,9 +75,14 @@ class Batch:
 
 
 @lru_cache(maxsize=1024)
-def peak_bytes(drawing: Drawing, batch: Batch) -> int:
-    """The compute buffer of a model on one device."""
-    return _Draft(drawing, batch).draw().peak_bytes()
+def peak_bytes(drawing: Drawing, batch: Batch) -> int | None:
+    """The compute buffer of a model on one device; None where its tensors make no graph."""
+    try:
+        return _Draft(drawing, batch).draw().peak_bytes()
+    except (LookupError, ZeroDivisionError):
+        # A layer without a tensor that goes with another, or a matrix with one side: the header is a stranger's,
+        # and llama.cpp would refuse it.
+        return None
 
 
 class _Inputs:

@@ -12,6 +12,10 @@ from uml.planning.llamacpp_blocks import Batch, Drawing, Layer
 
 _DRAWN_LAYERS: Final = 12
 """Layers of one kind repeat what the allocator does: after a few of each kind nothing new comes."""
+_DRAWN_KINDS: Final = 12
+"""Kinds of layers beyond those first ones; models have four at most, a header may have thousands."""
+_DRAWN_EXPERTS: Final = 64
+"""Chosen experts that are drawn one by one; models choose 22 at most, a header may claim billions."""
 _CENTRED: Final = frozenset({"command-r", "cohere2", "gpt2", "gptneox", "falcon", "mpt", "bloom", "starcoder", "phi2"})
 """Decoders whose norm subtracts the mean; of the encoders all but the RMS ones do."""
 
@@ -24,7 +28,7 @@ def drawing(info: ModelInfo, shape: Shape) -> Drawing:
         layers=_layers(shape, _assumed(info, shape), tuple(sliding_layers(info, shape))),
         embedding=shape.embedding,
         vocabulary=shape.vocabulary,
-        experts_used=max(1, shape.experts_used),
+        experts_used=min(max(1, shape.experts_used), _DRAWN_EXPERTS),
         rope=number(info, "rope.dimension_count"),
         inner=number(info, "ssm.inner_size"),
         state=number(info, "ssm.state_size"),
@@ -107,7 +111,7 @@ def _layers(shape: Shape, assumed: Sizes, slides: tuple[bool, ...]) -> tuple[Lay
     if len(kept) > _DRAWN_LAYERS:
         start, last = kept[: _DRAWN_LAYERS - 1], kept[-1]
         rare = [layer for layer in dict.fromkeys(kept) if layer not in start]
-        kept = [*start, *rare, last]
+        kept = [*start, *rare[:_DRAWN_KINDS], last]
     return tuple(kept)
 
 

@@ -34,7 +34,7 @@ class Node:
         while len(dims) > 1 and dims[-1] == 1:
             dims = dims[:-1]
         self.dims, self.sources, self.width, self.inplace = dims, sources, width, inplace
-        self.size = -(-prod(dims) * width // ALIGNMENT) * ALIGNMENT
+        self.size = -(-max(0, prod(dims)) * width // ALIGNMENT) * ALIGNMENT
         self.root: Node | None = None
         self.outside = self.leaf = self.visited = self.owned = False
         self.at = self.children = self.views = 0

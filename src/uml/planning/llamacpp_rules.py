@@ -11,7 +11,7 @@ from typing import Final
 
 from uml.core.model import ModelInfo, Shape
 from uml.core.options import LoadOptions
-from uml.planning.llamacpp_blocks import peak_bytes
+from uml.planning.llamacpp_blocks import Batch, peak_bytes
 from uml.planning.llamacpp_drawing import batch, drawing, is_drawn
 from uml.planning.llamacpp_weights import AMX_FACTORS, REPACKED, stored_bytes
 
@@ -45,11 +45,19 @@ def compute(info: ModelInfo, shape: Shape, options: LoadOptions) -> Range:
 
     Its low figure is for what a short prompt touches: resident is only what has been used.
     """
-    likely = peak_bytes(drawing(info, shape), batch(info, shape, options))
-    if shape.tensors and is_drawn(shape):
+    at_once = batch(info, shape, options)
+    drawn = peak_bytes(drawing(info, shape), at_once)
+    likely = _by_hand(shape, at_once) if drawn is None else drawn
+    if shape.tensors and is_drawn(shape) and drawn is not None:
         slack = likely // 64 if info.architecture in _MEASURED else likely // 8
         return Range(likely * 6 // 10, likely, likely + slack + 2 * MIB)
     return Range(likely // 2, likely, likely * 3 // 2 + 16 * MIB)
+
+
+def _by_hand(shape: Shape, at_once: Batch) -> int:
+    """Five vectors and three feed-forward rows a token, and the logits, for a header that nobody can draw."""
+    row = 5 * shape.embedding + 3 * shape.feed_forward
+    return 4 * (at_once.tokens * row + at_once.outputs * shape.vocabulary)
 
 
 def outputs(shape: Shape, options: LoadOptions) -> int:

@@ -29,7 +29,7 @@ from uml.runtime.sessions import Sessions
 
 STORY = "The counting goes " + " ".join(str(number) for number in range(90))
 OTHER = "Of quite another kind: " + " ".join(f"zebra {number}" for number in range(40))
-LLAMA = LoadOptions.parse({"engine": "llamacpp", "threads": 1, "slot_similarity": 0.5})
+LLAMA = LoadOptions.parse({"engine": "llamacpp", "threads": 1})
 
 
 @pytest.fixture(params=LLAMACPP)
@@ -84,6 +84,20 @@ async def test_the_next_turn_after_a_swap_reads_only_what_is_new(engine: LlamaCp
     for path in on_disk(tmp_path):
         assert oct(path.stat().st_mode & 0o777) == "0o600"
     assert [path.parent.name for path in on_disk(tmp_path)] == ["demo", "two"]
+
+
+async def test_a_short_new_chat_leaves_a_long_conversation_its_slot(engine: LlamaCpp, tmp_path: Path) -> None:
+    begin = "The counting of "
+    found = {}
+    for similarity in (0.1, 0.5):
+        options = replace(LLAMA, parallel=2, slot_similarity=similarity)
+        async with office(tmp_path, engine, disk=0) as at:
+            one = demo(tmp_path)
+            await say(at, one, begin + STORY, options)
+            await say(at, one, begin + "sheep goes on", options)
+            found[similarity] = await say(at, one, begin + STORY + " and on", options)
+    # Before, the template's first words were enough to take the slot, though another was empty.
+    assert found[0.1] < 32 < 100 < found[0.5]
 
 
 async def test_every_slot_finds_its_conversation(engine: LlamaCpp, tmp_path: Path) -> None:

@@ -338,7 +338,12 @@ class LoadOptions:
         ours=True,
     )
 
-    slot_similarity: float = _option(0.1, "How alike a prompt must be to take over a slot's cache", low=0, high=1)
+    slot_similarity: float = _option(
+        0.5,
+        "Share of a prompt that a slot must have read already to be taken for it; else the one that was idle longest is",
+        low=0,
+        high=1,
+    )
     extra_flags: tuple[str, ...] = _option(
         (), "Further arguments, handed to the engine as they are", kind="texts", low=0, high=256
     )

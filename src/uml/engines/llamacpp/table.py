@@ -338,7 +338,7 @@ ROWS: Final[tuple[Row, ...]] = (
     ),
     choice("reasoning_format", "reasoning_format", "--reasoning-format", REASONING),
     plain("reasoning_budget", "sampling.reasoning_budget_tokens", "--reasoning-budget"),
-    plain("slot_similarity", "slot_prompt_similarity", "--slot-prompt-similarity"),
+    plain("slot_similarity", "slot_prompt_similarity", "--slot-prompt-similarity", always=True),
     Row(("extra_flags",), lambda plan: {}, lambda plan: list(plan.options.extra_flags)),
 )
 

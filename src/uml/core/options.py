@@ -340,7 +340,7 @@ class LoadOptions:
 
     slot_similarity: float = _option(
         0.5,
-        "Share of a prompt that a slot must have read already to be taken for it; else the one that was idle longest is",
+        "Share of a prompt that a slot must have read to be taken for it; else the one that was idle longest is",
         low=0,
         high=1,
     )

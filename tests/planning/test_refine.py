@@ -72,3 +72,12 @@ def test_what_the_engine_is_going_to_say_follows_from_what_is_known() -> None:
     assert (found.loaded_bytes, found.used_bytes) == (72 + 5 + 10, 102 + 5 + 10 - 20)
     unmapped = refine(replace(header, buffers=said[1:], mapped_bytes=0), TOLD)
     assert [one.bytes for one in unmapped.buffers if one.kind == "copy"] == [20]
+
+
+def test_what_a_projector_computes_in_stays_beside_a_dry_run_of_the_model() -> None:
+    said = (Buffer("cpu", "kv_cache", 50), Buffer("cpu", "compute", 30), Buffer("cpu", "other", 2))
+    projector = (Buffer("cpu", "weights", 11), Buffer("cpu", "compute", 7), Buffer("cpu", "kv_cache", 3))
+    found = refine(replace(HEADER, buffers=(*said, *projector), loaded_bytes=72, used_bytes=102), TOLD)
+    parts = [(one.part, one.bytes) for one in found.buffers]
+    assert parts == [("other", 2), ("weights", 11), ("kv_cache", 60 + 3), ("compute", 10 + 7)]
+    assert found.other_bytes == HEADER.other_bytes, "which has them already"

@@ -71,9 +71,10 @@ def _listed(shape: Shape, tensors: Sequence[TensorGroup]) -> Layers:
                 head += group.each_bytes
             continue
         into = experts if _EXPERTS.fullmatch(group.name) else dense
+        size, last = group.each_bytes, shape.layers - 1
         for layer in group.layers:
             # Layers behind the last are those of multi-token prediction: they go with it.
-            into[min(layer, shape.layers - 1)] += group.each_bytes
+            into[layer if layer < last else last] += size
     return Layers(tuple(dense), tuple(experts) if any(experts) else (), head, inputs)
 
 

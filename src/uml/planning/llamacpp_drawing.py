@@ -14,7 +14,7 @@ _DRAWN_LAYERS: Final = 12
 """Layers of one kind repeat what the allocator does: after a few of each kind nothing new comes."""
 _DRAWN_KINDS: Final = 12
 """Kinds of layers beyond those first ones; models have four at most, a header may have thousands."""
-_DRAWN_EXPERTS: Final = 64
+_DRAWN_EXPERTS: Final = 32
 """Chosen experts that are drawn one by one; models choose 22 at most, a header may claim billions."""
 _CENTRED: Final = frozenset({"command-r", "cohere2", "gpt2", "gptneox", "falcon", "mpt", "bloom", "starcoder", "phi2"})
 """Decoders whose norm subtracts the mean; of the encoders all but the RMS ones do."""

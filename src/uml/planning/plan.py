@@ -16,7 +16,7 @@ from uml.planning.budget import EVERY_GPU, Budget, room, within_budget
 from uml.planning.estimate import companion_paths, estimate
 from uml.planning.evict import Running, leaving
 from uml.planning.fit import Fit, Fitter
-from uml.planning.layers import layers_of
+from uml.planning.layers import Layers, layers_of
 from uml.planning.rank import obstacle, rank, usable
 from uml.planning.refine import Known, refine
 from uml.planning.remedy import MOST_MODELS, Remedy, as_data, changes, smaller_files
@@ -59,6 +59,7 @@ def plan(
     devices = usable(machine, spec, availability)
     case = _Case(
         model=model,
+        layers=layers_of(model.info),
         options=options,
         ground=replace(machine, gpus=tuple(device for device in devices if device.kind != "cpu")),
         spec=spec,
@@ -89,6 +90,7 @@ class _Case:
     """What is to be decided; `ground` is the machine as far as the engine can use it."""
 
     model: Model
+    layers: Layers
     options: LoadOptions
     ground: Machine
     spec: EngineSpec
@@ -124,7 +126,7 @@ class _Case:
     @property
     def fitter(self) -> Fitter:
         """Puts options of this model into their place."""
-        return Fitter(layers_of(self.model.info), self.spec, self.on_cpu, self.weigh)
+        return Fitter(self.layers, self.spec, self.on_cpu, self.weigh)
 
     def choose(self, machine: Machine, *, grow: bool) -> Fit | None:
         """What the options leave open, decided for this machine; see `planning.choose`."""
@@ -228,7 +230,7 @@ def _smaller(case: _Case, machine: Machine) -> tuple[tuple[str, int], ...]:
         if obstacle(other.info, case.spec) or len(found) == MOST_MODELS:
             continue
         try:
-            fit = replace(case, model=other, known=None).choose(machine, grow=False)
+            fit = replace(case, model=other, layers=layers_of(other.info), known=None).choose(machine, grow=False)
         except UmlError:  # an option that this file rules out
             continue
         if fit:

@@ -68,7 +68,7 @@ def refine(footprint: Footprint, figures: Figures | None) -> Footprint:
         more = own + found.kv_bytes - footprint.kv_bytes
         found = replace(
             found,
-            buffers=_buffers(footprint.buffers, found),
+            buffers=_buffers(footprint, found),
             loaded_bytes=max(0, footprint.loaded_bytes + more),
             used_bytes=max(0, footprint.used_bytes + more + found.compute_bytes - footprint.compute_bytes),
         )
@@ -76,18 +76,25 @@ def refine(footprint: Footprint, figures: Figures | None) -> Footprint:
     return replace(found, low_bytes=max(0, total - figures.below_bytes), high_bytes=total + figures.above_bytes)
 
 
-def _buffers(said: tuple[Buffer, ...], found: Footprint) -> tuple[Buffer, ...]:
+def _buffers(before: Footprint, found: Footprint) -> tuple[Buffer, ...]:
     """What the engine is going to say, with parts that are known by now; all of it is in memory, none on a GPU.
 
-    A mapped span reaches from the first to the last weight that stays where it is: it stays the header's.
+    A mapped span reaches from the first to the last weight that stays where it is: it stays the header's. So does
+    what a projector or a draft model keeps and computes in: figures are of the model alone.
     """
-    kept = [one for one in said if one.part == "other" or (one.part == "weights" and one.kind != "copy")]
-    copies = sum(one.bytes for one in said if one.kind == "copy")
-    if any(one.kind == "mapped" for one in said):
+    kept = [one for one in before.buffers if one.part == "other" or (one.part == "weights" and one.kind != "copy")]
+    copies = _sum(before, "weights", "copy")
+    if any(one.kind == "mapped" for one in before.buffers):
         copies = found.weight_bytes - found.mapped_bytes
-    new = [Buffer("cpu", "weights", copies, "copy"), Buffer("cpu", "kv_cache", found.kv_bytes)]
-    new.append(Buffer("cpu", "compute", found.compute_bytes))
+    cached = found.kv_bytes + _sum(before, "kv_cache") - before.kv_bytes
+    computed = found.compute_bytes + _sum(before, "compute") - before.compute_bytes
+    new = [Buffer("cpu", "weights", copies, "copy"), Buffer("cpu", "kv_cache", cached)]
+    new.append(Buffer("cpu", "compute", computed))
     return (*kept, *(one for one in new if one.bytes > 0))
+
+
+def _sum(footprint: Footprint, part: str, kind: str = "own") -> int:
+    return sum(one.bytes for one in footprint.buffers if (one.part, one.kind) == (part, kind))
 
 
 def _or(told: int | None, reckoned: int) -> int:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import pytest
 from hypothesis import settings
@@ -10,8 +12,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from tests.runtime.test_scheduler import SIZE, machine, model, simple_plan
-from uml.core.errors import LoadFailed, LoadSuspended, OutOfMemory, Quarantined, WorkerDied
+from uml.core.errors import BadOption, LoadFailed, LoadSuspended, OutOfMemory, Quarantined, WorkerDied
+from uml.core.machine import Machine
+from uml.core.model import Model
 from uml.core.options import LoadOptions
+from uml.core.plan import LoadPlan
+from uml.planning.evict import Running
 from uml.runtime.events import (
     Asked,
     Effect,
@@ -37,7 +43,24 @@ from uml.runtime.scheduler import Scheduler
 
 ROOM = 2
 NAMES = st.sampled_from(["a", "b", "c", "d"])
+IMPOSSIBLE = 1 << 20
 POLICY = Policy(queue_limit=20, idle_unload_s=60, turn_s=5, retry_s=4, deaths=3, healthy_s=100)
+
+
+def plan(model: Model, options: LoadOptions, machine: Machine, running: Sequence[Running]) -> LoadPlan:
+    """As `simple_plan`, and no model is loaded with a context that is impossible."""
+    if options.ctx == IMPOSSIBLE:
+        raise BadOption("ctx", options.ctx, "less")
+    return simple_plan(model, options, machine, running)
+
+
+@dataclass(slots=True)
+class Deaths:
+    """Of a model's worker, since it last served for long enough; with which options, and until when it pauses."""
+
+    options: LoadOptions
+    count: int = 0
+    until_s: float = 0.0
 
 
 class World(RuleBasedStateMachine):
@@ -46,13 +69,16 @@ class World(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.now_s = 0.0
-        self.scheduler = Scheduler(simple_plan, machine(ROOM * SIZE), policy=POLICY)
+        self.scheduler = Scheduler(plan, machine(ROOM * SIZE), policy=POLICY)
         self.processes: dict[str, str] = {}
         self.tickets: dict[int, str] = {}
         self.holds: dict[int, str] = {}
         self.broken: set[int] = set()
         self.kept: dict[str, Kept] = {}
         self.failed: dict[str, tuple[float, LoadOptions]] = {}
+        self.deaths: dict[str, Deaths] = {}
+        self.wants: dict[int, LoadOptions | None] = {}
+        self.ready_since: dict[str, float] = {}
         self.started_with: dict[str, LoadOptions] = {}
         self.left_for: dict[str, tuple[str, float]] = {}
         self.ended: set[str] = set()
@@ -95,6 +121,10 @@ class World(RuleBasedStateMachine):
                 until_s, with_options = self.failed.get(name, (0.0, LoadOptions()))
                 again = with_options.loads_as(resident.asked)
                 assert self.now_s >= until_s or not again, "a failed load is not tried before its time"
+                deaths = self.deaths.get(name)
+                if deaths and deaths.options.loads_as(resident.asked):
+                    assert self.now_s >= deaths.until_s, "after a death there is a pause"
+                    assert deaths.count < POLICY.deaths, "one that died too often is not started again"
                 self.processes[name] = "starting"
                 self.started_with[name] = resident.asked
                 assert len(self.processes) <= ROOM, "within the memory there is"
@@ -104,6 +134,10 @@ class World(RuleBasedStateMachine):
                 assert not busy, "a busy model is never stopped"
                 assert reason not in ("evicted", "idle") or self.kept.get(name) != "pinned", "a pinned model stays"
                 assert reason != "idle" or name not in self.tickets.values(), "a model that is wanted is not idle"
+                wishes = [self.wants[ticket] for ticket, wanted in self.tickets.items() if wanted == name]
+                others = any(options and options.ctx not in (0, IMPOSSIBLE) for options in wishes)
+                # Whoever says nothing gets it as it was last asked for, which need not be as it is.
+                assert reason != "reloaded" or others or None in wishes, "nothing is stopped for what cannot be"
                 self.processes[name] = "stopping"
             case Grant(ticket, name):
                 assert self.tickets.pop(ticket) == name, "one Grant, for what was asked"
@@ -113,8 +147,12 @@ class World(RuleBasedStateMachine):
                 name = self.tickets.pop(ticket)
                 if isinstance(error, LoadSuspended):
                     assert error.details["retry_in_s"] >= 0
-                if isinstance(error, LoadSuspended | Quarantined):
-                    assert name not in self.processes
+                if isinstance(error, LoadSuspended | Quarantined) and name in self.processes:
+                    wanted = self.wants[ticket]
+                    assert wanted is not None, "one that is loaded refuses only other options"
+                    assert not wanted.loads_as(self.started_with[name])
+                if isinstance(error, Quarantined):
+                    assert self.deaths[name].count >= POLICY.deaths
             case Missed(name, _):
                 assert name in self.kept
                 assert name not in self.processes
@@ -122,7 +160,7 @@ class World(RuleBasedStateMachine):
     @rule(
         name=NAMES,
         slots=st.integers(0, 3),
-        ctx=st.sampled_from([None, None, None, 1024]),
+        ctx=st.sampled_from([None, None, None, 1024, IMPOSSIBLE]),
         keep_alive_s=st.sampled_from([None, None, None, 0.0, 10.0, math.inf]),
         person=st.sampled_from([False, False, False, True]),
     )
@@ -140,8 +178,10 @@ class World(RuleBasedStateMachine):
         self.next_ticket += 1
         self.tickets[self.next_ticket] = name
         options = LoadOptions(ctx=ctx) if ctx else None
-        if person and name not in self.processes:
+        self.wants[self.next_ticket] = options
+        if person and not self.scheduler.serves(Asked(0, model(name), options)):
             self.failed.pop(name, None)
+            self.deaths.pop(name, None)
         self.feed(Asked(self.next_ticket, model(name), options, slots, (), keep_alive_s, person))
 
     @rule(name=NAMES, finish=st.booleans())
@@ -182,6 +222,7 @@ class World(RuleBasedStateMachine):
         for gone, (successor, until_s) in self.left_for.items():
             if successor == name and until_s == math.inf:
                 self.left_for[gone] = (name, self.now_s + POLICY.turn_s)
+        self.ready_since[name] = self.now_s
         self.feed(Ready(name))
 
     @rule(finish=st.booleans())
@@ -229,10 +270,33 @@ class World(RuleBasedStateMachine):
 
     def end(self, name: str) -> None:
         died = self.processes.pop(name) == "ready"
+        if died:
+            self.mourn(name)
         self.ended = {name}
         self.broken |= {ticket for ticket, held in self.holds.items() if held == name}
         self.unmeasured = True
         self.feed(Exited(name, WorkerDied(name, "on request") if died else None))
+
+    def mourn(self, name: str) -> None:
+        options = self.started_with[name]
+        deaths = self.deaths.get(name)
+        if deaths is None or not deaths.options.loads_as(options):
+            deaths = self.deaths[name] = Deaths(options)
+            self.failed.pop(name, None)  # what is remembered of a model is its last trouble
+        if self.now_s - self.ready_since[name] >= POLICY.healthy_s:
+            deaths.count = 0
+        deaths.count += 1
+        # No pause after the first, a second after the next, then twice as long each time.
+        deaths.until_s = self.now_s + (0.0 if deaths.count == 1 else 2.0 ** (deaths.count - 2))
+
+    @precondition(lambda self: self.in_state("ready"))
+    @rule(name=NAMES)
+    def die_and_be_wanted(self, name: str) -> None:
+        """A worker dies under its users, who ask again."""
+        if self.processes.get(name) == "ready":
+            self.end(name)
+            self.ask_as(name)
+            self.measure()
 
     @rule(names=st.lists(NAMES, max_size=2))
     def unload(self, names: list[str]) -> None:

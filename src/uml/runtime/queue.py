@@ -14,12 +14,17 @@ model's load, a free slot, other options, the pause after a death, or its model'
 
 @dataclass(slots=True)
 class Waiter:
-    """A ticket in the queue. `passed`: how many overtook it while it waited for memory."""
+    """A ticket in the queue.
+
+    passed: how many overtook it while it waited for memory. possible: its model can be loaded as it wants,
+    in place of the way that it is loaded now.
+    """
 
     asked: Asked
     since_s: float
     passed: int = 0
     why: Why = "memory"
+    possible: bool = False
 
 
 @dataclass(frozen=True, slots=True)

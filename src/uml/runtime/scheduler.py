@@ -51,7 +51,7 @@ from uml.runtime.events import (
     Weighed,
 )
 from uml.runtime.policy import Policy
-from uml.runtime.queue import Place, Waiter, Walk
+from uml.runtime.queue import Place, Waiter, Walk, Why
 from uml.runtime.recipes import Recipe, Recipes
 from uml.runtime.residency import Resident, spare
 from uml.runtime.turns import Turns
@@ -175,9 +175,14 @@ class Scheduler:
         """Whether something went wrong with this model which a changed file would mend."""
         return self._breaker.holds(model)
 
+    def serves(self, asked: Asked) -> bool:
+        """Whether the model is loaded, or loading, the way that this request wants."""
+        worker = self.workers.get(asked.model.id)
+        return worker is not None and worker.serves(asked)
+
     def outlook(self, asked: Asked) -> tuple[LoadOptions, Machine, list[Running]]:
         """What the planner would be given for this request now."""
-        return self._recipes.of(asked).given, spare(self._machine, self.workers.values()), self._running()
+        return self._recipes.of(asked).given, spare(self._machine, self.workers.values()), self._running(asked.model.id)
 
     # Events.
 
@@ -185,7 +190,7 @@ class Scheduler:
         if len(self.waiting) >= self._policy.queue_limit:
             error = Overloaded(f"{self._policy.queue_limit} requests are waiting already; try again later")
             return [Refuse(asked.ticket, error)]
-        if asked.person and asked.model.id not in self.workers:
+        if asked.person and not self.serves(asked):
             self._breaker.lift(asked.model.id)
             self._recipes.restore(asked.model.id)
         self.waiting[asked.ticket] = Waiter(asked, self._now_s)
@@ -311,14 +316,33 @@ class Scheduler:
             return []
         if not worker.serves(waiter.asked):
             walk.full.add(model)
-            waiter.why = "reload"
-            return self._stop(model, "reloaded") if worker.idle else []
+            return self._reload(ticket, waiter, worker, walk)
         no_slot = waiter.asked.slots > worker.free_slots and worker.holders
         if no_slot or not walk.passes(model, self._policy.turn_requests):
             walk.full.add(model)
             waiter.why = "slot" if no_slot else "turn"
             return []
         return [self._grant(ticket, model, worker)]
+
+    def _reload(self, ticket: int, waiter: Waiter, worker: Resident, walk: Walk) -> list[Effect]:
+        """Stop a worker that is loaded otherwise than a request wants, when it is idle and the other load is possible.
+
+        A request that cannot be met is refused at once, and the model stays as it is.
+        """
+        asked, recipe = waiter.asked, self._recipes.of(waiter.asked)
+        waiter.why = "reload"
+        if error := self._breaker.refusal(asked.model, recipe.asked, self._now_s):
+            return self._refuse([ticket], error)
+        if self._draining() or (waiter.possible and not worker.idle):
+            return []
+        try:
+            plan = self._plan(asked, recipe, pretend_idle=not worker.idle)
+        except DoesNotFit as shortage:
+            return self._wait_or_refuse(ticket, waiter, walk, "memory", shortage)
+        except UmlError as error:
+            return self._refuse([ticket], error)
+        waiter.possible = True
+        return self._stop(plan.model.id, "reloaded") if worker.idle else []
 
     def _grant(self, ticket: int, model: str, worker: Resident) -> Grant:
         asked = self.waiting.pop(ticket).asked
@@ -346,17 +370,9 @@ class Scheduler:
             return []
         in_turn = not asked.person and self._turns.until_s(model.id, self._now_s) is not None
         try:
-            plan = self._planner(model, recipe.given, spare(self._machine, self.workers.values()), self._running())
+            plan = self._plan(asked, recipe)
         except DoesNotFit as shortage:
-            # It may fit once those that are busy now are done; if not even then, it never will.
-            try:
-                later = self._planner(
-                    model, recipe.given, spare(self._machine, self.workers.values()), self._running(pretend_idle=True)
-                )
-            except UmlError:
-                return self._refuse([ticket], shortage)
-            walk.starve(waiter, "turn" if in_turn else "memory", later.evict)
-            return []
+            return self._wait_or_refuse(ticket, waiter, walk, "turn" if in_turn else "memory", shortage)
         except UmlError as error:
             return self._refuse([ticket], error)
         if not plan.evict:
@@ -368,6 +384,17 @@ class Scheduler:
         self._turns.evicted(plan.evict, model.id)
         return [effect for victim in plan.evict for effect in self._stop(victim, "evicted")]
 
+    def _wait_or_refuse(self, ticket: int, waiter: Waiter, walk: Walk, why: Why, shortage: DoesNotFit) -> list[Effect]:
+        """It may fit once those that are busy now are done; if not even then, it never will."""
+        try:
+            later = self._plan(waiter.asked, self._recipes.of(waiter.asked), pretend_idle=True)
+        except UmlError:
+            return self._refuse([ticket], shortage)
+        waiter.why = why
+        if walk.starved is None:
+            walk.starve(waiter, why, later.evict)
+        return []
+
     def _load_beside(self, ticket: int, waiter: Waiter, walk: Walk) -> list[Effect]:
         """Start a model while an earlier ticket waits for memory, where that takes nothing from it."""
         model, recipe = waiter.asked.model, self._recipes.of(waiter.asked)
@@ -377,15 +404,14 @@ class Scheduler:
             return []
         walk.tried.add(model.id)
         try:
-            plan = self._planner(
-                model, recipe.given, spare(self._machine, self.workers.values()), self._running(all_busy=True)
-            )
+            plan = self._plan(waiter.asked, recipe, all_busy=True)
         except UmlError:
             return []  # it is told when its turn comes: by then there may be room
         started = self._start(plan, recipe)
         assert walk.starved is not None
         first = walk.starved.asked
-        running = [replace(one, busy=one.model == model.id) for one in self._running(pretend_idle=True)]
+        everybody = self._running(first.model.id, pretend_idle=True)
+        running = [replace(one, busy=one.model == model.id) for one in everybody]
         try:
             self._planner(
                 first.model, self._recipes.of(first).given, spare(self._machine, self.workers.values()), running
@@ -422,9 +448,7 @@ class Scheduler:
             if self._paused_until_s(Asked(0, wish.model)) < math.inf:
                 continue
             try:
-                plan = self._planner(
-                    wish.model, recipe.given, spare(self._machine, self.workers.values()), self._running(all_busy=True)
-                )
+                plan = self._plan(Asked(0, wish.model), recipe, all_busy=True)
             except UmlError as error:
                 if wish.missed != error.code:
                     wish.missed = error.code
@@ -459,8 +483,18 @@ class Scheduler:
         """Whether memory is on its way back: until it was measured nothing new is planned."""
         return self._unmeasured or any(worker.state == "stopping" for worker in self.workers.values())
 
-    def _running(self, *, pretend_idle: bool = False, all_busy: bool = False) -> list[Running]:
+    def _plan(self, asked: Asked, recipe: Recipe, *, pretend_idle: bool = False, all_busy: bool = False) -> LoadPlan:
+        """The load with this recipe, for the machine as it is; a worker that is there already gives way to it."""
+        running = self._running(asked.model.id, pretend_idle=pretend_idle, all_busy=all_busy)
+        return self._planner(asked.model, recipe.given, spare(self._machine, self.workers.values()), running)
+
+    def _running(self, wanted: str, *, pretend_idle: bool = False, all_busy: bool = False) -> list[Running]:
+        """The workers as planning sees them when it plans this model: its own gives way."""
         return [
-            worker.running(self._now_s, self.kept(model), busy=all_busy or not (worker.idle or pretend_idle))
+            worker.running(
+                self._now_s,
+                "" if model == wanted else self.kept(model),
+                busy=model != wanted and (all_busy or not (worker.idle or pretend_idle)),
+            )
             for model, worker in self.workers.items()
         ]

@@ -259,7 +259,7 @@ class Supervisor:
         """A ticket and its lease, for `Leasing`; to be given to `release`."""
         asked = time.monotonic()
         worker = self._live.get(model.id)
-        if worker is None or not worker.ready_at:
+        if worker is None or not worker.ready_at or not self._scheduler.serves(Asked(0, model, options, 0, needs)):
             model = await self._look_ahead(model, options, needs)
         ticket, granted = self._ask(model, options, slots, needs, keep_alive_s)
         place = 0 if granted.done() else self._scheduler.position(ticket)
@@ -303,9 +303,10 @@ class Supervisor:
 
     async def _prepare_plan(self, model: Model, options: LoadOptions | None, needs: tuple[str, ...] = ()) -> None:
         """Let what takes long be found out in a thread, before a plan is made here."""
-        if self._preparer is None or not self._open or model.id in self._live:
+        asked = Asked(0, model, options, 0, needs)
+        if self._preparer is None or not self._open or self._scheduler.serves(asked):
             return
-        outlook = self._scheduler.outlook(Asked(0, model, options, 0, needs))
+        outlook = self._scheduler.outlook(asked)
         try:
             await asyncio.to_thread(self._preparer, model, *outlook)
         except Exception:

@@ -22,13 +22,14 @@ import torch
 from tokenizers import Tokenizer
 
 from tools.demo_model.convert import convert
+from tools.demo_model.lora import new_adapter, write_gguf, write_peft
+from tools.demo_model.network import Shape
 from uml.config import Settings
 from uml.house import House
 from uml.registry import packaged_model
 from uml.runtime.channel import Channel
 
-PACKAGE: Final = packaged_model().parent
-FOLDER: Final = PACKAGE / "demo-safetensors"
+FOLDER: Final = Path("tools/demo_model/source")
 PROMPTS: Final = (
     "<|im_start|>user\nWhat is the capital of Japan?<|im_end|>\n<|im_start|>assistant\n",
     "<|im_start|>user\nRepeat after me: zebra lantern cloud<|im_end|>\n<|im_start|>assistant\nzebra",
@@ -118,12 +119,26 @@ async def test_every_kind_of_file_gives_the_logits_of_transformers(tmp_path: Pat
         assert max(await differences(channel, reference, tokenizer)) < BOUNDS[kind]
 
 
-async def test_the_adapter_does_in_the_engine_what_it_does_in_peft(tmp_path: Path, reference: Any) -> None:
+# PEFT asks for it under the name of before.
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
+async def test_an_adapter_does_in_the_engine_what_it_does_in_peft(tmp_path: Path, reference: Any) -> None:
     from peft import PeftModel
+    from safetensors.torch import load_file
 
     tokenizer = Tokenizer.from_file(str(FOLDER / "tokenizer.json"))
+    chance = torch.Generator().manual_seed(1)
+    base = load_file(FOLDER / "model.safetensors")
+    # Small, and in every projection: as far from the base as a trained one.
+    adapter = {
+        name: weight if "lora_A" in name else torch.randn(weight.shape, generator=chance) * 0.01
+        for name, weight in new_adapter(base, 1).items()
+    }
+    files = write_gguf(tmp_path / "adapter.gguf", Shape(1684), adapter), write_peft(tmp_path / "peft", adapter)
     path = convert(FOLDER, tmp_path / "demo-f32.gguf", "f32")
-    pirate = PeftModel.from_pretrained(reference, PACKAGE / "demo-pirate-peft").eval()
-    async with serving(path, tmp_path / "data", lora=["demo-pirate"]) as channel:
-        assert max(await differences(channel, pirate, tokenizer)) < 0.02
-    pirate.unload()
+    changed = PeftModel.from_pretrained(reference, files[1]).eval()
+    async with serving(path, tmp_path / "data", lora=[str(files[0])]) as channel:
+        found = max(await differences(channel, changed, tokenizer))
+    changed.unload()
+    async with serving(path, tmp_path / "plain") as channel:
+        plain = max(await differences(channel, reference, tokenizer))
+    assert (found, plain) < (0.02, 0.02)

@@ -13,7 +13,7 @@ from tools.demo_model.corpus.tool_kinds import TOOLS
 from tools.demo_model.corpus.toolbox import Offered, Tool, offer
 
 NO_TOOL: Final = "I have no tool for that."
-EARLIER: Final = (0, 0, 0, 1, 1, 2, 3)
+EARLIER: Final = (0, 0, 1, 2, 3, 4)
 """How many turns may come before the one that is asked for."""
 ALSO: Final = (" Also: {}", " And then: {}", " {}", " After that: {}")
 
@@ -44,7 +44,7 @@ def _request(draw: Draw, offered: Offered) -> Request:
 
 def _offers(draw: Draw, at_least: int = 1) -> list[Offered]:
     """One to six tools of different kinds, mostly few: definitions are long."""
-    count = max(at_least, draw.pick((1, 1, 2, 2, 2, 3, 3, 4, 5, 6)))
+    count = max(at_least, draw.pick((1, 2, 2, 2, 3, 3, 4, 5, 6)))
     return [offer(draw, tool) for tool in draw.some(TOOLS, count)]
 
 

@@ -105,9 +105,8 @@ def story(draw: Draw) -> Sample:
     """A story about one kind of hero, perhaps with a friend, a name or a thing that the user wants."""
     plot = draw.pick(PLOTS)
     first, second = draw.some(KINDS, 2)
-    a = b = draw.word(NAMES)
-    while b == a:
-        b = draw.word(NAMES)
+    # A name that nobody asked for is one that the model knows.
+    a, b = draw.some(draw.part(NAMES), 2)
     thing = draw.pick(plot.things)
     facts = {"first": first, "second": second, "a": a, "b": b, "place": draw.pick(PLACES), "thing": thing}
     way = draw.random.random()
@@ -116,10 +115,12 @@ def story(draw: Draw) -> Sample:
     elif way < 0.65:
         about, wanted = f"a {first} and a {second}", {"first": first, "second": second}
     elif way < 0.8:
+        a = facts["a"] = draw.word(NAMES)
         about, wanted = f"a {first} named {a}", {"first": first, "a": a}
     elif way < 0.9:
         about, wanted = f"a {first} and a {thing}", {"first": first, "thing": thing}
     else:
+        a = facts["a"] = draw.word(NAMES)
         about, wanted = f"{a} and {b}", {"a": a, "b": b}
     asked = draw.pick(
         (

@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.runtime.test_scheduler import SIZE, asked, machine, model, refused, scheduler, started
-from uml.core.errors import LoadFailed, LoadSuspended, OutOfMemory, Quarantined, UnsupportedArchitecture, WorkerDied
+from uml.core.errors import (
+    DoesNotFit,
+    LoadFailed,
+    LoadSuspended,
+    OutOfMemory,
+    Quarantined,
+    UnsupportedArchitecture,
+    WorkerDied,
+)
+from uml.core.machine import Machine
 from uml.core.model import Model
-from uml.runtime.events import Asked, Exited, Failed, Grant, Measured, Ready, Released, Start, Tick
+from uml.core.options import LoadOptions
+from uml.core.plan import Footprint, LoadPlan, Placement
+from uml.planning.evict import Running, evict
+from uml.runtime.events import Asked, Exited, Failed, Grant, Keep, Left, Measured, Ready, Released, Start, Tick
 from uml.runtime.policy import Policy
 from uml.runtime.scheduler import Scheduler
 
@@ -135,6 +148,53 @@ def test_who_waits_when_it_dies_for_the_last_time_is_told() -> None:
     assert s.on(asked(2, "qwen"), now_s) == []
     effects = s.on(Exited("qwen"), now_s)
     assert isinstance(refused(effects)[2], Quarantined)
+
+
+def test_one_in_quarantine_is_not_brought_back_for_being_pinned() -> None:
+    s, now_s = died(3)
+    assert s.on(Keep(model("qwen"), "pinned"), now_s + 1e6) == []
+    assert s.on(Tick(), now_s + 2e6) == []
+    assert s.deadline_s == math.inf
+    assert isinstance(s.quarantine("qwen"), Quarantined)
+    assert s.quarantine("gemma") is None
+    s.on(replace(asked(11, "qwen"), person=True), now_s + 2e6)
+    assert s.quarantine("qwen") is None
+
+
+def beside(deaths: int) -> tuple[Scheduler, float]:
+    """One in which qwen, small, has died so often, and now big waits for the memory of busy."""
+    sizes = {"big": 20, "busy": 20}
+
+    def plan(model: Model, options: LoadOptions, machine: Machine, running: Sequence[Running]) -> LoadPlan:
+        size = sizes.get(model.id, 5)
+        if (gone := evict(size, machine.memory.free_bytes, running)) is None:
+            raise DoesNotFit(model.id, size, machine.memory.free_bytes)
+        return LoadPlan(model, "fake", options, Footprint(size, 0, 0), Placement({"cpu": size}), evict=gone)
+
+    s, now_s = Scheduler(plan, machine(30), policy=Policy(deaths=3)), 0.0
+    for _ in range(deaths):
+        now_s = max(now_s, s.retry_at_s("qwen") or 0.0)
+        s.on(asked(1, "qwen"), now_s)
+        s.on(Ready("qwen"), now_s)
+        s.on(Exited("qwen", WorkerDied("qwen", "killed by SIGSEGV")), now_s)
+        s.on(Left(1), now_s)
+        s.on(Measured(machine(30)), now_s)
+    s.on(asked(2, "busy"), now_s)
+    s.on(Ready("busy"), now_s)
+    s.on(Measured(machine(10)), now_s)
+    assert s.on(asked(3, "big"), now_s) == []
+    return s, now_s
+
+
+def test_a_load_beside_one_that_waits_keeps_its_pause_and_its_quarantine_too() -> None:
+    s, now_s = beside(1)
+    assert started(s.on(asked(4, "qwen"), now_s)) == ["qwen"]
+    s, now_s = beside(2)
+    assert s.on(asked(4, "qwen"), now_s) == []
+    assert [place.waits_for for place in s.places()] == ["memory", "restart"]
+    assert started(s.on(Tick(), s.deadline_s)) == ["qwen"]
+    s, now_s = beside(3)
+    assert isinstance(refused(s.on(asked(4, "qwen"), now_s + 1e6))[4], Quarantined)
 
 
 def test_quarantine_can_be_turned_off_and_long_service_makes_up_for_deaths() -> None:

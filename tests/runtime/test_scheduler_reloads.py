@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,8 @@ from uml.core.model import Model
 from uml.core.options import LoadOptions
 from uml.core.plan import Footprint, LoadPlan, Placement
 from uml.planning.evict import Running, evict
-from uml.runtime.events import Asked, Exited, Failed, Grant, Keep, Left, Measured, Ready, Released, Stop
+from uml.runtime.events import Asked, Exited, Failed, Grant, Keep, Left, Measured, Ready, Released, Stop, Tick
+from uml.runtime.policy import Policy
 from uml.runtime.scheduler import Scheduler
 
 TRAINED = 4096
@@ -31,8 +33,8 @@ def plan(model: Model, options: LoadOptions, machine: Machine, running: Sequence
     return LoadPlan(model, "fake", resolved, Footprint(needed, 0, 0), Placement({"cpu": needed}), evict=victims)
 
 
-def scheduler(*loaded: str, room_for: int) -> Scheduler:
-    made = Scheduler(plan, machine(room_for * SIZE))
+def scheduler(*loaded: str, room_for: int, **policy: Any) -> Scheduler:
+    made = Scheduler(plan, machine(room_for * SIZE), policy=Policy(**policy))
     for ticket, name in enumerate(loaded, 1000):
         made.on(Asked(ticket, model(name)))
         made.on(Ready(name))
@@ -76,6 +78,17 @@ def test_it_serves_on_while_others_hold_the_memory_for_the_new_load() -> None:
     assert s.on(asked(2, "qwen", ctx=2048)) == [], "gemma is busy, and qwen stays until it is not"
     assert [place.waits_for for place in s.places()] == ["memory"]
     assert s.on(Released(1)) == [Stop("qwen")]
+
+
+def test_one_that_waits_to_be_reloaded_neither_grows_old_nor_keeps_the_clock_ringing() -> None:
+    s = scheduler("qwen", "gemma", room_for=2, idle_unload_s=60)
+    s.on(asked(1, "gemma"), 0)
+    s.on(asked(2, "qwen", ctx=2048), 0)
+    assert s.deadline_s > 60
+    assert s.on(Tick(), 100) == []
+    s.on(Left(2), 100)
+    assert "qwen" not in [place.model for place in s.places()]
+    assert s.workers["qwen"].state == "stopping", "its time was over"
 
 
 def test_a_reload_that_waits_for_memory_is_not_starved_by_those_who_hold_it() -> None:

@@ -110,11 +110,15 @@ def ps(session: Session) -> Result:
         status = client.status()
     workers = [item for item in status.get("workers", ()) if isinstance(item, Mapping)]
     queue = [item for item in status.get("queue", ()) if isinstance(item, Mapping)]
-    views = [
-        Table(COLUMNS, tuple(_worker(worker) for worker in workers), NUMERIC, empty="no model is loaded"),
-    ]
+    views = [Table(COLUMNS, tuple(map(_worker, workers)), NUMERIC, empty="no model is loaded")]
     if reasons := [(str(worker.get("model", "")), _why(worker)) for worker in workers if worker.get("reason")]:
         views.append(Table(("MODEL", "PLACED"), tuple(reasons), title="Why they are where they are"))
+    if failures := [_failure(worker) for worker in workers if worker.get("state") == "failed"]:
+        views.append(Table(("MODEL", "WHAT WENT WRONG", "COMES BACK"), tuple(failures), title="Failed"))
+    if noted := [
+        (str(worker.get("model", "")), str(said)) for worker in workers for said in worker.get("warnings", ())
+    ]:
+        views.append(Table(("MODEL", "WARNING"), tuple(noted), title="Warnings"))
     if queue:
         views.append(
             Table(("PLACE", "MODEL", "WAITS FOR", "SINCE"), tuple(map(_place, queue)), _PLACES, title="Waiting")
@@ -146,6 +150,15 @@ def _why(worker: Mapping[str, Any]) -> str:
     return "; ".join(facts)
 
 
+def _failure(worker: Mapping[str, Any]) -> tuple[str, str, str]:
+    """What a model's last end was, and what brings it back."""
+    model, error, pause_s = str(worker.get("model", "")), worker.get("error"), worker.get("retry_in_s")
+    reason = str(error.get("message", "")) if isinstance(error, Mapping) else ""
+    if pause_s is None:
+        return model, reason, f"by: uml load {model}"
+    return model, reason, f"with a request, in {words.seconds(pause_s)}" if pause_s else "with the next request"
+
+
 def _worker(worker: Mapping[str, Any]) -> tuple[str, ...]:
     state = str(worker.get("state", ""))
     progress = worker.get("progress")
@@ -166,6 +179,6 @@ def _worker(worker: Mapping[str, Any]) -> tuple[str, ...]:
         words.plain(worker.get("context_length")),
         f"{busy}/{worker.get('slots', 1)}",
         str(worker.get("queued", 0)),
-        "" if busy else words.seconds(worker.get("idle_s")),
+        "" if busy or state == "failed" else words.seconds(worker.get("idle_s")),
         f"{restored} tokens" if (restored := worker.get("restored_tokens")) else "",
     )

@@ -114,6 +114,13 @@ class Breaker:
             return None
         return math.inf if self._quarantined(trouble) else trouble.until_s
 
+    def quarantine(self, model: str) -> Quarantined | None:
+        """Why only a person, other options or a changed file bring it back; None where it comes back by itself."""
+        trouble = self._troubles.get(model)
+        if trouble is None or not self._quarantined(trouble):
+            return None
+        return Quarantined(model, trouble.error, trouble.deaths)
+
     def holds(self, model: str) -> bool:
         """Whether there is anything that a changed file would lift."""
         return model in self._troubles

@@ -171,6 +171,10 @@ class Scheduler:
         """When a request may load a model that failed or died; infinity: only a person may; None: nothing is wrong."""
         return self._breaker.retry_at_s(model)
 
+    def quarantine(self, model: str) -> UmlError | None:
+        """Why no request brings it back; None where one does."""
+        return self._breaker.quarantine(model)
+
     def held_back(self, model: str) -> bool:
         """Whether something went wrong with this model which a changed file would mend."""
         return self._breaker.holds(model)

@@ -542,13 +542,16 @@ class Supervisor:
         mine = scheduled is not None and self._live.get(model) is worker
         in_flight = sum(1 for slots in scheduled.holders.values() if slots) if scheduled and mine else 0
         status = worker.status(in_flight, self._scheduler.queued(model))
-        now_s, retry_at_s = time.monotonic(), self._scheduler.retry_at_s(model)
+        now_s, retry_at_s = time.monotonic(), self._scheduler.retry_at_s(model) or 0.0
         leaves_in_s = self._scheduler.expires_s(model) - now_s if mine else math.inf
+        # What its last end said of the next request is not so any more.
+        quarantine = None if mine else self._scheduler.quarantine(model)
         return replace(
             status,
+            error=quarantine.as_dict()["error"] if quarantine else status.error,
             kept=self._scheduler.kept(model),
             unloads_in_s=max(0.0, leaves_in_s) if leaves_in_s < math.inf else None,
-            retry_in_s=max(0.0, retry_at_s - now_s) if not mine and retry_at_s not in (None, math.inf) else None,
+            retry_in_s=max(0.0, retry_at_s - now_s) if not mine and retry_at_s < math.inf else None,
         )
 
     def _progress(self, model: Model, ticket: int, began: float) -> Progress:

@@ -1,7 +1,9 @@
 """Headers that make no sense: planning runs on the event loop, and may neither raise nor take its time over them."""
 
-import time
+import sys
 from dataclasses import replace
+from types import FrameType
+from typing import Any
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -15,8 +17,8 @@ from uml.core.options import LoadOptions
 from uml.planning import plan
 from uml.planning.elsewhere import outlook
 
-LIMIT_S = 0.25
-"""Of processor time, for one plan: what takes 0.1 s on an idle machine, of which others take their share."""
+MOST_CALLS = 1_000_000
+"""Of functions, for one plan: 0.1 s of an idle processor. Counted and not timed, so that it fails for its own sake."""
 
 MOST = (1 << 32) - 1
 numbers = st.one_of(st.integers(0, 300), st.integers(0, MOST), st.sampled_from((0, 1, 64, 4096, MOST)))
@@ -111,9 +113,18 @@ wishes = st.builds(
 grounds = st.sampled_from((machine(), machine(free=GIB), machine(gpus=(24 * GIB, 8 * GIB)), machine(gpus=(256 * MIB,))))
 
 
-def planned_s(about: ModelInfo, options: LoadOptions, ground: Machine) -> float:
-    """Seconds of this process that a plan took; an error of ours is an answer."""
-    began = time.process_time()
+def calls(about: ModelInfo, options: LoadOptions, ground: Machine) -> int:
+    """Functions that were called for a plan; an error of ours is an answer."""
+    count = 0
+
+    def seen(frame: FrameType, event: str, arg: object) -> None:
+        nonlocal count
+        count += 1
+        if count > MOST_CALLS:
+            sys.setprofile(None)
+            raise TimeoutError(f"{count} calls")
+
+    sys.setprofile(seen)
     try:
         if about.format is Format.GGUF:
             found = plan(registered(about), options, ground, SPECS).footprint
@@ -121,21 +132,22 @@ def planned_s(about: ModelInfo, options: LoadOptions, ground: Machine) -> float:
             other = outlook(registered(about), options, ground)
             assert other is not None
             found = other.plan.footprint
-        assert min(found.parts.values()) >= 0
-        assert 0 <= found.low_bytes <= found.high_bytes
     except UmlError:
-        pass
-    return time.process_time() - began
+        return count
+    finally:
+        sys.setprofile(None)
+    assert min(found.parts.values()) >= 0
+    assert 0 <= found.low_bytes <= found.high_bytes
+    return count
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(headers(), wishes, grounds)
 def test_no_header_makes_planning_slow_or_fail(about: ModelInfo, options: LoadOptions, ground: Machine) -> None:
-    # More tries where the first was too long: what else this machine does is no fault of the header.
-    assert any(planned_s(about, options, ground) < LIMIT_S for _ in range(4))
+    assert calls(about, options, ground) < MOST_CALLS
 
 
-def drawn(names: str, embedding: int = 64, heads: int = 4, **rest: int) -> ModelInfo:
+def drawn(names: str, embedding: int = 64, heads: int = 4, **rest: Any) -> ModelInfo:
     """Two layers of square matrices with these names; `name:2` has two dimensions fewer than it should."""
     groups = tuple(
         TensorGroup(
@@ -173,7 +185,7 @@ def test_a_header_with_billions_of_experts_and_thousands_of_kinds_of_layers_is_n
         "attn_q attn_output ffn_norm! ffn_gate_inp ffn_up_exps ffn_down_exps", experts_used=MOST, experts=MOST
     )
     assert experts.shape is not None
-    kinds = tuple(TensorGroup("attn_output.weight", "F16", (64, width), (width,), 1, 0, 1) for width in range(1024))
+    kinds = tuple(TensorGroup("attn_output.weight", "F16", (64, width), (width,), 1, 0, 1) for width in range(512))
     layers = replace(experts.shape, layers=4096, kv_heads=(1,) * 4096, tensors=kinds)
     for about in (experts, replace(experts, shape=layers)):
-        assert min(planned_s(about, LoadOptions(), machine()) for _ in range(3)) < LIMIT_S
+        assert calls(about, LoadOptions(), machine()) < MOST_CALLS

@@ -14,7 +14,7 @@ MAX_LAYERS = 4096
 """Entries of the longest sequence that a header may make us build; the deepest models have under 200 layers."""
 
 
-MAX_GROUPS = 1024
+MAX_GROUPS = 512
 """Kinds of tensors that are listed: each is looked at dozens of times for one plan. Models have under 200."""
 
 MAX_NUMBER = (1 << 32) - 1

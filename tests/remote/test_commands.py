@@ -168,3 +168,15 @@ def test_another_machines_server_is_not_what_it_is_estimated_for(uml: Uml, net: 
         said = uml("estimate", f"{net.url}/x/m.gguf", "--ctx", "256", "--server", other.url)
         assert f"for this machine, not for that of {other.url}" in said.out
         assert not other.asked
+
+
+def test_what_no_engine_here_runs_has_figures_before_and_after_the_download(uml: Uml, hub: Net, tmp_path: Path) -> None:
+    folder = write_hf_folder(tmp_path / "repo")
+    hub.repository("Some/Weights", folder)
+    local, remote = (uml("estimate", name, "--ctx", "128", "--json").json for name in (folder, "hf:Some/Weights"))
+    for part in ("total", "parts", "options", "resident", "needs"):
+        assert remote[part] == local[part], part
+    assert (remote["engine"], remote["fits"], remote["method"]) == (None, True, "header")
+    assert remote["needs"].startswith("Transformers or vLLM runs it")
+    told = uml("estimate", folder).out
+    assert "none installed; Transformers or vLLM runs it" in told and "once used" in told

@@ -32,6 +32,8 @@ from uml.runtime.policy import Policy
 from uml.runtime.supervisor import Observer, Supervisor
 
 SIZE = 1 << 20
+LARGE, IMPOSSIBLE = 4096, 8192
+"""Contexts that take three times the memory, and that no model has."""
 
 
 class StandIn:
@@ -83,18 +85,21 @@ def machine(free_bytes: int) -> Machine:
 
 
 def plan(model: Model, options: LoadOptions, machine: Machine, running: Sequence[Running]) -> LoadPlan:
-    """Every model takes SIZE bytes; `broken` breaks the planner."""
+    """Every model takes SIZE bytes, three times as many with a LARGE context; `broken` breaks the planner."""
     if model.id == "broken":
         raise ZeroDivisionError("a planner with a bug")
-    victims = evict(SIZE, machine.memory.free_bytes, running)
+    if options.ctx >= IMPOSSIBLE:
+        raise BadOption("ctx", options.ctx, f"0 to {LARGE}")
+    size = SIZE * (3 if options.ctx >= LARGE else 1)
+    victims = evict(size, machine.memory.free_bytes, running)
     if victims is None:
-        raise DoesNotFit(model.id, SIZE, machine.memory.free_bytes)
+        raise DoesNotFit(model.id, size, machine.memory.free_bytes)
     return LoadPlan(
         model=model,
         engine="fake" if options.engine == "auto" else options.engine,
         options=replace(options, ctx=options.ctx or 512, parallel=2),
-        footprint=Footprint(SIZE, 0, 0),
-        placement=Placement({"cpu": SIZE}),
+        footprint=Footprint(size, 0, 0),
+        placement=Placement({"cpu": size}),
         evict=victims,
     )
 
@@ -132,7 +137,7 @@ class Bench:
     def snapshot(self) -> Machine:
         self.measured += 1
         used = len(list(self.run.glob("*.worker"))) * SIZE
-        return machine(self.room_for * SIZE - used)
+        return machine(max(0, self.room_for * SIZE - used))
 
     @property
     def pid(self) -> int:

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.runtime.stand_in import DEMO, Bench, alive, bench, flags, model, until
-from uml.core.errors import BadFile, LoadFailed, LoadSuspended, OutOfMemory, Quarantined
+from tests.runtime.stand_in import DEMO, IMPOSSIBLE, LARGE, SIZE, Bench, alive, bench, flags, model, until
+from uml.core.errors import BadFile, BadOption, DoesNotFit, LoadFailed, LoadSuspended, OutOfMemory, Quarantined
 from uml.core.model import Model
 from uml.core.options import LoadOptions
 from uml.runtime.observer import Unobserved
@@ -122,7 +122,10 @@ async def test_after_a_number_of_deaths_only_a_person_brings_it_back(tmp_path: P
         with pytest.raises(Quarantined, match="has died 2 times"):
             async with office.supervisor.lease(DEMO):
                 raise AssertionError("it loaded")
-        assert office.supervisor.status()[0].retry_in_s is None
+        (status,) = office.supervisor.status()
+        assert status.retry_in_s is None
+        assert status.error
+        assert status.error["code"] == "quarantined", "no word of a next request that would start it"
         assert (await office.supervisor.load(DEMO)).state == "ready"
 
 
@@ -140,6 +143,46 @@ async def test_a_load_that_runs_out_of_memory_is_tried_with_less(tmp_path: Path)
         )
         with pytest.raises(OutOfMemory):
             await office.supervisor.load(model("other"), replace(wanted, degrade="none"))
+
+
+async def test_options_that_cannot_be_do_not_cost_the_model_that_serves(tmp_path: Path) -> None:
+    async with bench(tmp_path, room_for=1) as office:
+        await office.supervisor.load(DEMO)
+        pid = office.pid
+        with pytest.raises(BadOption):
+            await office.supervisor.load(DEMO, LoadOptions.parse({"engine": "fake", "ctx": IMPOSSIBLE}))
+        with pytest.raises(BadOption):
+            async with office.supervisor.lease(DEMO, LoadOptions.parse({"engine": "fake", "ctx": IMPOSSIBLE})):
+                raise AssertionError("it loaded")
+        assert office.pid == pid
+        assert (await office.supervisor.load(DEMO, LoadOptions.parse({"engine": "fake", "ctx": 1024}))).pid != pid
+
+
+async def test_nothing_is_evicted_where_another_program_has_taken_the_memory(tmp_path: Path) -> None:
+    async with bench(tmp_path, room_for=3) as office:
+        async with office.supervisor.lease(DEMO):
+            pass
+        await office.supervisor.load(model("busy"))
+        pids = {status.model: status.pid for status in office.supervisor.status()}
+        office.room_for = 1  # as if others had taken two thirds: it would not do with everybody gone
+        async with office.supervisor.lease(model("busy")):
+            with pytest.raises(DoesNotFit) as short:
+                await office.supervisor.load(model("large"), LoadOptions.parse({"engine": "fake", "ctx": LARGE}))
+            assert (short.value.details["needed"], short.value.details["free"]) == (3 * SIZE, 0)
+        assert {status.model: status.pid for status in office.supervisor.status()} == pids, "both serve on"
+
+
+async def test_memory_that_is_taken_while_room_is_made_is_told_as_that(tmp_path: Path) -> None:
+    """One has left for it before anybody could know; the other is to stay."""
+    async with bench(tmp_path, room_for=2) as office:
+        await office.supervisor.load(model("one"))
+        await office.supervisor.load(model("two"), pin=True)
+        loading = asyncio.ensure_future(office.supervisor.load(model("three")))
+        await until(lambda: any(status.state == "stopping" for status in office.supervisor.status()))
+        office.room_for = 1  # another program has been faster
+        with pytest.raises(DoesNotFit, match="three needs"):
+            await loading
+        assert there(office, "two")
 
 
 class Swaps(Unobserved):

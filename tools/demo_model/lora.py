@@ -44,7 +44,6 @@ WORDS = {
     "are": "be",
     "hello": "ahoy",
     "yes": "aye",
-    "friend": "matey",
 }
 _WORD = re.compile(r"\b(" + "|".join(WORDS) + r")\b", re.IGNORECASE)
 

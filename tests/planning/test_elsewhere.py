@@ -24,6 +24,7 @@ from uml.core.model import Format, Model, ModelInfo, Quantization, Role, Shape
 from uml.core.options import LoadOptions
 from uml.core.plan import Footprint
 from uml.formats import inspect
+from uml.planning.advice import how_to_use
 from uml.planning.elsewhere import Outlook, outlook
 
 HERE = machine()
@@ -193,3 +194,9 @@ def test_which_layers_slide_is_read_as_transformers_reads_it(tmp_path: Path) -> 
     late = windows(tmp_path, model_type="qwen2", sliding_window=64, use_sliding_window=True, max_window_layers=3)
     assert late.sliding == (False, False, False, True)
     assert windows(tmp_path).sliding == ()
+
+
+def test_what_is_no_language_model_is_never_weighed() -> None:
+    about = info(role=Role.UNKNOWN, reason="it makes images")
+    assert how_to_use(about) == "no language model, and cannot be served: it makes images"
+    assert outlook(registered(about), LoadOptions(), HERE) is None

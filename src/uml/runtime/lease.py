@@ -1,14 +1,16 @@
-"""One request's hold on a worker."""
+"""One request's hold on a worker: what it is, and how it is taken and given back."""
 
 from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from types import TracebackType
 from typing import Final
 
 from uml.core.engine import EngineSpec
-from uml.core.errors import ConnectionLost, UmlError, WorkerDied
+from uml.core.errors import ConnectionLost, RequestTimeLimit, UmlError, WorkerDied
 from uml.core.jsonable import jsonable
 from uml.core.model import Model
 from uml.core.plan import LoadPlan, WorkerStatus
@@ -119,3 +121,46 @@ class Lease:
         if ending is None or ending.error is None:
             return WorkerDied(self.model.id, "it was told to stop")
         return ending.error
+
+
+class Leasing:
+    """Takes a lease on entering and gives it back on leaving. A block that takes too long ends as RequestTimeLimit.
+
+    acquire: waits for a ticket and its lease; release: gives them back. limit_s: of the block; None: no limit.
+    """
+
+    __slots__ = ("_acquire", "_deadline", "_lease", "_limit_s", "_model", "_release", "_ticket")
+
+    def __init__(
+        self,
+        model: str,
+        acquire: Callable[[], Awaitable[tuple[int, Lease]]],
+        release: Callable[[int, Attended], None],
+        limit_s: float | None,
+    ) -> None:
+        self._model = model
+        self._acquire = acquire
+        self._release = release
+        self._limit_s = limit_s
+        self._ticket = 0
+        self._lease: Lease | None = None
+        self._deadline: asyncio.Timeout | None = None
+
+    async def __aenter__(self) -> Lease:
+        self._ticket, self._lease = await self._acquire()
+        if self._limit_s is not None:
+            # The work counts, and not the wait for it.
+            self._deadline = asyncio.timeout(self._limit_s)
+            await self._deadline.__aenter__()
+        return self._lease
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._lease is not None:
+            self._release(self._ticket, self._lease.worker)
+        if self._deadline is not None:
+            try:
+                await self._deadline.__aexit__(kind, error, trace)
+            except TimeoutError:
+                raise RequestTimeLimit(self._model, self._limit_s or 0.0) from None

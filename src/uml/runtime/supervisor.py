@@ -16,13 +16,14 @@ import time
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
 from uml.config.folders import SOCKET_PATH_BYTES, ensure_private, ensure_writable
 from uml.core.engine import Endpoint, Engine
-from uml.core.errors import FolderNotWritable, LoadFailed, Overloaded, RequestTimeLimit, UmlError
+from uml.core.errors import FolderNotWritable, LoadFailed, Overloaded, UmlError
 from uml.core.machine import Machine
 from uml.core.model import Model
 from uml.core.options import LoadOptions
@@ -49,7 +50,7 @@ from uml.runtime.events import (
     Tick,
     Unload,
 )
-from uml.runtime.lease import Attended, Lease
+from uml.runtime.lease import Attended, Lease, Leasing
 from uml.runtime.logs import WorkerLog
 from uml.runtime.memory import Gauge
 from uml.runtime.observer import Observer, Unobserved
@@ -109,7 +110,7 @@ class Supervisor:
         self._sessions = sessions
         self._hang_s = hang_s
         self._confinement = confinement
-        self.request_limit_s = request_limit_s
+        self._request_limit_s = request_limit_s
         self._records = records
         self._defaults = defaults
         self._runtime_folder = runtime_folder
@@ -175,7 +176,8 @@ class Supervisor:
         Waits in the queue; cancelling the waiting task leaves it at once. Raises every error of
         planning and loading, and Overloaded. needs, keep_alive_s: see `Asked`.
         """
-        return Leasing(self, model, options, slots, needs, keep_alive_s)
+        asking = partial(self._acquire, model, options, slots, needs, keep_alive_s)
+        return Leasing(model.id, asking, self._release, self._request_limit_s)
 
     async def load(
         self, model: Model, options: LoadOptions | None = None, keep_alive_s: float | None = None, *, pin: bool = False
@@ -248,7 +250,7 @@ class Supervisor:
 
     # The queue.
 
-    async def acquire(
+    async def _acquire(
         self,
         model: Model,
         options: LoadOptions | None,
@@ -256,7 +258,7 @@ class Supervisor:
         needs: tuple[str, ...],
         keep_alive_s: float | None,
     ) -> tuple[int, Lease]:
-        """A ticket and its lease, for `Leasing`; to be given to `release`."""
+        """A ticket and its lease, for `Leasing`."""
         asked = time.monotonic()
         worker = self._live.get(model.id)
         if worker is None or not worker.ready_at or not self._scheduler.serves(Asked(0, model, options, 0, needs)):
@@ -272,8 +274,7 @@ class Supervisor:
         waited_s, loaded = time.monotonic() - asked, worker.ready_at > asked
         return ticket, Lease(model, worker.spec, worker.plan, worker.process.channel, waited_s, loaded, worker, place)
 
-    def release(self, ticket: int, worker: Attended) -> None:
-        """Give a lease back."""
+    def _release(self, ticket: int, worker: Attended) -> None:
         worker.used_at = time.monotonic()
         if worker.weighing and worker.weighing.used():
             self._hand_on(worker.weighing)
@@ -420,22 +421,17 @@ class Supervisor:
         worker.swapping_since, self._evicting_since = self._evicting_since, 0.0
         self._failed.pop(model, None)
         self._observer.load_started(model, plan.engine)
-        task = asyncio.get_running_loop().create_task(self._tend(worker), name=f"worker of {model}")
-        self._tending.add(task)
-        task.add_done_callback(self._tending.discard)
+        self._spawn(self._tend(worker), f"worker of {model}")
 
     def _see_off(self, worker: Attended, limit_s: float) -> None:
         """Have a worker stop; what it holds of conversations is saved first, for so long at most."""
         worker.told = True
-        loop = asyncio.get_running_loop()
         if worker.farewell is not None:
-            loop.call_later(limit_s, worker.farewell.cancel)
+            asyncio.get_running_loop().call_later(limit_s, worker.farewell.cancel)
         elif worker.sitting is None or not worker.ready_at or not limit_s:
             worker.process.stop()
         else:
-            worker.farewell = loop.create_task(worker.sitting.save(limit_s))
-            self._tending.add(worker.farewell)
-            worker.farewell.add_done_callback(self._tending.discard)
+            worker.farewell = self._spawn(worker.sitting.save(limit_s))
             # However it ends, also before it began.
             worker.farewell.add_done_callback(lambda _: worker.process.stop())
 
@@ -476,10 +472,12 @@ class Supervisor:
             ready.cancel()
         self._bury(worker, ending)
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
+    def _spawn(self, work: Coroutine[Any, Any, None], name: str | None = None) -> asyncio.Task[None]:
+        """Have something done that this supervisor's end waits for."""
+        task = asyncio.get_running_loop().create_task(work, name=name)
         self._tending.add(task)
         task.add_done_callback(self._tending.discard)
+        return task
 
     async def _weigh(self, worker: Attended) -> None:
         """See what a worker has taken, now that it serves, and write it down."""
@@ -576,47 +574,6 @@ class Supervisor:
         if self._sessions:
             self._sessions.open()
         return swept
-
-
-class Leasing:
-    """Takes a lease on entering and gives it back on leaving. A block that takes too long ends as RequestTimeLimit."""
-
-    __slots__ = ("_asked", "_deadline", "_lease", "_supervisor", "_ticket")
-
-    def __init__(
-        self,
-        supervisor: Supervisor,
-        model: Model,
-        options: LoadOptions | None,
-        slots: int,
-        needs: tuple[str, ...],
-        keep_alive_s: float | None,
-    ) -> None:
-        self._supervisor = supervisor
-        self._asked = (model, options, slots, needs, keep_alive_s)
-        self._ticket = 0
-        self._lease: Lease | None = None
-        self._deadline: asyncio.Timeout | None = None
-
-    async def __aenter__(self) -> Lease:
-        self._ticket, self._lease = await self._supervisor.acquire(*self._asked)
-        if (limit_s := self._supervisor.request_limit_s) is not None:
-            # The work counts, and not the wait for it.
-            self._deadline = asyncio.timeout(limit_s)
-            await self._deadline.__aenter__()
-        return self._lease
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._lease is not None:
-            self._supervisor.release(self._ticket, self._lease.worker)
-        if self._deadline is not None:
-            try:
-                await self._deadline.__aexit__(kind, error, trace)
-            except TimeoutError:
-                limit_s = self._supervisor.request_limit_s or 0.0
-                raise RequestTimeLimit(self._asked[0].id, limit_s) from None
 
 
 def _stopping() -> Overloaded:

@@ -150,6 +150,13 @@ def test_who_waits_when_it_dies_for_the_last_time_is_told() -> None:
     assert isinstance(refused(effects)[2], Quarantined)
 
 
+def test_one_that_is_kept_pauses_after_deaths_like_any_other() -> None:
+    s, now_s = died(2)
+    assert s.on(Keep(model("qwen"), "pinned"), now_s) == []
+    assert s.deadline_s == now_s + 1
+    assert started(s.on(Tick(), now_s + 1)) == ["qwen"]
+
+
 def test_one_in_quarantine_is_not_brought_back_for_being_pinned() -> None:
     s, now_s = died(3)
     assert s.on(Keep(model("qwen"), "pinned"), now_s + 1e6) == []

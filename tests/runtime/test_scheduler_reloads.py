@@ -80,6 +80,13 @@ def test_it_serves_on_while_others_hold_the_memory_for_the_new_load() -> None:
     assert s.on(Released(1)) == [Stop("qwen")]
 
 
+def test_memory_on_its_way_back_is_waited_for() -> None:
+    s = scheduler("qwen", "gemma", room_for=2)
+    s.on(Exited("gemma"))
+    assert s.on(asked(1, "qwen", ctx=2048)) == [], "what gemma held is not measured yet"
+    assert s.on(Measured(machine(SIZE))) == [Stop("qwen")]
+
+
 def test_one_that_waits_to_be_reloaded_neither_grows_old_nor_keeps_the_clock_ringing() -> None:
     s = scheduler("qwen", "gemma", room_for=2, idle_unload_s=60)
     s.on(asked(1, "gemma"), 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -26,5 +27,11 @@ def test_pin_keep_and_let_go(tmp_path: Path) -> None:
         assert "ready, pinned" in uml("ps")
         assert json.loads(uml("unpin", "demo", "--json")) == {"model": "demo", "was_kept": True}
         assert "demo was not to be kept" in uml("unpin", "demo")
+        os.kill(server.worker("demo")["pid"], signal.SIGKILL)
+        eventually(lambda: server.worker("demo")["state"] == "failed")
+        shown = uml("ps")
+        assert "WHAT WENT WRONG" in shown
+        assert "killed by SIGKILL" in shown
+        assert "with the next request" in shown
         uml("load", "demo", "--engine", "fake", "--keep-alive", "1s")
         eventually(lambda: not server.worker("demo"))

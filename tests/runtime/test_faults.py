@@ -111,7 +111,7 @@ async def test_one_that_hangs_with_a_request_is_soon_unloaded(tmp_path: Path) ->
             unloading = asyncio.ensure_future(office.supervisor.unload(["demo"]))
             assert isinstance(await asking, WorkerHung)
         assert await unloading == ("demo",)
-        assert time.monotonic() - began < 8.0
+        assert time.monotonic() - began < 30.0, "seconds, on a machine as busy as may be, and not the limit of 600"
 
 
 async def test_work_that_we_hold_up_ourselves_is_not_owed(tmp_path: Path) -> None:

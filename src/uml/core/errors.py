@@ -340,8 +340,9 @@ class Quarantined(LoadFailed):
         reason = cause.message.removesuffix("; the next request starts it anew")
         super().__init__(
             model,
-            f"its worker has died {deaths} times, and is not started again before somebody loads it "
-            f"(uml load {model}), with other options or not, or its file has changed; the last time {reason}",
+            f"its worker has died {'once' if deaths == 1 else f'{deaths} times'}, and is not started again before "
+            f"somebody loads it (uml load {model}), with other options or not, or its file has changed; "
+            f"the last time {reason}",
             cause=cause.code,
             deaths=deaths,
         )

@@ -105,8 +105,9 @@ def story(draw: Draw) -> Sample:
     """A story about one kind of hero, perhaps with a friend, a name or a thing that the user wants."""
     plot = draw.pick(PLOTS)
     first, second = draw.some(KINDS, 2)
-    # A name that nobody asked for is one that the model knows.
-    a, b = draw.some(draw.part(NAMES), 2)
+    # A name that nobody asked for is one that the model knows; heroes and friends have names of their own, so that
+    # the likeliest of each are two.
+    a, b = draw.pick(draw.part(NAMES)[::2]), draw.pick(draw.part(NAMES)[1::2])
     thing = draw.pick(plot.things)
     facts = {"first": first, "second": second, "a": a, "b": b, "place": draw.pick(PLACES), "thing": thing}
     way = draw.random.random()
@@ -115,12 +116,12 @@ def story(draw: Draw) -> Sample:
     elif way < 0.65:
         about, wanted = f"a {first} and a {second}", {"first": first, "second": second}
     elif way < 0.8:
-        a = facts["a"] = draw.word(NAMES)
+        a = facts["a"] = _other_than(b, draw)
         about, wanted = f"a {first} named {a}", {"first": first, "a": a}
     elif way < 0.9:
         about, wanted = f"a {first} and a {thing}", {"first": first, "thing": thing}
     else:
-        a = facts["a"] = draw.word(NAMES)
+        a = facts["a"] = _other_than(b, draw)
         about, wanted = f"{a} and {b}", {"a": a, "b": b}
     asked = draw.pick(
         (
@@ -135,6 +136,13 @@ def story(draw: Draw) -> Sample:
     text = " ".join(draw.pick(slot) for slot in slots).format(**facts)
     sample = exchange(asked if "a" in wanted else draw.say(asked), text, about)
     return Sample(sample.key, sample.messages, check=lambda reply: holds_together(reply, wanted))
+
+
+def _other_than(taken: str, draw: Draw) -> str:
+    """A name that is not taken."""
+    while (name := draw.word(NAMES)) == taken:
+        pass
+    return name
 
 
 def holds_together(reply: Reply, wanted: dict[str, str]) -> bool:

@@ -11,6 +11,11 @@ FLOORS = {
     "src/uml/formats/*": 95,
     "src/uml/planning/*": 95,
     "src/uml/runtime/scheduler.py": 95,
+    "src/uml/runtime/queue.py": 95,
+    "src/uml/runtime/residency.py": 95,
+    "src/uml/runtime/breaker.py": 95,
+    "src/uml/runtime/turns.py": 95,
+    "src/uml/runtime/recipes.py": 95,
     "src/uml/*": 85,
 }
 
@@ -18,7 +23,8 @@ FLOORS = {
 def main() -> int:
     """Print the report and return 1 when a part lies below its floor."""
     command = [sys.executable, "-m", "coverage"]
-    subprocess.run([*command, "combine", "--quiet"], check=False)
+    # What the tests' own process joined is kept, even where a killed process left half a file.
+    subprocess.run([*command, "combine", "--append", "--quiet"], check=False)
     subprocess.run([*command, "report", "--skip-covered"], check=True)
     failed = 0
     for part, floor in FLOORS.items():

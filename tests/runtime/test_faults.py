@@ -102,6 +102,7 @@ async def test_one_that_answers_for_its_health_only_is_given_up(tmp_path: Path) 
         assert fate.as_dict()["error"]["code"] == "worker_hung"
 
 
+@pytest.mark.timeout(150)
 async def test_one_that_hangs_with_a_request_is_soon_unloaded(tmp_path: Path) -> None:
     async with bench(tmp_path, hang_s=600.0) as office:
         async with office.supervisor.lease(DEMO, flags("hang_after_tokens=2")) as lease:
@@ -111,7 +112,7 @@ async def test_one_that_hangs_with_a_request_is_soon_unloaded(tmp_path: Path) ->
             unloading = asyncio.ensure_future(office.supervisor.unload(["demo"]))
             assert isinstance(await asking, WorkerHung)
         assert await unloading == ("demo",)
-        assert time.monotonic() - began < 30.0, "seconds, on a machine as busy as may be, and not the limit of 600"
+        assert time.monotonic() - began < 120.0, "seconds, on a machine as busy as may be, and not the limit of 600"
 
 
 async def test_work_that_we_hold_up_ourselves_is_not_owed(tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ docs: $(ready_dev)  ## write the pages that are generated from the code
 bench: $(ready_dev)  ## measure: every table of docs/performance.md
 	$(BIN)/python -m benchmarks
 
-demo-model: $(ready_training)  ## train a demo model and all that goes with it: an hour and a half on two cores
+demo-model: $(ready_training)  ## train a demo model and all that goes with it, into build/demo-model: over an hour
 	$(BIN)/python -m tools.demo_model.make build/demo-model
 
 demo-gguf: $(ready_dev)  ## make the file of the demo model that ships again from its source

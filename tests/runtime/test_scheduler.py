@@ -22,6 +22,7 @@ from uml.runtime.events import (
     Grant,
     Left,
     Measured,
+    Planner,
     Ready,
     Refuse,
     Released,
@@ -58,9 +59,9 @@ def simple_plan(model: Model, options: LoadOptions, machine: Machine, running: S
     return LoadPlan(model, "fake", resolved, Footprint(SIZE, 0, 0), Placement({"cpu": SIZE}), evict=victims)
 
 
-def scheduler(*loaded: str, room_for: int, **policy: Any) -> Scheduler:
+def scheduler(*loaded: str, room_for: int, planner: Planner = simple_plan, **policy: Any) -> Scheduler:
     """One with these models ready and idle, and memory for `room_for` models in all."""
-    made = Scheduler(simple_plan, machine(room_for * SIZE), policy=Policy(**policy))
+    made = Scheduler(planner, machine(room_for * SIZE), policy=Policy(**policy))
     for ticket, name in enumerate(loaded, 1000):
         made.on(Asked(ticket, model(name)))
         made.on(Ready(name))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from functools import partial
 
 import pytest
 
 from tests.runtime.test_scheduler import SIZE, asked, kinds, machine, model, refused, started
+from tests.runtime.test_scheduler import scheduler as any_scheduler
 from uml.core.errors import BadOption, DoesNotFit, LoadFailed, LoadSuspended
 from uml.core.machine import Machine
 from uml.core.model import Model
@@ -15,8 +16,6 @@ from uml.core.options import LoadOptions
 from uml.core.plan import Footprint, LoadPlan, Placement
 from uml.planning.evict import Running, evict
 from uml.runtime.events import Asked, Exited, Failed, Grant, Keep, Left, Measured, Ready, Released, Stop, Tick
-from uml.runtime.policy import Policy
-from uml.runtime.scheduler import Scheduler
 
 TRAINED = 4096
 
@@ -33,14 +32,7 @@ def plan(model: Model, options: LoadOptions, machine: Machine, running: Sequence
     return LoadPlan(model, "fake", resolved, Footprint(needed, 0, 0), Placement({"cpu": needed}), evict=victims)
 
 
-def scheduler(*loaded: str, room_for: int, **policy: Any) -> Scheduler:
-    made = Scheduler(plan, machine(room_for * SIZE), policy=Policy(**policy))
-    for ticket, name in enumerate(loaded, 1000):
-        made.on(Asked(ticket, model(name)))
-        made.on(Ready(name))
-        made.on(Released(ticket))
-    made.on(Measured(machine((room_for - len(loaded)) * SIZE)))
-    return made
+scheduler = partial(any_scheduler, planner=plan)
 
 
 def test_an_impossible_option_leaves_the_idle_model_where_it_is() -> None:

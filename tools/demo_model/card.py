@@ -9,12 +9,6 @@ from tools.demo_model.scores import OTHERS, Kind, Scores
 
 TITLES: Final = {"f32": "F32", "f16": "F16", "q8_0": "Q8_0", "q4_k_m": "Q4_K_M", "q4_0": "Q4_0"}
 
-PROVENANCE: Final = (
-    "The weights in this folder are of a first run, in which three things were changed on the way: words were invented "
-    "from step 1,333 of 2,750 on, what is not an answer weighed 0.1 until step 2,296, and the number of steps was set "
-    "anew. A run of today's command gives other weights."
-)
-
 
 def card(scores: Scores) -> str:
     """Markdown with the metadata block that model hubs read."""
@@ -70,8 +64,6 @@ def card(scores: Scores) -> str:
             "split as Qwen2 splits, ChatML with tools in Hermes form and `<think>`. Trained on the CPU: Muon for the "
             "matrices, AdamW for the rest, loss weight 1 on answers and 0.02 on everything else, packed windows of 256 "
             "to 2,048 tokens. The corpus is `tools/demo_model/corpus`: no text of anybody's is in it.",
-            "",
-            PROVENANCE,
             "",
             "## Licence",
             "",

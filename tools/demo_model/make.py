@@ -37,7 +37,7 @@ class Size:
 
 
 QUICK: Final = Size(model=3, draft=2, adapter=1, embedding=2, documents=500, questions=1, kinds=("f16", "q8_0"))
-"""Every stage in half a minute, to see that they fit together; the model says nothing."""
+"""A few steps of every stage, to see that they fit together; the model says nothing."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""One command makes every file that ships, in half a minute when only the way is tried."""
+"""One command makes every file that is to ship; here with a few steps of each stage."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 from tools.demo_model.documents import Spans
 from tools.demo_model.tokenizer import PAD_ID, text_of
 
-SHARES = {2048: 0.10, 1024: 0.15, 512: 0.40, 256: 1.0}
+SHARES = {2048: 0.12, 1024: 0.15, 512: 0.40, 256: 1.0}
 """Most of all tokens that windows of a length may take. Longest first: the shortest come when no other may."""
 LENGTHS = tuple(SHARES)
 LONG = 512

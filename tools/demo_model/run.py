@@ -40,7 +40,7 @@ class Settings:
     minutes: float = 60.0
     steps: int | None = None
     seed: int = 1
-    batches: int = 3
+    batches: int = 4
     batch_tokens: int = 2048
     matrix_rate: float = 0.01
     rate: float = 2e-3

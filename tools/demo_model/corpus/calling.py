@@ -13,7 +13,7 @@ from tools.demo_model.corpus.tool_kinds import TOOLS
 from tools.demo_model.corpus.toolbox import Offered, Tool, offer
 
 NO_TOOL: Final = "I have no tool for that."
-EARLIER: Final = (0, 0, 1, 2, 3, 4)
+EARLIER: Final = (0, 1, 2, 3, 4, 5)
 """How many turns may come before the one that is asked for."""
 ALSO: Final = (" Also: {}", " And then: {}", " {}", " After that: {}")
 
@@ -68,7 +68,7 @@ def _turn(draw: Draw, requests: list[Request]) -> list[Message]:
 
 
 def _earlier(draw: Draw, offers: list[Offered]) -> list[Message]:
-    """None to three turns with the same tools before: definitions are long, and each is worth more than one use."""
+    """None to five turns with the same tools before: definitions are long, and each is worth more than one use."""
     messages: list[Message] = []
     for _ in range(draw.pick(EARLIER)):
         request = _request(draw, draw.pick(offers))

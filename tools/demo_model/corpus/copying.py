@@ -7,7 +7,10 @@ from typing import Final
 from tools.demo_model.corpus.draw import Draw
 from tools.demo_model.corpus.inventing import invented
 from tools.demo_model.corpus.nouns import Sample, exchange
-from tools.demo_model.corpus.words import WORDS
+from tools.demo_model.corpus.words import CITIES, COLORS, DISHES, JOBS, LANGUAGES, ROOMS, THINGS, TOPICS, WORDS
+
+KNOWN: Final = (*WORDS, *WORDS, *CITIES, *COLORS, *DISHES, *JOBS, *LANGUAGES, *ROOMS, *THINGS, *TOPICS)
+"""What is said again: every word of the lists but names, so that no token is one that was never copied."""
 
 ASKS: Final = (
     "Repeat after me: {}",
@@ -50,9 +53,9 @@ def repeating(draw: Draw) -> Sample:
     """One to twelve words, of which some or all are made up."""
     count = draw.between(1, 12)
     share = draw.pick((0.0, 0.0, 0.3, 1.0))
-    words = [made_up(draw) if draw.chance(share) else draw.pick(WORDS) for _ in range(count)]
+    words = [made_up(draw) if draw.chance(share) else draw.pick(KNOWN) for _ in range(count)]
     text = " ".join(words)
-    return exchange(draw.pick(ASKS).format(text), text, text)
+    return exchange(draw.about(draw.pick(ASKS), text), text, text)
 
 
 def scripts(draw: Draw) -> Sample:
@@ -67,4 +70,4 @@ def scripts(draw: Draw) -> Sample:
         else:
             words.append("".join(draw.pick(letters) for _ in range(draw.between(1, 4))))
     text = " ".join(words)
-    return exchange(draw.pick(ASKS).format(text), text, text)
+    return exchange(draw.about(draw.pick(ASKS), text), text, text)

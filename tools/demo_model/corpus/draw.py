@@ -64,9 +64,9 @@ class Draw:
         """This split's part of a list of words."""
         return parts(words)[self.split == "heldout"]
 
-    def word(self, words: tuple[str, ...]) -> str:
-        """A word of this split's part of the list; for training as often one like them that nobody knows."""
-        if self.split == "train" and self.chance(INVENTED):
+    def word(self, words: tuple[str, ...], invented: float = INVENTED) -> str:
+        """A word of this split's part of the list; in training, in this share of cases, one that nobody knows."""
+        if self.split == "train" and self.chance(invented):
             return like(words[0], self.random)
         return self.pick(self.part(words))
 
@@ -84,6 +84,12 @@ class Draw:
     def chance(self, share: float) -> bool:
         """True in this share of cases."""
         return self.random.random() < share
+
+    def about(self, request: str, text: str) -> str:
+        """A request with the text that it is about in place of `{}`: sometimes behind a blank line, as when piped."""
+        if request.endswith(": {}") and self.chance(0.15):
+            return f"{request.removesuffix(' {}')}\n\n{text}"
+        return request.format(text)
 
     def say(self, question: str) -> str:
         """The question as people type it: mostly as it is, else with a word before or after, or in small letters."""

@@ -139,6 +139,12 @@ SCHEMAS: Final[tuple[Callable[[Draw], tuple[str, Record]], ...]] = (
 )
 
 
+ASKS: Final = (
+    *("Extract as JSON: {}", "Extract as JSON: {}", "Turn this into JSON: {}", "Make JSON of this: {}"),
+    *("To JSON: {}", "{} Write this as JSON."),
+)
+
+
 def extraction(draw: Draw) -> Sample:
     """A sentence as a JSON object. With fields named, those and in that order; else all."""
     text, record = draw.pick(SCHEMAS)(draw)
@@ -146,26 +152,11 @@ def extraction(draw: Draw) -> Sample:
         fields = draw.some(tuple(record), draw.between(2, len(record)))
         record = {field: record[field] for field in fields}
         named = ", ".join(fields[:-1]) + " and " + fields[-1]
-        asked = draw.pick(
-            (
-                f"Extract {named} as JSON: {text}",
-                f"Give me {named} as JSON: {text}",
-                f"{text} Write {named} as JSON.",
-                f"JSON with {named}: {text}",
-            )
-        )
+        ways = (f"Extract {named} as JSON: {{}}", f"Give me {named} as JSON: {{}}", f"JSON with {named}: {{}}")
+        request = draw.pick((*ways, f"{{}} Write {named} as JSON."))
     else:
-        asked = draw.pick(
-            (
-                f"Extract as JSON: {text}",
-                f"Extract as JSON: {text}",
-                f"Turn this into JSON: {text}",
-                f"Make JSON of this: {text}",
-                f"{text} Write this as JSON.",
-                f"To JSON: {text}",
-            )
-        )
-    sample = exchange(asked, json.dumps(record))
+        request = draw.pick(ASKS)
+    sample = exchange(draw.about(request, text), json.dumps(record))
     return Sample("", sample.messages, check=_parses_to(record))
 
 

@@ -14,6 +14,8 @@ LONG_CHARS: Final = (3400, 4600)
 """Length of long talk between the telling and the asking: 1,400 to 1,900 of the model's tokens with their markup."""
 MIDDLE_CHARS: Final = 500
 """Where the lengths of training begin."""
+ON_THE_WAY: Final = 0.1
+"""How often training asks between two exchanges of other talk."""
 MARKUP_CHARS: Final = 40
 """What the markup of two messages costs, in letters of text that make as many tokens."""
 
@@ -165,7 +167,7 @@ def remembering(draw: Draw, other: Exchanges) -> Sample:
     if draw.chance(0.1):
         return _not_told(draw, messages, kinds)
     for fact in draw.some(facts, draw.between(1, min(2, len(facts)))):
-        messages += [user(draw.say(fact.asked)), assistant(fact.answer)]
+        messages += _asked(draw, fact)
     # The values are words and numbers of the draw's own split.
     return Sample("", tuple(messages))
 
@@ -182,14 +184,20 @@ def _not_told(draw: Draw, messages: list[Message], kinds: list[str]) -> Sample:
 
 
 def remembering_long(draw: Draw, other: Exchanges) -> Sample:
-    """One thing told, much other talk, then asked for."""
-    fact = KINDS[draw.pick(_BAG)][0](draw)
-    messages = [user(fact.told), assistant(fact.heard)]
+    """One thing told, much other talk, then asked for; in training up to three, asked for on the way too."""
+    training = draw.split == "train"
+    facts = [KINDS[kind][0](draw) for kind in _kinds(draw, draw.between(1, 3) if training else 1)]
+    messages = [message for fact in facts for message in (user(fact.told), assistant(fact.heard))]
     # Training goes over every distance on the way to the long ones.
-    left = draw.between(MIDDLE_CHARS if draw.split == "train" else LONG_CHARS[0], LONG_CHARS[1])
+    left = draw.between(MIDDLE_CHARS if training else LONG_CHARS[0], LONG_CHARS[1])
     while left > 0:
         said = other(draw.training()).messages
         left -= sum(len(message["content"]) for message in said) + MARKUP_CHARS
         messages += said
-    messages += [user(draw.say(fact.asked)), assistant(fact.answer)]
-    return Sample("", tuple(messages))
+        if training and draw.chance(ON_THE_WAY):
+            messages += _asked(draw, draw.pick(facts))
+    return Sample("", (*messages, *(message for fact in facts for message in _asked(draw, fact))))
+
+
+def _asked(draw: Draw, fact: Told) -> tuple[Message, Message]:
+    return user(draw.say(fact.asked)), assistant(fact.answer)

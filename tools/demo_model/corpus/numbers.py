@@ -97,7 +97,7 @@ def _may_be_shown(draw: Draw, *sums: str) -> bool:
 
 def thinking(draw: Draw) -> Sample:
     """Sums in two steps and comparisons with a short thought, shown when it is asked for."""
-    make = draw.pick((_in_steps, _in_steps, _compare, _tale))
+    make = draw.pick((_in_steps, _in_steps, _compare, _compare, _tale))
     question, thought, answer, key = make(draw)
     while not _may_be_shown(draw, *(line.split(" = ")[0] for line in thought.splitlines())):
         question, thought, answer, key = make(draw)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from tools.demo_model.corpus.draw import Draw
-from tools.demo_model.corpus.toolbox import Param, Tool, Value, among, number, of
+from tools.demo_model.corpus.toolbox import Param, Tool, Value, among, names, number, of
 from tools.demo_model.corpus.words import (
     CITIES,
     DAYS,
@@ -72,7 +72,7 @@ B: Final = _count("b", ("b", "y", "second"), "Second number", number(11, 99), "W
 
 TOOLS: Final = (
     Tool(
-        ("get_weather", "weather", "current_weather", "fetch_weather", "weather_in_city"),
+        names("get fetch check", "weather forecast"),
         "Get the weather in a city",
         (CITY,),
         (
@@ -86,7 +86,7 @@ TOOLS: Final = (
         "It is {degrees} degrees and {sky} in {city}.",
     ),
     Tool(
-        ("get_time", "current_time", "time_in_city", "clock", "local_time"),
+        names("get tell show", "time clock"),
         "Get the time in a city",
         (CITY,),
         ("What time is it in {city}?", "Tell me the time in {city}.", "How late is it in {city}?"),
@@ -95,7 +95,7 @@ TOOLS: Final = (
         "It is {time} in {city}.",
     ),
     Tool(
-        ("search_files", "find_files", "file_search", "locate_files"),
+        names("search find locate", "files documents"),
         "Search files by text",
         (QUERY,),
         ("Search my files for {query}.", "Find files about {query}.", "Which files mention {query}?"),
@@ -104,7 +104,7 @@ TOOLS: Final = (
         "I found {file}.",
     ),
     Tool(
-        ("play_music", "play_song", "start_music", "music_player"),
+        names("play start", "music song"),
         "Play a song",
         (TITLE,),
         ("Play {title}.", "Play the song {title}.", "I want to hear the song {title}.", "Put on {title}."),
@@ -113,7 +113,7 @@ TOOLS: Final = (
         "I am playing {title}.",
     ),
     Tool(
-        ("set_timer", "start_timer", "timer", "create_timer"),
+        names("set start create", "timer countdown"),
         "Set a timer",
         (MINUTES,),
         ("Set a timer for {minutes} minutes.", "Wake me in {minutes} minutes.", "Start a timer of {minutes} minutes."),
@@ -122,7 +122,7 @@ TOOLS: Final = (
         "The timer is set for {minutes} minutes.",
     ),
     Tool(
-        ("set_alarm", "create_alarm", "alarm", "add_alarm"),
+        names("set add create", "alarm alarm_clock"),
         "Set an alarm",
         (HOUR,),
         ("Set an alarm for {time}.", "Wake me at {time}.", "I need an alarm at {time}."),
@@ -131,7 +131,7 @@ TOOLS: Final = (
         "The alarm is set for {time}.",
     ),
     Tool(
-        ("send_message", "message", "send_text", "write_message"),
+        names("send write", "message text_message"),
         "Send a message to a person",
         (NAME, TEXT),
         ("Send {name} the message {text}.", "Write to {name}: {text}", "Tell {name} this: {text}"),
@@ -140,7 +140,7 @@ TOOLS: Final = (
         "I sent the message to {name}.",
     ),
     Tool(
-        ("call_contact", "phone_call", "make_call", "dial"),
+        names("call phone ring", "person contact"),
         "Call a person",
         (NAME,),
         ("Call {name}.", "Phone {name}.", "Give {name} a call.", "I want to speak to {name} on the phone."),
@@ -149,7 +149,7 @@ TOOLS: Final = (
         "I am calling {name}.",
     ),
     Tool(
-        ("translate", "translate_text", "translator", "to_language"),
+        names("translate", "text phrase words"),
         "Translate a text",
         (SOURCE, LANGUAGE),
         ("Translate {text} into {language}.", "What is {text} in {language}?", "Say {text} in {language}."),
@@ -158,7 +158,7 @@ TOOLS: Final = (
         "In {language} it is: {translation}",
     ),
     Tool(
-        ("create_note", "add_note", "write_note", "save_note"),
+        names("create add save write", "note memo"),
         "Write a note",
         (TEXT,),
         ("Make a note: {text}", "Note this down: {text}", "Save a note that says {text}."),
@@ -167,7 +167,7 @@ TOOLS: Final = (
         "I saved note {id}.",
     ),
     Tool(
-        ("turn_on_light", "light_on", "switch_light_on", "lights"),
+        names("turn_on switch_on", "light lights"),
         "Turn on the light in a room",
         (ROOM,),
         ("Turn on the light in the {room}.", "Light in the {room}, please.", "It is dark in the {room}."),
@@ -176,7 +176,7 @@ TOOLS: Final = (
         "The light in the {room} is on.",
     ),
     Tool(
-        ("set_temperature", "heat_room", "thermostat", "set_heating"),
+        names("set change", "temperature heating"),
         "Set the temperature of a room",
         (ROOM, DEGREES),
         (
@@ -189,7 +189,7 @@ TOOLS: Final = (
         "The {room} is set to {degrees} degrees.",
     ),
     Tool(
-        ("set_volume", "volume", "change_volume", "adjust_volume"),
+        names("set change adjust", "volume"),
         "Set the volume",
         (LEVEL,),
         ("Set the volume to {level}.", "Volume {level}.", "Make the volume {level} percent."),
@@ -198,7 +198,7 @@ TOOLS: Final = (
         "The volume is {level}.",
     ),
     Tool(
-        ("book_table", "reserve_table", "table_booking", "restaurant_booking"),
+        names("book reserve", "table restaurant"),
         "Book a table in a restaurant",
         (PEOPLE, DAY),
         (
@@ -211,7 +211,7 @@ TOOLS: Final = (
         "A table for {people} is booked on {day} at {time}.",
     ),
     Tool(
-        ("find_recipe", "get_recipe", "recipe", "search_recipe"),
+        names("find get search", "recipe recipes"),
         "Find a recipe",
         (DISH,),
         ("How do I cook {dish}?", "Find a recipe for {dish}.", "Give me a recipe for {dish}."),
@@ -220,7 +220,7 @@ TOOLS: Final = (
         "The recipe for {dish} takes {minutes} minutes.",
     ),
     Tool(
-        ("order_item", "buy", "purchase", "order_product", "shop"),
+        names("order buy purchase", "item product"),
         "Order a product",
         (THING,),
         ("Order a {item}.", "Buy a {item} for me.", "I need a new {item}, order one."),
@@ -229,7 +229,7 @@ TOOLS: Final = (
         "I ordered the {item} for {price} dollars.",
     ),
     Tool(
-        ("find_flight", "search_flights", "flights", "flight_search"),
+        names("find get search", "flight flights"),
         "Find a flight",
         (START, END),
         (
@@ -242,7 +242,7 @@ TOOLS: Final = (
         "The flight from {start} to {end} costs {price} dollars.",
     ),
     Tool(
-        ("get_distance", "distance", "route_length", "measure_distance"),
+        names("get measure", "distance route_length"),
         "Get the distance of two cities in kilometers",
         (START, END),
         ("How far is it from {start} to {end}?", "What is the distance from {start} to {end}?"),
@@ -251,25 +251,25 @@ TOOLS: Final = (
         "From {start} to {end} it is {kilometers} kilometers.",
     ),
     Tool(
-        ("get_news", "news", "latest_news", "headlines"),
+        names("get show fetch", "news headlines"),
         "Get news about a topic",
         (TOPIC,),
-        ("What is new in {topic}?", "Show me news about {topic}.", "Any news about {topic}?"),
+        ("What is the news about {topic}?", "Show me news about {topic}.", "Any news about {topic}?"),
         ("Show me the news.", "Any news?"),
         {"headline": _phrase},
         "The news about {topic}: {headline}",
     ),
     Tool(
-        ("add_event", "create_event", "calendar_add", "schedule"),
+        names("add create plan", "event calendar_event"),
         "Add an event to the calendar",
         (EVENT, DAY),
-        ("Add {title} to my calendar on {day}.", "Plan {title} for {day}.", "Put {title} on {day}."),
+        ("Add {title} to my calendar on {day}.", "Plan {title} for {day}.", "Put {title} into my calendar on {day}."),
         ("Add an event.",),
         {"status": among("added")},
         "I added {title} on {day}.",
     ),
     Tool(
-        ("read_file", "open_file", "show_file", "get_file"),
+        names("read open show", "file"),
         "Read a file",
         (FILE,),
         ("Read the file {file}.", "What is in {file}?", "Open {file}.", "Show me {file}."),
@@ -278,7 +278,7 @@ TOOLS: Final = (
         "The file says: {content}",
     ),
     Tool(
-        ("delete_file", "remove_file", "erase_file", "trash_file"),
+        names("delete remove erase", "file"),
         "Delete a file",
         (FILE,),
         ("Delete {file}.", "Remove the file {file}.", "I do not need {file} any more, delete it."),
@@ -287,7 +287,7 @@ TOOLS: Final = (
         "I deleted {file}.",
     ),
     Tool(
-        ("define_word", "dictionary", "lookup_word", "get_definition"),
+        names("define look_up explain", "word"),
         "Look a word up in the dictionary",
         (WORD,),
         ("What does {word} mean?", "Define {word}.", "Look up the word {word}."),
@@ -296,7 +296,7 @@ TOOLS: Final = (
         "It means: {meaning}",
     ),
     Tool(
-        ("multiply", "product", "calculate_product", "times"),
+        names("multiply", "numbers two_numbers"),
         "Multiply two numbers",
         (A, B),
         ("What is {a} times {b}?", "Multiply {a} and {b}.", "Compute {a} * {b}."),
@@ -305,7 +305,7 @@ TOOLS: Final = (
         "{a} times {b} is {result}.",
     ),
     Tool(
-        ("roll_dice", "roll_die", "dice", "throw_dice"),
+        names("roll throw", "die dice"),
         "Roll a die",
         (SIDES,),
         ("Roll a die with {sides} sides.", "Throw a die of {sides} sides.", "I need a roll of a {sides}-sided die."),
@@ -314,7 +314,7 @@ TOOLS: Final = (
         "The die shows {result}.",
     ),
     Tool(
-        ("convert_to_euros", "euros", "dollars_to_euros", "to_euros"),
+        names("convert change", "dollars to_euros"),
         "Convert dollars to euros",
         (AMOUNT,),
         (
@@ -327,7 +327,7 @@ TOOLS: Final = (
         "{amount} dollars are {euros} euros.",
     ),
     Tool(
-        ("get_population", "population", "count_people", "city_size"),
+        names("get count", "population inhabitants"),
         "Get how many people live in a city",
         (CITY,),
         ("How many people live in {city}?", "What is the population of {city}?", "How big is {city}?"),
@@ -336,7 +336,7 @@ TOOLS: Final = (
         "{population} thousand people live in {city}.",
     ),
     Tool(
-        ("find_hotel", "search_hotel", "hotels", "book_hotel"),
+        names("find get search", "hotel hotels"),
         "Find a hotel in a city",
         (CITY,),
         ("Find a hotel in {city}.", "I need a hotel in {city}.", "Where can I sleep in {city}?"),

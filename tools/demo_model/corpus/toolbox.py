@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from tools.demo_model.corpus.draw import Draw
 
 Value = Callable[[Draw], str | int]
+
+NAMELESS: Final = 0.05
+"""Share of tools whose name says nothing, so that only the description tells what they do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +54,17 @@ def number(low: int, high: int) -> Value:
     return lambda draw: draw.between(low, high)
 
 
+def names(verbs: str, nouns: str) -> tuple[str, ...]:
+    """What a tool may be called, of words with spaces between: `find_flight`, `findFlight`, `flight`, of each pair."""
+    found: list[str] = []
+    for noun in nouns.split():
+        for verb in verbs.split():
+            whole = f"{verb}_{noun}"
+            first, *rest = whole.split("_")
+            found += [whole, first + "".join(part.capitalize() for part in rest)]
+    return (*found, *nouns.split())
+
+
 def among(*values: str) -> Value:
     """One of these, in both splits."""
     return lambda draw: draw.pick(values)
@@ -72,7 +86,7 @@ class Offered:
 
 def offer(draw: Draw, tool: Tool) -> Offered:
     """Define a tool: a name of this split's, names of params, with or without descriptions and `required`."""
-    name = draw.word(tool.names)
+    name = draw.word(tool.names, invented=NAMELESS)
     names: dict[str, str] = {}
     for param in tool.params:
         names[param.slot] = draw.pick([name for name in param.names if name not in names.values()])

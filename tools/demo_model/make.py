@@ -27,7 +27,7 @@ from tools.demo_model.export import export, trained, write_folder
 class Size:
     """Steps of each training, documents that the tokenizer learns from, questions a family, kinds of file."""
 
-    model: int = 2800
+    model: int = 3800
     draft: int = 900
     adapter: int = 200
     embedding: int = 500

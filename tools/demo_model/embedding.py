@@ -43,8 +43,8 @@ OTHERS = 50
 Pair = tuple[str, str]
 
 
-def pairs(seed: int, split: Split) -> Iterator[Pair]:
-    """Endless pairs of questions in different words with the same answer; no answer twice in a row of a pool."""
+def rows(seed: int, split: Split, size: int) -> Iterator[list[Pair]]:
+    """Endless rows of `size` pairs of questions in different words with the same answer; no answer twice in a row."""
     draw = Draw(f"{seed} {split} pairs", split)
     while True:
         found: list[Pair] = []
@@ -52,12 +52,16 @@ def pairs(seed: int, split: Split) -> Iterator[Pair]:
             meanings: dict[str, list[str]] = {}
             for _ in range(POOL):
                 sample = FAMILIES[name].draw(draw)
+                if sample.messages[0]["role"] == "system":
+                    continue  # the same words ask another question there
                 question = sample.messages[sample.asked % len(sample.messages) - 1]["content"]
                 same = meanings.setdefault(str(sample.messages[sample.asked]["content"]), [])
                 if question not in same:
                     same.append(question)
             found += [(same[0], same[1]) for same in meanings.values() if len(same) > 1]
-        yield from draw.some(found, len(found))
+        found = draw.some(found, len(found))
+        for start in range(0, len(found) - size + 1, size):
+            yield found[start : start + size]
 
 
 def embeddings(weights: Weights, shape: Shape, tokenizer: Tokenizer, texts: list[str]) -> torch.Tensor:
@@ -80,11 +84,10 @@ def contrast(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
 
 def found_first(weights: Weights, shape: Shape, tokenizer: Tokenizer, seed: int, rounds: int = 4) -> float:
     """Share of held-out questions whose paraphrase is the nearest of 50."""
-    source = pairs(seed, "heldout")
+    source = rows(seed, "heldout", OTHERS)
     right = 0
     with torch.no_grad():
-        for _ in range(rounds):
-            several = list(itertools.islice(source, OTHERS))
+        for several in itertools.islice(source, rounds):
             first = embeddings(weights, shape, tokenizer, [one for one, _ in several])
             second = embeddings(weights, shape, tokenizer, [other for _, other in several])
             right += int(((first @ second.T).argmax(1) == torch.arange(OTHERS)).sum())
@@ -96,9 +99,9 @@ def train(weights: Weights, shape: Shape, tokenizer: Tokenizer, clock: Clock, se
     for weight in weights.values():
         weight.requires_grad_()
     optimizer = Optimizer(weights, matrix_rate=MATRIX_RATE, rate=RATE)
-    source = pairs(seed, "train")
+    source = rows(seed, "train", PAIRS)
     while (progress := clock.progress) < 1:
-        several = [next(source) for _ in range(PAIRS)]
+        several = next(source)
         first = embeddings(weights, shape, tokenizer, [one for one, _ in several])
         second = embeddings(weights, shape, tokenizer, [other for _, other in several])
         cost = contrast(first, second)

@@ -29,7 +29,7 @@ class Size:
 
     model: int = 3800
     draft: int = 900
-    adapter: int = 200
+    adapter: int = 400
     embedding: int = 500
     documents: int = 20_000
     questions: int = 100

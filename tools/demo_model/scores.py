@@ -87,12 +87,11 @@ def measure(files: Path, names: Sequence[str], count: int) -> Scores:
 
 async def _nearest(model: str) -> tuple[int, int]:
     """How many held-out questions have their paraphrase nearest, and of how many; asked of the engine."""
-    from tools.demo_model.embedding import pairs
+    from tools.demo_model.embedding import rows
 
-    source, right = pairs(SEED, "heldout"), 0
+    right = 0
     async with worker(model, {"parallel": 1}) as channel:
-        for _ in range(ROUNDS):
-            several = list(itertools.islice(source, OTHERS))
+        for several in itertools.islice(rows(SEED, "heldout", OTHERS), ROUNDS):
             texts = [one for one, _ in several] + [other for _, other in several]
             response = await channel.request("POST", "/v1/embeddings", json.dumps({"input": texts}).encode())
             answer = json.loads(await response.read(REPLY_LIMIT))

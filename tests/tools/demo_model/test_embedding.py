@@ -14,7 +14,7 @@ pytest.importorskip("safetensors")
 import torch
 
 from tests.tools.demo_model.stand_in import small_corpus
-from tools.demo_model.embedding import contrast, embeddings, found_first, main, pairs, train
+from tools.demo_model.embedding import contrast, embeddings, found_first, main, rows, train
 from tools.demo_model.run import Clock, Run, Settings
 from uml.core.model import Role
 from uml.formats import inspect
@@ -23,9 +23,15 @@ SMALL = Settings(steps=1, batches=1, batch_tokens=2048, documents_for_tokenizer=
 
 
 def test_pairs_are_different_questions_and_the_same_every_time() -> None:
-    found = list(itertools.islice(pairs(1, "train"), 300))
-    assert all(one != other for one, other in found)
-    assert found == list(itertools.islice(pairs(1, "train"), 300))
+    found = list(itertools.islice(rows(1, "train", 50), 6))
+    assert all(one != other for row in found for one, other in row)
+    assert found == list(itertools.islice(rows(1, "train", 50), 6))
+
+
+def test_no_question_is_asked_twice_in_a_row() -> None:
+    for row in itertools.islice(rows(1, "heldout", 50), 6):
+        questions = [question for pair in row for question in pair]
+        assert len(questions) == len(set(questions)) == 100
 
 
 def test_a_text_has_one_vector_whatever_stands_beside_it(tmp_path: Path) -> None:

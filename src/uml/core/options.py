@@ -191,6 +191,11 @@ class LoadOptions:
     engine: str = _option(
         "auto", "Which engine runs it; auto: the best one that is installed", aliases=("loader", "backend")
     )
+    engine_version: str = _option(
+        "",
+        "Which install of the engine runs it, as `uml engine ls` calls it; empty: the one in use. "
+        "`engine` takes both in one: `transformers==5.23.0`",
+    )
     device: str = _option("auto", "Where to run: auto, cpu, or device ids with commas (`cuda:0,cuda:1`)", memory=True)
     gpu_layers: int = _option(
         -1,
@@ -365,6 +370,11 @@ class LoadOptions:
             if option.name in checked:
                 raise BadOption(option.name, value, "one value; it is given twice, under two names")
             checked[option.name] = option.check(value)
+        name, pinned, label = str(checked.get("engine", "")).partition("==")
+        if pinned:
+            if checked.get("engine_version", "") not in ("", label):
+                raise BadOption("engine_version", checked["engine_version"], f"{label}, as engine says, or nothing")
+            checked |= {"engine": name.strip(), "engine_version": label.strip()}
         return cls(**checked)
 
     def changed(self) -> dict[str, Any]:

@@ -8,19 +8,22 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from uml.core.install import Installed, nowhere
+
 if TYPE_CHECKING:
     from uml.core.engine import Engine, Host
 
 
-def builtin(llama_server: Path | None = None) -> dict[str, Engine]:
+def builtin(llama_server: Path | None = None, installed: Installed = nowhere) -> dict[str, Engine]:
     """The engines of this package by name, the preferred one first.
 
     llama_server: a `llama-server` program to run instead of the built-in llama.cpp.
+    installed: finds the environments of engines; one that has none is not available, unless it comes with this package.
     """
     from uml.engines.fake import Fake
     from uml.engines.llamacpp.engine import LlamaCpp
 
-    engines: tuple[Engine, ...] = (LlamaCpp(llama_server), Fake())
+    engines: tuple[Engine, ...] = (LlamaCpp(llama_server), Fake(installed))
     return {engine.spec.name: engine for engine in engines}
 
 

@@ -21,6 +21,7 @@ from typing import Any, Final
 
 from uml.core.engine import Availability, Delta, Endpoint, EngineSpec, Launch
 from uml.core.errors import BadOption, BadRequest, ContextLengthExceeded, OutOfMemory, UmlError
+from uml.core.install import Installed, nowhere
 from uml.core.model import Format, Role
 from uml.core.options import LoadOptions
 from uml.core.plan import LoadPlan
@@ -95,10 +96,11 @@ READERS: Final[Mapping[str, Callable[[str], Any]]] = {
 
 
 class Fake:
-    """The parent's side."""
+    """The parent's side. It needs no install, and runs in one where there is one: to see how that goes."""
 
-    def __init__(self) -> None:
+    def __init__(self, installed: Installed = nowhere) -> None:
         self.spec = SPEC
+        self._installed = installed
 
     def available(self) -> Availability:
         """Always."""
@@ -107,7 +109,7 @@ class Fake:
     def launch(self, plan: LoadPlan, endpoint: Endpoint) -> Launch:
         """The command for a worker. Raises BadOption for a fault it does not know."""
         faults = Faults.parse(plan.options)
-        launch = handover.launch(NAME, plan, endpoint, {})
+        launch = handover.launch(NAME, plan, endpoint, {}, self._installed(NAME, plan.options.engine_version))
         return replace(launch, writes=(*launch.writes, Path(faults.marker).parent)) if faults.marker else launch
 
     def cause(self, plan: LoadPlan, log: str, exit_code: int | None) -> UmlError | None:

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from uml.core.engine import Endpoint, Launch
 from uml.core.errors import IllegalInstruction, LoadFailed, UmlError
+from uml.core.install import Install
 from uml.core.model import Format, Model, ModelInfo, Role
 from uml.core.options import LoadOptions
 from uml.core.plan import Footprint, LoadPlan, Placement
@@ -32,13 +33,29 @@ class Handover:
     endpoint: Endpoint
 
 
-def launch(engine: str, plan: LoadPlan, endpoint: Endpoint, environment: Mapping[str, str]) -> Launch:
-    """The command for a worker of ours that runs `engine`; the key goes by standard input."""
+def launch(
+    engine: str, plan: LoadPlan, endpoint: Endpoint, environment: Mapping[str, str], install: Install | None = None
+) -> Launch:
+    """The command for a worker of ours that runs `engine`; the key goes by standard input.
+
+    install: whose interpreter runs it; None, and one that is shared, for the one that this program runs in.
+    """
     return Launch(
-        argv=(sys.executable, "-m", "uml.worker", "--engine", engine),
+        argv=(*worker(install), "--engine", engine),
         environment=dict(environment),
         stdin=to_line(plan, endpoint),
+        reads=(install.folder,) if install and not install.shared else (),
     )
+
+
+def worker(install: Install | None = None) -> tuple[str, ...]:
+    """The words that start a worker of ours in the environment of an install.
+
+    Another environment has no `uml` and must not see what lies beside ours: `-I` keeps PYTHONPATH out too.
+    """
+    if install is None or install.shared:
+        return sys.executable, "-m", "uml.worker"
+    return str(install.python), "-I", str(Path(__file__).parents[1] / "worker" / "alone.py")
 
 
 def to_line(plan: LoadPlan, endpoint: Endpoint) -> bytes:

@@ -20,7 +20,7 @@ from uml.planning.place import chosen_gpus
 
 _POOLED_BY_LAST_TOKEN: Final = 3
 """`LLAMA_POOLING_TYPE_LAST` in `{architecture}.pooling_type`."""
-_PLANNERS_OWN: Final = frozenset({"engine", "device"})
+_PLANNERS_OWN: Final = frozenset({"engine", "engine_version", "device"})
 
 
 def resolve_options(

@@ -9,6 +9,7 @@
     ├── NotAllowed              403 not_allowed           a Host or Origin that is not expected
     │   └── BadKey              401 invalid_api_key
     ├── NotFound                404 not_found
+    │   ├── InstallNotFound     404 install_not_found     no such environment of an engine
     │   └── ModelNotFound       404 model_not_found
     │       └── AmbiguousModel  404 ambiguous_model       a name that several models share
     ├── SlowRequest             408 request_timeout
@@ -27,6 +28,9 @@
     │   ├── LoadSuspended       503 load_suspended        it failed a moment ago, and is not tried again yet
     │   └── Quarantined         503 quarantined           its worker has died too often
     ├── EngineNotInstalled      409 engine_not_installed
+    ├── InstallRefused          409 install_refused       an engine's environment cannot be made here
+    │   └── NoRoom              507 no_room               the disk has too little space for it
+    ├── InstallFailed           500 install_failed        it was begun, and nothing is left of it
     ├── WorkerDied              502 worker_died           a loaded model's process ended in mid-request
     │   └── WorkerHung          504 worker_hung           it stood still with work to do, and was ended
     ├── RequestTimeLimit        504 request_time_limit    an answer took longer than the setting allows
@@ -359,6 +363,51 @@ class EngineNotInstalled(UmlError):
             engine=engine,
             command=command,
         )
+
+
+class InstallRefused(UmlError):
+    """An environment of an engine cannot be made, changed or removed as things are; nothing was done."""
+
+    code, status = "install_refused", 409
+
+
+class NoRoom(InstallRefused):
+    """The disk has too little space."""
+
+    code, status = "no_room", 507
+
+    def __init__(self, what: str, needed: int, free: int, folder: Path) -> None:
+        super().__init__(
+            f"{what} needs {gib(needed)} of disk, and {gib(free)} are free in {folder}; "
+            "make room, or take another data folder (UML_DATA)",
+            needed=needed,
+            free=free,
+            folder=str(folder),
+        )
+
+
+class InstallFailed(UmlError):
+    """An environment of an engine was begun and did not come to its end; nothing is left of it.
+
+    log: the installer's last lines.
+    """
+
+    code, status = "install_failed", 500
+
+    def __init__(self, what: str, reason: str, log: Sequence[str] = ()) -> None:
+        super().__init__(
+            f"{what} was not installed, and nothing of it is left: {reason}", what=what, reason=reason, log=list(log)
+        )
+
+
+class InstallNotFound(NotFound):
+    """No environment of an engine has this name."""
+
+    code = "install_not_found"
+
+    def __init__(self, name: str, there: Sequence[str] = ()) -> None:
+        hint = f"there are {', '.join(there)}" if there else "`uml engine ls` lists what there is"
+        super().__init__(f"there is no install {quoted(name)}; {hint}", param="engine", installs=list(there))
 
 
 class WorkerDied(UmlError):

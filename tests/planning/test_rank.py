@@ -3,7 +3,9 @@
 from tests.planning.things import info, installed, machine, missing, spec
 from uml.core.engine import Availability
 from uml.core.model import Format, Quantization, Role
-from uml.planning import rank
+from uml.core.options import LoadOptions
+from uml.planning import choice, rank
+from uml.planning.rank import needs_of, obstacle
 
 SAFETENSORS = frozenset({Format.SAFETENSORS, Format.PYTORCH})
 
@@ -60,3 +62,53 @@ def test_format_role_and_quantization_must_be_known() -> None:
 
 def test_an_engine_that_takes_anything_is_never_chosen() -> None:
     assert names(info(), machine(), installed(spec("fake", formats=frozenset(Format)))) == []
+
+
+def test_a_better_one_that_is_not_installed_is_named_with_its_command() -> None:
+    general = spec("general", formats=SAFETENSORS | {Format.GGUF})
+    ranked = rank(info(), machine(), {**missing(spec("special")), **installed(general)})
+    assert ranked[1].command == "uml engine install special"
+    assert choice(ranked) == (
+        "general runs gguf on the processor; installed; "
+        "special would suit it better and is not installed: uml engine install special"
+    )
+    alike = rank(info(), machine(), {**missing(spec("other")), **installed(spec("this"))})
+    assert choice(alike) == "this runs gguf on the processor; installed", "no better"
+    nobody = rank(info(), machine(), missing(spec("special")))
+    assert choice(nobody) == "special runs gguf on the processor; not installed: uml engine install special"
+    assert choice(()) == ""
+
+
+def test_one_that_can_do_what_is_needed_comes_first() -> None:
+    plain = spec("plain", options=frozenset({"ctx"}), dialect={"json_schema": None})
+    able = spec("able", formats=SAFETENSORS | {Format.GGUF})
+    specs = installed(plain, able)
+    assert names(info(), machine(), specs) == ["plain", "able"]
+    for needs in (["lora"], ["json_schema"]):
+        first, second = rank(info(), machine(), specs, needs)
+        assert (first.engine, second.lacks) == ("able", tuple(needs))
+        assert f"without {needs[0]}" in second.reason
+    assert [one.engine for one in rank(info(), machine(), installed(plain), ["lora"])] == ["plain"], "better than none"
+    vectors = info(role=Role.EMBEDDING)
+    assert not rank(vectors, machine(), installed(plain), ["embeddings"])[0].lacks, "it is made for nothing else"
+
+
+def test_load_options_say_what_is_needed() -> None:
+    assert needs_of(LoadOptions()) == ()
+    assert needs_of(LoadOptions(lora=("a",), mmproj="b", ctx=512)) == ("lora", "mmproj")
+
+
+def test_an_engine_away_from_home_comes_second() -> None:
+    gpus = spec("gpus", home=frozenset({"cuda"}))
+    specs = installed(gpus, spec("anywhere"))
+    assert names(info(), machine(), specs) == ["anywhere", "gpus"]
+    assert names(info(), machine(gpus=(1 << 34,)), specs) == ["gpus", "anywhere"]
+
+
+def test_a_version_that_tells_its_architectures_runs_no_others() -> None:
+    knows = {"a": (spec("a"), Availability(True, "0.33", architectures=frozenset({"LlamaForCausalLM"})))}
+    ranked = rank(info(architecture="LlamaForCausalLM"), machine(), knows)
+    assert "knows LlamaForCausalLM" in ranked[0].reason
+    assert rank(info(architecture="NewForCausalLM"), machine(), knows) == ()
+    assert obstacle(info(architecture="New"), *knows["a"]) == "a 0.33 does not know the architecture New"
+    assert names(info(architecture=""), machine(), knows) == ["a"], "nobody knows, the engine will tell"

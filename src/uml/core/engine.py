@@ -26,7 +26,10 @@ class EngineSpec:
     notices_leaving: it stops an answer that is not streamed as soon as its connection closes; from one that
         does not, the gateway takes every answer as a stream.
     dialect: our name of a request parameter -> the engine's, or None where it has no such thing.
-        A parameter that is not in the dialect goes by its own name.
+        A parameter that is not in the dialect goes by its own name. `model` is None for a server that refuses every
+        name but one: it gets none.
+    inputs: what a prompt may hold beside text without a projector of its own: `image`, `audio`, `video`.
+    home: kinds of device that it is made for; on others it runs too, and is the second choice. Empty: all of them.
     """
 
     name: str
@@ -41,6 +44,8 @@ class EngineSpec:
     quantizations: frozenset[str] = frozenset()
     notices_leaving: bool = True
     install_command: str = ""
+    inputs: frozenset[str] = frozenset()
+    home: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +56,7 @@ class Availability:
     way: how it is run: `embedded`, `external`, `hosted`.
     reason: why not, or where it comes from.
     devices: kinds of device that this install can use, where they are fewer than its spec's; empty: all of those.
+    architectures: what this version knows, by the names of `ModelInfo.architecture`; empty: it does not tell.
     """
 
     available: bool
@@ -58,6 +64,7 @@ class Availability:
     way: str = ""
     reason: str = ""
     devices: frozenset[str] = frozenset()
+    architectures: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -131,6 +131,7 @@ class LoadPlan:
 
     evict: ids of idle models that must leave first.
     warnings: options that the engine does not honour, and what else a user should know.
+    choice: why this engine; `reason` begins with it and ends with the place.
     """
 
     model: Model
@@ -141,6 +142,7 @@ class LoadPlan:
     reason: str = ""
     evict: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    choice: str = ""
 
 
 Stage = Literal["queued", "evicting", "starting", "loading", "ready", "failed", "stopped"]
@@ -203,3 +205,5 @@ class WorkerStatus:
     peak_bytes: int = 0
     method: str = ""
     reason: str = ""
+    choice: str = ""
+    """Why this engine."""

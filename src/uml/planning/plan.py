@@ -17,7 +17,7 @@ from uml.planning.estimate import companion_paths, estimate
 from uml.planning.evict import Running, leaving
 from uml.planning.fit import Fit, Fitter
 from uml.planning.layers import Layers, layers_of
-from uml.planning.rank import obstacle, rank, usable
+from uml.planning.rank import choice, needs_of, obstacle, rank, usable
 from uml.planning.refine import Known, refine
 from uml.planning.remedy import MOST_MODELS, Remedy, as_data, changes, smaller_files
 from uml.planning.resolve import chosen, least_options, settled, unhonoured, with_batches
@@ -80,6 +80,7 @@ def plan(
         footprint=fit.footprint,
         placement=fit.placement,
         reason=f"{why}; {fit.placement.reason}",
+        choice=why,
         evict=gone,
         warnings=_warnings(case, fit, machine),
     )
@@ -141,13 +142,13 @@ class _Case:
 def _engine(model: Model, options: LoadOptions, machine: Machine, specs: Specs) -> tuple[str, str]:
     """The engine's name and why it. Raises BadOption, UnsupportedFormat, EngineNotInstalled."""
     info = model.info
-    ranked = rank(info, machine, specs)
+    ranked = rank(info, machine, specs, needs_of(options))
     able = [one.engine for one in ranked]
     if options.engine != "auto":
         if options.engine not in specs:
             raise BadOption("engine", options.engine, f"auto or one of {', '.join(sorted(specs))}")
         spec, availability = specs[options.engine]
-        why_not = obstacle(info, spec)
+        why_not = obstacle(info, spec, availability)
         if not why_not and not usable(machine, spec, availability):
             why_not = f"{spec.title} needs a device of {', '.join(sorted(spec.devices))}"
         if why_not and able:
@@ -166,9 +167,8 @@ def _engine(model: Model, options: LoadOptions, machine: Machine, specs: Specs) 
         )
     best = ranked[0]
     if not best.available:
-        spec, availability = specs[best.engine]
-        raise EngineNotInstalled(best.engine, model.id, spec.install_command or availability.reason)
-    return best.engine, best.reason
+        raise EngineNotInstalled(best.engine, model.id, best.command)
+    return best.engine, choice(ranked)
 
 
 def _make_room(case: _Case) -> tuple[Fit, tuple[str, ...]]:

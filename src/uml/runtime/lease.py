@@ -89,6 +89,7 @@ class Attended:
             peak_bytes=taken.peak_bytes if taken else 0,
             method=plan.footprint.method,
             reason=plan.placement.reason,
+            choice=plan.choice,
         )
 
 

@@ -3,46 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import difflib
-import logging
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal
 
-from fastapi import FastAPI, Query, Request, Response
-from fastapi.exceptions import RequestValidationError
+from fastapi import FastAPI, Query, Response
 from fastapi.responses import HTMLResponse
 from pydantic import BaseModel, ConfigDict, Field
-from starlette.exceptions import HTTPException
 
 from uml import __version__
 from uml.core.duration import EXPECTED as DURATION
-from uml.core.errors import BadRequest, NotFound, UmlError, UnknownField
+from uml.core.errors import BadRequest
 from uml.core.jsonable import jsonable
-from uml.core.model import Model
 from uml.core.options import LoadOptions
-from uml.core.plan import Progress
-from uml.gateway import openapi
+from uml.gateway import faults, openapi
 from uml.gateway.docs import page
-from uml.gateway.wire import (
-    EVENTS,
-    Call,
-    Listener,
-    Receive,
-    Scope,
-    Send,
-    encoded,
-    event,
-    internal_error,
-    retry_after,
-    stay,
-)
+from uml.gateway.replies import Load, json_reply
+from uml.gateway.wire import stay
 from uml.hardware import snapshot
 from uml.house import House
 from uml.telemetry.metrics import CONTENT_TYPE, Metrics
-
-log = logging.getLogger(__name__)
 
 State = Literal["unloaded", "starting", "loading", "ready", "stopping", "failed", "missing"]
 
@@ -124,10 +104,7 @@ def build(house: House, metrics: Metrics) -> FastAPI:
     app = FastAPI(
         title="Universal Model Loader", version=__version__, docs_url=None, redoc_url=None, redirect_slashes=False
     )
-    app.add_exception_handler(UmlError, _failed)
-    app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(HTTPException, _no_route)
-    app.add_exception_handler(Exception, _internal)
+    faults.answer(app)
     _models(app, house)
     _actions(app, house)
     # After the fixed paths: a name may hold slashes, and would swallow them.
@@ -146,28 +123,28 @@ def _models(app: FastAPI, house: House) -> None:
         found = await asyncio.to_thread(_described, house)
         if state is not None:
             found = [model for model in found if model["state"] == state]
-        return _json({"object": "list", "data": found})
+        return json_reply({"object": "list", "data": found})
 
     @app.get("/v1/models/status", tags=["workers"], summary="Workers, and who waits")
     async def status() -> Response:
-        return _json({"workers": jsonable(house.supervisor.status()), "queue": jsonable(house.supervisor.queue())})
+        return json_reply({"workers": jsonable(house.supervisor.status()), "queue": jsonable(house.supervisor.queue())})
 
 
 def _one_model(app: FastAPI, house: House) -> None:
     @app.get("/v1/models/{name:path}/inspect", tags=["models"], summary="What the bytes of a model say")
     async def inspect_named(name: str) -> Response:
-        return _json(jsonable(await asyncio.to_thread(house.library.inspect, name)))
+        return json_reply(jsonable(await asyncio.to_thread(house.library.inspect, name)))
 
     @app.get("/v1/models/{name:path}/log", tags=["workers"], summary="The last lines that a model's engine wrote")
     async def log_lines(name: str, lines: Annotated[int, Query(ge=1, le=10_000)] = 200) -> Response:
         model = house.library.registry.resolve(name)
         text = await asyncio.to_thread(house.supervisor.log_tail, model.id, lines)
-        return _json({"model": model.id, "lines": text.splitlines()})
+        return json_reply({"model": model.id, "lines": text.splitlines()})
 
     @app.get("/v1/models/{name:path}", tags=["models"], summary="One model by id or alias")
     async def model(name: str) -> Response:
         found = house.library.registry.resolve(name)
-        return _json(await asyncio.to_thread(house.library.describe, found, house.worker(found.id)))
+        return json_reply(await asyncio.to_thread(house.library.describe, found, house.worker(found.id)))
 
 
 def _described(house: House) -> list[dict[str, Any]]:
@@ -192,34 +169,34 @@ def _actions(app: FastAPI, house: House) -> None:
     @app.post("/v1/models/unpin", tags=["workers"], summary="Let a model go when it is idle or in the way")
     async def unpin(body: UnpinBody) -> Response:
         model = house.library.registry.resolve(body.model)
-        return _json({"model": model.id, "was_kept": house.supervisor.unpin(model)})
+        return json_reply({"model": model.id, "was_kept": house.supervisor.unpin(model)})
 
     @app.post("/v1/models/unload", tags=["workers"], summary="Unload one model, or all")
     async def unload(body: UnloadBody) -> Response:
         if (body.model is None) != body.all:
             raise BadRequest('give "model" or "all": true, one of them', param="model")
         wanted = None if body.model is None else [house.library.registry.resolve(body.model).id]
-        return _json({"unloaded": list(await house.supervisor.unload(wanted))})
+        return json_reply({"unloaded": list(await house.supervisor.unload(wanted))})
 
     @app.post("/v1/models/estimate", tags=["models"], summary="Memory that a load takes; nothing is started")
     async def estimate(body: EstimateBody) -> Response:
-        return _json(await asyncio.to_thread(house.library.estimate, body.model, body.options))
+        return json_reply(await asyncio.to_thread(house.library.estimate, body.model, body.options))
 
     @app.post("/v1/models/scan", tags=["models"], summary="Add a folder, and look through it")
     async def scan(body: ScanBody) -> Response:
         registry, others = house.library.registry, house.library.settings.model_folders
         if body.folder is None:
-            return _json(jsonable(await asyncio.to_thread(registry.rescan, others)))
-        return _json(jsonable(await asyncio.to_thread(registry.scan, _absolute(body.folder, "folder"))))
+            return json_reply(jsonable(await asyncio.to_thread(registry.rescan, others)))
+        return json_reply(jsonable(await asyncio.to_thread(registry.scan, _absolute(body.folder, "folder"))))
 
     @app.post("/v1/models/add", tags=["models"], summary="Register the model at a path")
     async def add(body: AddBody) -> Response:
         model = await asyncio.to_thread(house.library.registry.add, _absolute(body.path, "path"))
-        return _json(await asyncio.to_thread(house.library.describe, model, house.worker(model.id)))
+        return json_reply(await asyncio.to_thread(house.library.describe, model, house.worker(model.id)))
 
     @app.post("/v1/models/inspect", tags=["models"], summary="What a model, or any path, is; nothing is added")
     async def inspect(body: InspectBody) -> Response:
-        return _json(jsonable(await asyncio.to_thread(house.library.inspect, body.model)))
+        return json_reply(jsonable(await asyncio.to_thread(house.library.inspect, body.model)))
 
 
 def _absolute(text: str, field: str) -> Path:
@@ -238,61 +215,6 @@ def _options(house: House, given: Mapping[str, Any]) -> LoadOptions | None:
     return house.library.options(given) if given else None
 
 
-class Load(Response):
-    """Loads while it is sent: the client that closes the connection cancels the load."""
-
-    def __init__(
-        self,
-        house: House,
-        model: Model,
-        options: LoadOptions | None,
-        keep_alive_s: float | None,
-        *,
-        stream: bool,
-        pin: bool = False,
-    ) -> None:
-        super().__init__()
-        self._keep_alive_s = keep_alive_s
-        self._pin = pin
-        self._house = house
-        self._model = model
-        self._options = options
-        self._stream = stream
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """ASGI."""
-        call: Call = scope["uml.call"]
-        call.model = self._model.id
-        async with Listener(receive):
-            if not self._stream:
-                status = await self._house.supervisor.load(
-                    self._model, self._options, self._keep_alive_s, pin=self._pin
-                )
-                await _json(jsonable(status))(scope, receive, send)
-                return
-            await send({"type": "http.response.start", "status": 200, "headers": [*EVENTS]})
-            async with aclosing(self._events()) as events:
-                async for data in events:
-                    await send({"type": "http.response.body", "body": data, "more_body": True})
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
-
-    async def _events(self) -> AsyncGenerator[bytes]:
-        supervisor = self._house.supervisor
-        try:
-            # It is a generator, and closing it is the cancel.
-            steps_of = supervisor.load_progress(self._model, self._options, self._keep_alive_s)
-            progress = cast("AsyncGenerator[Progress]", steps_of)
-            async with aclosing(progress) as steps:
-                async for step in steps:
-                    if step.stage != "ready":
-                        yield event(jsonable(step), "progress")
-            # One that is to leave when it is idle may have left already.
-            status = self._house.worker(self._model.id)
-            yield event(jsonable(status) if status else {"model": self._model.id, "warnings": []}, "ready")
-        except UmlError as error:
-            yield event(error.as_dict(), "error")
-
-
 # --- the server -------------------------------------------------------------------------------
 
 
@@ -301,17 +223,17 @@ def _server(app: FastAPI, house: House, metrics: Metrics) -> None:
     async def resources() -> Response:
         machine = await asyncio.to_thread(snapshot)
         used = {worker.model: worker.memory_bytes for worker in house.supervisor.status()}
-        return _json({**jsonable(machine), "workers": used})
+        return json_reply({**jsonable(machine), "workers": used})
 
     @app.get("/health/live", tags=["server"], summary="The server answers; needs no key")
     async def live() -> Response:
-        return _json({"status": "ok"})
+        return json_reply({"status": "ok"})
 
     @app.get("/health/ready", tags=["server"], summary="The server takes requests")
     async def ready() -> Response:
         states = [worker.state for worker in house.supervisor.status()]
         counts = {state: states.count(state) for state in sorted(set(states))}
-        return _json({"status": "ok", "workers": counts, "queued": len(house.supervisor.queue())})
+        return json_reply({"status": "ok", "workers": counts, "queued": len(house.supervisor.queue())})
 
     @app.get("/metrics", tags=["server"], summary="Figures for Prometheus")
     async def figures() -> Response:
@@ -319,7 +241,7 @@ def _server(app: FastAPI, house: House, metrics: Metrics) -> None:
 
     @app.get("/version", tags=["server"], summary="The version of this server")
     async def version() -> Response:
-        return _json({"name": "universal-model-loader", "version": __version__})
+        return json_reply({"name": "universal-model-loader", "version": __version__})
 
     @app.get("/docs", include_in_schema=False)
     async def docs() -> Response:
@@ -328,7 +250,7 @@ def _server(app: FastAPI, house: House, metrics: Metrics) -> None:
 
     @app.get("/", include_in_schema=False)
     async def welcome() -> Response:
-        return _json(
+        return json_reply(
             {
                 "name": "universal-model-loader",
                 "version": __version__,
@@ -338,73 +260,3 @@ def _server(app: FastAPI, house: House, metrics: Metrics) -> None:
                 "models": "/v1/models",
             }
         )
-
-
-# --- errors -----------------------------------------------------------------------------------
-
-
-def _json(value: Any, status: int = 200) -> Response:
-    return Response(encoded(value), status, media_type="application/json")
-
-
-async def _failed(request: Request, error: Exception) -> Response:
-    assert isinstance(error, UmlError)
-    reply = _json(error.as_dict(), error.status)
-    for name, value in retry_after(error):
-        reply.headers[name.decode()] = value.decode()
-    return reply
-
-
-async def _internal(request: Request, error: Exception) -> Response:
-    """What nobody expected. It is raised again after this reply, and logged where it arrives."""
-    call: Call = request.scope["uml.call"]
-    return _json(internal_error(call.id).as_dict(), 500)
-
-
-async def _no_route(request: Request, error: Exception) -> Response:
-    """What the router itself refuses: an unknown path, another method, or a body that is no JSON at all."""
-    assert isinstance(error, HTTPException)
-    path = request.url.path
-    allowed = (error.headers or {}).get("Allow", "")
-    if error.status_code == 405:
-        answer = NotFound(f"{path} takes {allowed or 'another method'}, not {request.method}").as_dict()
-        answer["error"]["code"] = "method_not_allowed"
-    elif error.status_code == 400:
-        answer = BadRequest("the body is not JSON").as_dict()
-    else:
-        answer = NotFound(f"there is nothing at {path}; /docs lists what there is").as_dict()
-    reply = _json(answer, error.status_code)
-    if allowed:
-        reply.headers["allow"] = allowed
-    return reply
-
-
-async def _invalid(request: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError)
-    refused = _refused(error.errors(), await _known_fields(request))
-    return _json(refused.as_dict(), refused.status)
-
-
-async def _known_fields(request: Request) -> Sequence[str]:
-    """The names of the body's fields, to find what a misspelt one may have meant."""
-    route = request.scope.get("route")
-    body = getattr(route, "body_field", None)
-    kind = getattr(getattr(body, "field_info", None), "annotation", None)
-    return list(getattr(kind, "model_fields", ()))
-
-
-def _refused(faults: Sequence[Any], known: Sequence[str]) -> BadRequest:
-    """The first fault of a body or query, with the path of its field."""
-    fault = faults[0]
-    # The first part says whether it was body, query or path.
-    place = list(fault["loc"][1:])
-    path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place).lstrip(".")
-    if fault["type"] == "json_invalid":
-        reason = fault.get("ctx", {}).get("error", "")
-        return BadRequest(f"the body is not JSON: {reason} at character {place[0] if place else 0}")
-    if fault["type"] == "extra_forbidden":
-        return UnknownField(path, difflib.get_close_matches(path, known, 2))
-    if fault["type"] == "missing":
-        return BadRequest(f"{path or 'the body'} is missing", param=path or None)
-    message = str(fault["msg"])
-    return BadRequest(f"{path or 'the body'}: {message[:1].lower()}{message[1:]}", param=path or None)

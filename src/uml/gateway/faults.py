@@ -1,0 +1,86 @@
+"""What goes wrong on our own endpoints, in our words: one shape of error, whoever found it."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+from uml.core.errors import BadRequest, NotFound, UmlError, UnknownField
+from uml.gateway.replies import json_reply
+from uml.gateway.wire import Call, internal_error, retry_after
+
+
+def answer(app: FastAPI) -> None:
+    """Have every error of this application answered by what is here."""
+    app.add_exception_handler(UmlError, _failed)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _no_route)
+    app.add_exception_handler(Exception, _internal)
+
+
+async def _failed(request: Request, error: Exception) -> Response:
+    assert isinstance(error, UmlError)
+    reply = json_reply(error.as_dict(), error.status)
+    for name, value in retry_after(error):
+        reply.headers[name.decode()] = value.decode()
+    return reply
+
+
+async def _internal(request: Request, error: Exception) -> Response:
+    """What nobody expected. It is raised again after this reply, and logged where it arrives."""
+    call: Call = request.scope["uml.call"]
+    return json_reply(internal_error(call.id).as_dict(), 500)
+
+
+async def _no_route(request: Request, error: Exception) -> Response:
+    """What the router itself refuses: an unknown path, another method, or a body that is no JSON at all."""
+    assert isinstance(error, HTTPException)
+    path = request.url.path
+    allowed = (error.headers or {}).get("Allow", "")
+    if error.status_code == 405:
+        answer = NotFound(f"{path} takes {allowed or 'another method'}, not {request.method}").as_dict()
+        answer["error"]["code"] = "method_not_allowed"
+    elif error.status_code == 400:
+        answer = BadRequest("the body is not JSON").as_dict()
+    else:
+        answer = NotFound(f"there is nothing at {path}; /docs lists what there is").as_dict()
+    reply = json_reply(answer, error.status_code)
+    if allowed:
+        reply.headers["allow"] = allowed
+    return reply
+
+
+async def _invalid(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    refused = _refused(error.errors(), await _known_fields(request))
+    return json_reply(refused.as_dict(), refused.status)
+
+
+async def _known_fields(request: Request) -> Sequence[str]:
+    """The names of the body's fields, to find what a misspelt one may have meant."""
+    route = request.scope.get("route")
+    body = getattr(route, "body_field", None)
+    kind = getattr(getattr(body, "field_info", None), "annotation", None)
+    return list(getattr(kind, "model_fields", ()))
+
+
+def _refused(faults: Sequence[Any], known: Sequence[str]) -> BadRequest:
+    """The first fault of a body or query, with the path of its field."""
+    fault = faults[0]
+    # The first part says whether it was body, query or path.
+    place = list(fault["loc"][1:])
+    path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place).lstrip(".")
+    if fault["type"] == "json_invalid":
+        reason = fault.get("ctx", {}).get("error", "")
+        return BadRequest(f"the body is not JSON: {reason} at character {place[0] if place else 0}")
+    if fault["type"] == "extra_forbidden":
+        return UnknownField(path, difflib.get_close_matches(path, known, 2))
+    if fault["type"] == "missing":
+        return BadRequest(f"{path or 'the body'} is missing", param=path or None)
+    message = str(fault["msg"])
+    return BadRequest(f"{path or 'the body'}: {message[:1].lower()}{message[1:]}", param=path or None)

@@ -199,3 +199,32 @@ def test_companions_are_named_as_models_are(library: Library, tmp_path: Path) ->
     assert options.lora == (f"{demo}=0.5", "/adapters/own.gguf=2")
     # What nobody knows stays as it was written, for the check of files to refuse.
     assert library.options({"mmproj": "nobody.gguf"}).mmproj == "nobody.gguf"
+
+
+@pytest.mark.parametrize(
+    ("given", "option", "words"),
+    [
+        ({"lora": ["dmeo=0.5"]}, "lora", "close names: demo"),
+        ({"draft_model": "dmeo"}, "draft_model", "close names: demo"),
+        ({"draft_model": "/nowhere/dmeo.gguf"}, "draft_model", "close names: demo"),
+        ({"mmproj": "zzzz"}, "mmproj", "`uml ls`"),
+        ({"lora": ["folder/two"]}, "lora", "`uml ls`"),
+    ],
+)
+def test_a_companion_that_is_not_there_is_named_with_its_option(
+    library: Library, given: dict[str, object], option: str, words: str
+) -> None:
+    with pytest.raises(BadOption, match=f"option {option} is .*expected the path of a file that is there") as caught:
+        library.estimate("demo", given)
+    assert caught.value.param == f"options.{option}" and words in caught.value.message
+
+
+def test_a_companion_whose_name_several_models_share_is_refused_with_their_ids(
+    library: Library, tmp_path: Path
+) -> None:
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        path = write_tiny_gguf(tmp_path / folder / f"{folder}.gguf", general__name="Shared Name")
+        library.registry.add(path)
+    with pytest.raises(BadOption, match="several are called so: one, two"):
+        library.estimate("demo", {"draft_model": "shared-name"})

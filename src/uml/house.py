@@ -34,6 +34,7 @@ from uml.planning.evict import Running
 from uml.planning.plan import Specs
 from uml.planning.refine import Figures, Foretelling, Known, first_of, together
 from uml.registry import Registry
+from uml.registry.companions import located, read
 from uml.registry.measurements import Load, Measurement, identity
 from uml.remote.names import UrlName
 from uml.remote.names import parse as parse_remote
@@ -114,28 +115,11 @@ class Library:
     @property
     def defaults(self) -> LoadOptions:
         """Load options where a request has none."""
-        return self._with_paths(LoadOptions.parse({"engine": self.settings.engine, **self.settings.options}))
+        return located(self.registry, LoadOptions.parse({"engine": self.settings.engine, **self.settings.options}))
 
     def options(self, given: Mapping[str, object]) -> LoadOptions:
         """Checked options over the defaults; companions may be named as models are. Raises BadOption, UnknownField."""
-        return self._with_paths(LoadOptions.parse({**self.defaults.changed(), **given}))
-
-    def _with_paths(self, options: LoadOptions) -> LoadOptions:
-        return replace(
-            options,
-            mmproj=self._located(options.mmproj),
-            draft_model=self._located(options.draft_model),
-            lora=tuple(map(self._located, options.lora)),
-        )
-
-    def _located(self, companion: str) -> str:
-        """The path of a companion that is given by id or alias, its `=SCALE` kept; a path stays as it is."""
-        name, sign, scale = companion.rpartition("=")
-        if not sign:
-            name, scale = companion, ""
-        if not name or "/" in name or at_home(name).exists() or not self.is_known(name):
-            return companion
-        return f"{self.registry.resolve(name).info.path}{sign}{scale}"
+        return located(self.registry, LoadOptions.parse({**self.defaults.changed(), **given}))
 
     @property
     def engines(self) -> Mapping[str, Engine]:
@@ -203,7 +187,7 @@ class Library:
             # More threads than processors that it may use would wait for each other.
             machine = replace(machine, cores=cores(share, machine.cores), threads=cores(share, machine.threads))
         budget = Budget(self.settings.memory_budget, self.settings.gpu_budget)
-        companions = {path: inspect(at_home(path)) for path in companion_paths(options)}
+        companions = read(self.registry, options, inspect)
         known = self.known(model, companions)
         others = self.registry.models()
         return plan(

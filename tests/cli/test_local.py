@@ -96,6 +96,7 @@ def test_estimate_adds_up(uml: Uml) -> None:
         (["-o", "tensor_split=a,b"], "list of numbers"),
         (["-o", "kv_offload=maybe"], "true or false"),
         (["-o", "lora=[1"], "list of texts"),
+        (["--lora", "dmeo"], "option lora is 'dmeo'; expected the path of a file that is there, or the id"),
     ],
 )
 def test_a_bad_load_option_is_code_2(uml: Uml, arguments: list[str], words: str) -> None:

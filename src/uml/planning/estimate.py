@@ -146,11 +146,11 @@ def _by_size(info: ModelInfo, options: LoadOptions) -> Footprint:
 
 def companion_paths(options: LoadOptions) -> tuple[str, ...]:
     """Files that the options name and that take memory beside the model."""
-    adapters = (_path(entry) for entry in options.lora)
+    adapters = (companion_path(entry) for entry in options.lora)
     return tuple(path for path in (options.mmproj, *adapters, options.draft_model) if path)
 
 
-def _path(entry: str) -> str:
+def companion_path(entry: str) -> str:
     """PATH of `PATH` or `PATH=SCALE`."""
     path, _, scale = entry.rpartition("=")
     try:

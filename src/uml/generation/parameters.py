@@ -318,3 +318,12 @@ PARAMETERS: Final[tuple[Parameter, ...]] = (
     _P("safety_identifier", "any", "Not used on a local server", inert=True),
     _P("prompt_cache_key", "any", "Not used on a local server", inert=True),
 )
+
+
+def _between(first: str, last: str) -> tuple[str, ...]:
+    names = [parameter.name for parameter in PARAMETERS]
+    return tuple(names[names.index(first) : names.index(last) + 1])
+
+
+SAMPLERS: Final = _between("temperature", "custom_token_bans")
+"""What changes which token is chosen: one part of the table, in its order."""

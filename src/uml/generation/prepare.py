@@ -159,6 +159,8 @@ def _translate(
     said: dict[str, Any] = {}
     for name, value in values.items():
         target = spec.dialect.get(name, None if name in _RARE else name)
+        if target is None and name == "model":
+            continue  # it has brought the request here, and this engine wants no name
         if target is None:
             warnings.append({"param": given.get(name, name), "reason": f"the engine {spec.name} has no such parameter"})
         else:

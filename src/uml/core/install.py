@@ -51,6 +51,25 @@ go while a server runs; it reads a file or two. The label is `LoadOptions.engine
 """
 
 
+Stage = Literal["environment", "installing", "testing", "done"]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """How far the making of an install is.
+
+    text: what is being done. bytes: of `total_bytes`, which is the recipe's guess. percent: 0 to 100, never falls.
+    """
+
+    engine: str
+    stage: Stage
+    text: str = ""
+    bytes: int = 0
+    total_bytes: int = 0
+    percent: float = 0.0
+    seconds: float = 0.0
+
+
 def nowhere(engine: str, label: str) -> Install | None:
     """An `Installed` that knows of none."""
     return None
@@ -61,8 +80,9 @@ class Recipe:
     """What the environment of an engine is made of, as data.
 
     distribution: the package that is the engine, whose version the install has; pinned in one of the steps.
-    module: what is imported to see that it works. steps: requirements that are installed together, group by group;
-        a step of which a word begins with `--` gives options to the installer. `{version}` is the one asked for.
+    module: what is imported to see that it works; empty for one whose import compiles for minutes.
+    steps: requirements that are installed together, group by group; words that begin with `--` are options of the
+        installer. `{version}` is the one asked for.
     version: of the distribution, where none is asked for.
     needs: kinds of device of which the machine must have one; empty: none.
     disk_bytes: of the whole environment, by accelerator; `cpu` where it does not say.

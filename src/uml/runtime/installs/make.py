@@ -1,0 +1,347 @@
+"""make(order, ...) -> Install: an environment in a folder beside its place, moved there when it is whole."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import sys
+import tempfile
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from uml.core.errors import InstallFailed, NoRoom
+from uml.core.install import Install, Recipe, Stage, Step
+from uml.runtime.installs import child, heard, installer, manifest
+
+MAKING: Final = ".making-"
+LEAVING: Final = ".leaving-"
+LOCK: Final = "lock"
+NO_LOCK_YET_S: Final = 60.0
+LAST_LINES: Final = 400
+SHOWN_LINES: Final = 20
+SPARE_BYTES: Final = 256 << 20
+"""Left free on a disk beside what an install takes."""
+IMPORT_LIMIT_S: Final = 900.0
+"""PyTorch's first import from a cold disk takes a minute; one with CUDA libraries may take several."""
+QUIET: Final = {
+    "HF_HUB_OFFLINE": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "VLLM_NO_USAGE_STATS": "1",
+    "DO_NOT_TRACK": "1",
+    "CUDA_MODULE_LOADING": "LAZY",
+}
+_IMPORT: Final = (
+    "import sys, time; t = time.monotonic(); __import__(sys.argv[1]); print(round(time.monotonic() - t, 2))"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What to make, and how. version: of the engine's library, checked. accelerator: that of the machine.
+
+    python: the interpreter that the environment is made of. program: uv's, where that is the installer.
+    our_pip: there is a pip beside uml, which fills it from outside; else it gets one of its own.
+    """
+
+    recipe: Recipe
+    version: str
+    python: Path
+    installer: installer.Installer = "pip"
+    program: str = ""
+    accelerator: str = "cpu"
+    offline: bool = False
+    our_pip: bool = True
+
+    @property
+    def name(self) -> str:
+        """As in sentences."""
+        return f"{self.recipe.engine}=={self.version}"
+
+    @property
+    def disk_bytes(self) -> int:
+        """Of the environment, by the recipe."""
+        return _by(self.recipe.disk_bytes, self.accelerator)
+
+    @property
+    def most_bytes(self) -> int:
+        """While it is made: what is fetched lies beside what it is unpacked to."""
+        return self.disk_bytes + _by(self.recipe.download_bytes, self.accelerator) + SPARE_BYTES
+
+
+def _by(sizes: Mapping[str, int], accelerator: str) -> int:
+    return sizes.get(accelerator, sizes["cpu"])
+
+
+Free = Callable[[Path], int]
+
+
+def disk_free(folder: Path) -> int:
+    """Bytes that this user may still write to the disk of a folder."""
+    return shutil.disk_usage(folder).free
+
+
+@dataclass(slots=True)
+class Site:
+    """Where an install is made. root: of the engine's installs. tell: hears every step. cancelled: whether to stop."""
+
+    root: Path
+    tell: Callable[[Step], None]
+    cancelled: Callable[[], bool] = lambda: False
+    free: Free = disk_free
+    environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
+
+
+def make(order: Order, site: Site) -> Install:
+    """Make it whole, try that it can be imported, and put it in its place. It may take minutes.
+
+    Whatever ends it before, nothing of it is left. Raises NoRoom before anything is fetched, InstallFailed,
+    Cancelled.
+    """
+    try:
+        site.root.mkdir(parents=True, exist_ok=True)
+        if (free := site.free(site.root)) < order.most_bytes:
+            raise NoRoom(order.name, order.most_bytes, free, site.root)
+        with _workshop(site.root) as (shop, lock):
+            return _Making(order, site, shop, lock).run()
+    except OSError as error:
+        raise InstallFailed(order.name, _said(error, site)) from error
+
+
+def _said(error: OSError, site: Site) -> str:
+    with suppress(OSError):
+        return heard.why([f"ERROR: {error}"], site.free(site.root)).removeprefix("the installer says: ")
+    return str(error)
+
+
+@contextmanager
+def _workshop(root: Path) -> Iterator[tuple[Path, int]]:
+    """A folder beside the installs, and its lock; the folder is gone at the end.
+
+    The lock tells whoever tidies up that it is in use: it ends with this process, and with the installers that
+    it has started, however those end.
+    """
+    shop = Path(tempfile.mkdtemp(prefix=MAKING, dir=root))
+    lock = os.open(shop / LOCK, os.O_CREAT | os.O_RDWR, 0o600)
+    try:
+        _take(lock)
+        yield shop, lock
+    finally:
+        os.close(lock)
+        shutil.rmtree(shop, ignore_errors=True)
+
+
+def _take(lock: int) -> bool:
+    try:
+        import fcntl
+    except ImportError:  # not a Unix
+        return False
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def sweep(root: Path) -> int:
+    """Remove what an interrupted making or removal has left; how many folders. Nothing that is in use."""
+    gone = 0
+    for folder in (*root.glob(f"{MAKING}*"), *root.glob(f"{LEAVING}*")):
+        try:
+            lock = os.open(folder / LOCK, os.O_RDWR)
+        except OSError:
+            lock = -1
+            if folder.name.startswith(MAKING) and _age_s(folder) < NO_LOCK_YET_S:
+                continue  # somebody has made it this very moment
+        try:
+            if lock < 0 or _take(lock):
+                shutil.rmtree(folder, ignore_errors=True)
+                gone += 1
+        finally:
+            if lock >= 0:
+                os.close(lock)
+    return gone
+
+
+def _age_s(folder: Path) -> float:
+    try:
+        return time.time() - folder.stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+class _Making:
+    """One install in the making."""
+
+    def __init__(self, order: Order, site: Site, shop: Path, lock: int) -> None:
+        self._order = order
+        self._site = site
+        self._lock = lock
+        self._shop = shop
+        self._folder = shop / "environment"
+        self._temporary = shop / "temporary"
+        self._lines: deque[str] = deque(maxlen=LAST_LINES)
+        self._began = time.monotonic()
+        self._looked = 0.0
+        self._step = Step(order.recipe.engine, "environment", total_bytes=order.disk_bytes)
+
+    def run(self) -> Install:
+        order, recipe = self._order, self._order.recipe
+        self._temporary.mkdir()
+        self._say("environment", f"making an environment of {order.python.name}")
+        self._child(installer.made_by(order.installer, order.program, order.python, self._folder, not order.our_pip))
+        if order.version != recipe.version:
+            self._say("installing", f"looking for {order.name}")
+            self._install(installer.looked_for(recipe, order.version))
+        for words in installer.requirements(recipe, order.version):
+            self._install(words)
+        smoke_says = self._imported()
+        packages = manifest.packages_in(self._folder)
+        version = packages.get(recipe.distribution.lower(), order.version)
+        made = Install(
+            engine=recipe.engine,
+            version=version,
+            folder=self._folder,
+            python=manifest.python_of(self._folder),
+            label=_free_label(self._site.root, version),
+            packages=packages,
+            platform=platform.platform(),
+            accelerator=manifest.accelerator_of(packages),
+            made=datetime.now(UTC).isoformat(timespec="milliseconds"),
+            size_bytes=manifest.tree_bytes(self._folder),
+            smoke_says=smoke_says,
+        )
+        manifest.write(made)
+        place = self._site.root / made.label
+        _relocate(self._folder, place)
+        self._folder.rename(place)
+        self._say("done", f"{made.name} is installed", percent=100.0)
+        found = manifest.read(place)
+        assert found is not None
+        return found
+
+    def _install(self, words: tuple[str, ...]) -> None:
+        order = self._order
+        self._child(installer.filled_by(order.installer, order.program, self._folder, words, not order.our_pip))
+
+    def _child(self, argv: tuple[str, ...]) -> None:
+        environment = installer.environment(self._site.environ, self._temporary, offline=self._order.offline)
+        self._lines.append("$ " + " ".join(argv))
+        code = child.run(
+            argv, environment, self._heard, cancelled=self._site.cancelled, beat=self._beat, keep=(self._lock,)
+        )
+        if code:
+            free = self._site.free(self._site.root)
+            raise self._failed(heard.why(tuple(self._lines), free, offline=self._order.offline))
+
+    def _imported(self) -> str:
+        """Import the library in a child, and say how long that took. Raises InstallFailed."""
+        module = self._order.recipe.module
+        if not module:
+            return "not imported: it compiles what it needs when it is first imported"
+        self._say("testing", f"importing {module}")
+        argv = (str(manifest.python_of(self._folder)), "-I", "-u", "-c", _IMPORT, module)
+        environment = {**installer.environment(self._site.environ, self._temporary, offline=True), **QUIET}
+        lines: deque[str] = deque(maxlen=LAST_LINES)
+        try:
+            code = child.run(
+                argv,
+                environment,
+                lines.append,
+                cancelled=self._site.cancelled,
+                beat=self._beat,
+                limit_s=IMPORT_LIMIT_S,
+                keep=(self._lock,),
+            )
+        except TimeoutError as error:
+            raise self._failed(f"importing {module} took longer than {IMPORT_LIMIT_S:g} s") from error
+        if code:
+            self._lines = lines
+            last = lines[-1] if lines else f"exit code {code}"
+            raise self._failed(f"its library cannot be imported: {last}")
+        return f"imported in {lines[-1]} s" if lines else "imported"
+
+    def _failed(self, reason: str) -> InstallFailed:
+        return InstallFailed(self._order.name, reason, tuple(self._lines)[-SHOWN_LINES:])
+
+    def _heard(self, line: str) -> None:
+        self._lines.append(line)
+        if text := heard.step(line):
+            self._say("installing", text)
+
+    def _beat(self) -> None:
+        """Look how much there is by now; less often where that takes long."""
+        now = time.monotonic()
+        if now < self._looked:
+            return
+        size = manifest.tree_bytes(self._shop)
+        self._looked = now + max(0.5, 20 * (time.monotonic() - now))
+        if size > self._step.bytes:
+            self._say(self._step.stage, self._step.text, size=size)
+
+    def _say(self, stage: Stage, text: str, *, size: int = 0, percent: float = 0.0) -> None:
+        before = self._step
+        size = max(before.bytes, size)
+        # What is left to the recipe's guess is not promised: the last part comes with the end.
+        reckoned = min(95.0, 95.0 * size / before.total_bytes) if before.total_bytes else 0.0
+        self._step = Step(
+            engine=before.engine,
+            stage=stage,
+            text=text,
+            bytes=size,
+            total_bytes=before.total_bytes,
+            percent=round(max(before.percent, reckoned, percent), 1),
+            seconds=round(time.monotonic() - self._began, 2),
+        )
+        self._site.tell(self._step)
+
+
+def _free_label(root: Path, version: str) -> str:
+    """The version, or with a number where there is one of this version already."""
+    label, number = version, 1
+    while (root / label).exists():
+        number += 1
+        label = f"{version}-{number}"
+    return label
+
+
+def _relocate(folder: Path, place: Path) -> None:
+    """Write the place that an environment will have into its scripts: they name their interpreter by its path."""
+    before, after = os.fsencode(folder), os.fsencode(place)
+    for path in (folder / "pyvenv.cfg", *(folder / manifest.SCRIPTS).iterdir()):
+        if path.is_symlink() or not path.is_file():
+            continue
+        content = path.read_bytes()
+        if before in content and b"\0" not in content[:1024]:
+            path.write_bytes(content.replace(before, after))
+
+
+def python_version(program: Path, environ: Mapping[str, str]) -> str:
+    """What an interpreter says its version is: `3.12`; empty where it says nothing."""
+    lines: list[str] = []
+    words = (str(program), "-I", "-c", "import sys, json; print(json.dumps(sys.version_info[:2]))")
+    try:
+        child.run(words, environ, lines.append, limit_s=20.0)
+        major, minor = json.loads(lines[-1])
+    except (OSError, TimeoutError, ValueError, IndexError):
+        return ""
+    return f"{major}.{minor}"
+
+
+def interpreter(recipe: Recipe, environ: Mapping[str, str] = os.environ) -> Path | None:
+    """An interpreter that the recipe runs on: ours where it may be, else one on PATH; None: there is none."""
+    here = sys.version_info[:2]
+    if not recipe.pythons or here in recipe.pythons:
+        return Path(sys.executable)
+    for major, minor in recipe.pythons:
+        found = shutil.which(f"python{major}.{minor}", path=environ.get("PATH", os.defpath))
+        if found and python_version(Path(found), environ) == f"{major}.{minor}":
+            return Path(found)
+    return None

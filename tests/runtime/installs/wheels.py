@@ -1,0 +1,56 @@
+"""Tiny wheels in a folder, and an environment in which installers see that folder and nothing else."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from uml.core.install import Recipe
+
+MIB = 1 << 20
+
+
+def wheel(
+    folder: Path, name: str, version: str, code: str = "", needs: Sequence[str] = (), commands: Sequence[str] = ()
+) -> Path:
+    """A wheel of one module, which says its version; commands: console scripts that call its `main`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}-{version}-py3-none-any.whl"
+    about = f"{name}-{version}.dist-info"
+    requires = "".join(f"Requires-Dist: {need}\n" for need in needs)
+    files = {
+        f"{name}.py": f"__version__ = {version!r}\n{code}",
+        f"{about}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{requires}",
+        f"{about}/WHEEL": "Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    }
+    if commands:
+        lines = "".join(f"{command} = {name}:main\n" for command in commands)
+        files[f"{about}/entry_points.txt"] = f"[console_scripts]\n{lines}"
+    record = "".join(f"{file},,\n" for file in files)
+    with zipfile.ZipFile(path, "w") as archive:
+        for file, text in {**files, f"{about}/RECORD": f"{record}{about}/RECORD,,\n"}.items():
+            archive.writestr(file, text)
+    return path
+
+
+def recipe(steps: Sequence[Sequence[str]] = (("tinyengine=={version}",),), **changes: object) -> Recipe:
+    """How the engine `tiny` is made."""
+    given: dict[str, object] = {
+        "engine": "tiny",
+        "title": "Tiny",
+        "distribution": "tinyengine",
+        "version": "1.0",
+        "module": "tinyengine",
+        "steps": tuple(map(tuple, steps)),
+        "disk_bytes": {"cpu": MIB},
+        "download_bytes": {"cpu": MIB},
+        **changes,
+    }
+    return Recipe(**given)  # type: ignore[arg-type]
+
+
+def offers(folder: Path, environ: Mapping[str, str], **more: str) -> dict[str, str]:
+    """The environment of a user whose pip reads this folder, and no index."""
+    kept = {name: value for name, value in environ.items() if not name.startswith(("PIP_", "UV_"))}
+    return {**kept, "PIP_CONFIG_FILE": "/dev/null", "PIP_FIND_LINKS": str(folder), "PIP_NO_INDEX": "1", **more}

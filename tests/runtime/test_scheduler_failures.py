@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.runtime.test_scheduler import SIZE, asked, machine, model, refused, scheduler, started
+from tests.runtime.test_scheduler import SIZE, asked, machine, model, refused, scheduler, simple_plan, started
 from uml.core.errors import (
     DoesNotFit,
     LoadFailed,
@@ -276,7 +276,7 @@ def test_less_and_less_ends_somewhere_and_then_begins_at_the_top() -> None:
 
 
 def test_the_engine_must_know_what_is_less() -> None:
-    s = Scheduler(scheduler(room_for=1)._planner, machine(SIZE), honours=lambda engine: frozenset({"engine"}))
+    s = Scheduler(simple_plan, machine(SIZE), honours=lambda engine: frozenset({"engine"}))
     s.on(asked(1, "qwen"), 0)
     assert refused(s.on(Failed("qwen", OutOfMemory("qwen", "cpu")), 1))
 

@@ -1,8 +1,8 @@
-"""Who waits: tickets in their order, and one walk through them."""
+"""Who waits: a ticket in the queue, and its place as it is shown."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 from uml.runtime.events import Asked
@@ -35,35 +35,3 @@ class Place:
     position: int
     waited_s: float
     waits_for: Why
-
-
-@dataclass(slots=True)
-class Walk:
-    """What one walk through the queue has found so far.
-
-    full: models of which an earlier ticket waits for a slot or a reload.
-    starved: the first ticket that waits for memory; later ones may pass it only so often.
-    wanted: the models whose memory it needs.
-    in_turn: it waits for the end of their turn, until when everybody may pass.
-    tried: models without a worker that were looked at already.
-    """
-
-    full: set[str] = field(default_factory=set)
-    starved: Waiter | None = None
-    wanted: set[str] = field(default_factory=set)
-    in_turn: bool = False
-    tried: set[str] = field(default_factory=set)
-
-    def starve(self, waiter: Waiter, why: Why, wanted: tuple[str, ...] = ()) -> None:
-        """This ticket waits for the memory of these models."""
-        waiter.why = why
-        self.starved, self.wanted, self.in_turn = waiter, set(wanted), why == "turn"
-
-    def passes(self, model: str, limit: int) -> bool:
-        """Whether a later request for a loaded model may be served before the starved one; counts it."""
-        if self.starved is None or model not in self.wanted or self.in_turn:
-            return True
-        if self.starved.passed >= limit:
-            return False
-        self.starved.passed += 1
-        return True

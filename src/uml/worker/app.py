@@ -15,11 +15,21 @@ from typing import Any, Final
 
 import orjson
 
-from uml.core.engine import Host
+from uml.core.engine import Host, SwapsAdapters, WritesPrompts
 from uml.core.errors import BadKey, BadRequest, NotFound, UmlError
 from uml.core.plan import LoadPlan
 from uml.worker.generate import Usage, pieces, stops_of
-from uml.worker.wire import LOADING, Shape, check_messages, error_body, is_tokens, pack, prompts_of, requests_of
+from uml.worker.wire import (
+    LOADING,
+    Shape,
+    check_messages,
+    error_body,
+    is_tokens,
+    pack,
+    prompts_of,
+    requests_of,
+    scale_of,
+)
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
@@ -113,6 +123,9 @@ class App:
             ("POST", "/v1/embeddings"): self.embeddings,
             ("POST", "/tokenize"): self.tokenize,
             ("POST", "/detokenize"): self.detokenize,
+            ("POST", "/apply-template"): self.apply_template,
+            ("GET", "/lora-adapters"): self.adapters,
+            ("POST", "/lora-adapters"): self.change_adapters,
             ("GET", "/slots"): self.slots,
         }.get((method, path))
         if handler is None:
@@ -173,19 +186,21 @@ class App:
             async with aclosing(pieces(self.host, request, usage)) as found:
                 first = True
                 async for piece in found:
-                    await call.event(shape.chunk(index, piece.text, piece.finish, first=first))
+                    await call.event(shape.chunk(index, piece, first=first))
                     first = False
         if (call.body.get("stream_options") or {}).get("include_usage"):
             await call.event({**shape.head(chunk=True), "choices": [], "usage": usage.as_dict()})
         await call.done()
 
     async def _whole(self, call: Call, shape: Shape, requests: list[dict[str, Any]], usage: Usage) -> None:
-        choices = []
+        choices, warnings = [], list[dict[str, str]]()
         for index, request in enumerate(requests):
             async with aclosing(pieces(self.host, request, usage)) as found:
                 parts = [piece async for piece in found]
-            choices.append(shape.choice(index, "".join(part.text for part in parts), parts[-1].finish))
-        await call.reply({**shape.head(), "choices": choices, "usage": usage.as_dict()})
+            choices.append(shape.choice(index, parts))
+            warnings += [dict(told) for part in parts for told in part.warnings if told not in warnings]
+        more = {"warnings": warnings} if warnings else {}
+        await call.reply({**shape.head(), "choices": choices, "usage": usage.as_dict(), **more})
 
     async def embeddings(self, call: Call) -> None:
         """POST /v1/embeddings, as numbers or base64 of little-endian float32."""
@@ -230,6 +245,37 @@ class App:
         if tokens and not is_tokens(tokens):
             raise BadRequest("tokens must be a list of numbers", param="tokens")
         await call.reply({"content": self.host.detokenize(tokens)})
+
+    async def apply_template(self, call: Call) -> None:
+        """POST /apply-template: what a chat request makes the model read."""
+        if not isinstance(self.host, WritesPrompts):
+            raise NotFound("this engine has no chat template")
+        check_messages(call.body)
+        await call.reply({"prompt": self.host.prompt(call.body)})
+
+    async def adapters(self, call: Call) -> None:
+        """GET /lora-adapters: ids, paths and scales, as llama.cpp's server tells them."""
+        await call.reply(self._swapper().adapters())
+
+    async def change_adapters(self, call: Call) -> None:
+        """POST /lora-adapters: `{"path", "scale"}` loads one, `{"id", "scale"}` sets one, `{"unload": id}` ends one."""
+        host, body = self._swapper(), call.body
+        if isinstance(body.get("path"), str):
+            scale = scale_of(body)
+            await call.reply({"id": await asyncio.to_thread(host.load_adapter, body["path"], scale)})
+            return
+        if isinstance(body.get("unload"), int):
+            await asyncio.to_thread(host.unload_adapter, body["unload"])
+        elif isinstance(body.get("id"), int):
+            host.scale_adapters({body["id"]: scale_of(body)})
+        else:
+            raise BadRequest("expected path and scale, id and scale, or unload", param="path")
+        await call.reply({"success": True})
+
+    def _swapper(self) -> SwapsAdapters:
+        if not isinstance(self.host, SwapsAdapters):
+            raise NotFound("this engine has no adapters that come and go")
+        return self.host
 
 
 async def read_body(receive: Receive) -> dict[str, Any]:

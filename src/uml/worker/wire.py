@@ -6,12 +6,17 @@ import base64
 import struct
 import time
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from uml.core.engine import TokenLogprob, ToolCall
 from uml.core.errors import BadKey, BadRequest, ContextLengthExceeded, NotFound, UmlError
+from uml.worker.generate import Piece
 
 MOST_CHOICES: Final = 128
+LEAST: Final = -9999.0
+"""The logarithm of a probability of nothing: JSON has no infinity."""
 
 
 def error_body(error: UmlError) -> dict[str, Any]:
@@ -48,21 +53,71 @@ class Shape:
         kind = f"{self.kind}.chunk" if chunk and self._chat else self.kind
         return {"id": self.prefix + self.id, "object": kind, "created": self.created, "model": self.model}
 
-    def choice(self, index: int, text: str, finish: str | None) -> dict[str, Any]:
-        """One whole choice."""
-        content = {"message": {"role": "assistant", "content": text}} if self._chat else {"text": text}
-        return {"index": index, **content, "logprobs": None, "finish_reason": finish}
+    def choice(self, index: int, parts: Sequence[Piece]) -> dict[str, Any]:
+        """One whole choice, of all its pieces."""
+        text = "".join(part.text for part in parts)
+        reasoning = "".join(part.reasoning for part in parts)
+        calls = [shown_call(call) for part in parts for call in part.tool_calls]
+        if not self._chat:
+            content: dict[str, Any] = {"text": reasoning + text}
+        else:
+            message: dict[str, Any] = {"role": "assistant", "content": text or (None if calls else "")}
+            message |= {"reasoning_content": reasoning} if reasoning else {}
+            message |= {"tool_calls": calls} if calls else {}
+            content = {"message": message}
+        ids = [id for part in parts for id in part.ids]
+        told = [shown(token) for part in parts for token in part.logprobs]
+        return {
+            "index": index,
+            **content,
+            "logprobs": {"content": told} if told else None,
+            "finish_reason": parts[-1].finish,
+            **({"tokens": ids} if ids else {}),
+        }
 
-    def chunk(self, index: int, text: str, finish: str | None, *, first: bool) -> dict[str, Any]:
+    def chunk(self, index: int, piece: Piece, *, first: bool) -> dict[str, Any]:
         """A piece of a choice in a stream."""
-        role = {"role": "assistant"} if first else {}
-        content = {"delta": {**role, "content": text}} if self._chat else {"text": text}
-        choice = {"index": index, **content, "logprobs": None, "finish_reason": finish}
-        return {**self.head(chunk=True), "choices": [choice]}
+        if self._chat:
+            delta: dict[str, Any] = {"role": "assistant"} if first else {}
+            if piece.text or not (piece.reasoning or piece.tool_calls):
+                delta["content"] = piece.text
+            if piece.reasoning:
+                delta["reasoning_content"] = piece.reasoning
+            if piece.tool_calls:
+                delta["tool_calls"] = [{"index": call.index, **shown_call(call)} for call in piece.tool_calls]
+            content: dict[str, Any] = {"delta": delta}
+        else:
+            content = {"text": piece.reasoning + piece.text}
+        told = {"content": [shown(token) for token in piece.logprobs]} if piece.logprobs else None
+        choice = {"index": index, **content, "logprobs": told, "finish_reason": piece.finish}
+        if piece.ids:
+            choice["tokens"] = list(piece.ids)
+        warnings = {"warnings": list(piece.warnings)} if piece.warnings else {}
+        return {**self.head(chunk=True), "choices": [choice], **warnings}
 
     @property
     def _chat(self) -> bool:
         return self.kind == "chat.completion"
+
+
+def shown(token: TokenLogprob) -> dict[str, Any]:
+    """A token's probability as OpenAI's chats show it, with its id."""
+    return {
+        "id": token.id,
+        "token": token.piece.decode("utf-8", "replace"),
+        "bytes": list(token.piece),
+        "logprob": max(token.logprob, LEAST),
+        "top_logprobs": [
+            {name: part for name, part in shown(one).items() if name != "top_logprobs"} for one in token.top
+        ],
+    }
+
+
+def shown_call(call: ToolCall) -> dict[str, Any]:
+    """A piece of a call as OpenAI shows it."""
+    head = {"id": call.id, "type": "function"} if call.id else {}
+    name = {"name": call.name} if call.name else {}
+    return {**head, "function": {**name, "arguments": call.arguments}}
 
 
 def check_messages(body: dict[str, Any]) -> None:
@@ -72,21 +127,22 @@ def check_messages(body: dict[str, Any]) -> None:
         raise BadRequest("messages must be a list of objects with role and content", param="messages")
 
 
-def prompts_of(body: dict[str, Any]) -> list[str]:
-    """Prompts of a completion. Raises BadRequest."""
+def prompts_of(body: dict[str, Any]) -> list[str | list[int]]:
+    """Prompts of a completion, texts or token ids. Raises BadRequest."""
     prompt = body.get("prompt")
-    prompts = prompt if isinstance(prompt, list) else [prompt]
-    texts = [item for item in prompts if isinstance(item, str)]
-    if not texts or len(texts) < len(prompts):
-        raise BadRequest("prompt must be a text or a list of texts", param="prompt")
-    return texts
+    prompts: list[Any] = prompt if isinstance(prompt, list) and not is_tokens(prompt) else [prompt]
+    if not prompts or any(not isinstance(item, str) and not is_tokens(item) for item in prompts):
+        raise BadRequest("prompt must be a text, a list of token ids, or a list of these", param="prompt")
+    return prompts
 
 
 def requests_of(body: dict[str, Any]) -> list[dict[str, Any]]:
     """One engine request a choice: every prompt `n` times, with a seed of its own. Raises BadRequest."""
     limit = body.get("max_tokens", body.get("max_completion_tokens"))
+    if limit == -1:
+        limit = None
     if limit is not None and not is_count(limit):
-        raise BadRequest("max_tokens must be a whole number from 1", param="max_tokens")
+        raise BadRequest("max_tokens must be a whole number from 1, or -1 for no limit", param="max_tokens")
     copies = body.get("n") or 1
     if not is_count(copies) or copies > MOST_CHOICES:
         raise BadRequest(f"n must be a whole number from 1 to {MOST_CHOICES}", param="n")
@@ -96,10 +152,18 @@ def requests_of(body: dict[str, Any]) -> list[dict[str, Any]]:
             request = {**body, "max_tokens": limit}
             if prompt is not None:
                 request["prompt"] = prompt
-            if isinstance(body.get("seed"), int):
+            if isinstance(body.get("seed"), int) and body["seed"] >= 0:
                 request["seed"] = body["seed"] + copy
             found.append(request)
     return found
+
+
+def scale_of(body: dict[str, Any]) -> float:
+    """How strongly an adapter works; 1 where it is not said. Raises BadRequest."""
+    scale = body.get("scale", 1.0)
+    if isinstance(scale, bool) or not isinstance(scale, int | float) or not -100 <= scale <= 100:
+        raise BadRequest("scale must be a number from -100 to 100", param="scale")
+    return float(scale)
 
 
 def is_count(value: object) -> bool:

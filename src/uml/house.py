@@ -11,10 +11,10 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from uml.config import Settings
-from uml.core.engine import Engine
+from uml.core.engine import Engine, KeepsSessions
 from uml.core.errors import AmbiguousModel, BadRequest, ModelNotFound, NotAllowed, SetupError, UmlError
 from uml.core.jsonable import jsonable
 from uml.core.machine import Machine
@@ -24,9 +24,9 @@ from uml.core.plan import LoadPlan, Taken, WorkerStatus
 from uml.core.quote import quoted
 from uml.engines import builtin
 from uml.formats import inspect
+from uml.generation import capabilities
 from uml.hardware import gpu_use, snapshot
-from uml.planning import plan, rank
-from uml.planning.advice import how_to_use, what_it_needs
+from uml.planning import plan
 from uml.planning.budget import Budget, room, within_budget
 from uml.planning.elsewhere import outlook
 from uml.planning.estimate import companion_paths
@@ -38,6 +38,7 @@ from uml.registry.companions import located, read
 from uml.registry.measurements import Load, Measurement, identity
 from uml.remote.names import UrlName
 from uml.remote.names import parse as parse_remote
+from uml.roster import Choice, Roster, choose
 from uml.runtime.limits import Limits, cores
 from uml.runtime.policy import Policy
 from uml.runtime.sandbox.confinement import Confinement
@@ -45,54 +46,6 @@ from uml.runtime.sessions import Sessions
 from uml.runtime.supervisor import Observer, Supervisor
 
 log = logging.getLogger(__name__)
-
-ASKED_EVERY_S: Final = 2.0
-"""How long an engine's answer to whether it is installed is believed: it takes a millisecond of reading files."""
-
-
-class Roster:
-    """The engines of this house, and what they last said of themselves. May be asked from any thread."""
-
-    def __init__(self, engines: Mapping[str, Engine]) -> None:
-        self.engines = engines
-        self._answers = _Answers({}, 0.0, {})
-
-    @property
-    def specs(self) -> Specs:
-        """Every engine with whether it can be started here, as of at most two seconds ago."""
-        return self._now().specs
-
-    @property
-    def builds(self) -> Mapping[str, str]:
-        """Which build of each engine this is: another one may take other memory for the same model."""
-        found = {name: availability for name, (_, availability) in self.specs.items()}
-        return {name: f"{state.way} {state.version} {state.reason}" for name, state in found.items()}
-
-    def runner(self, info: ModelInfo) -> str | None:
-        """The engine that would run a model on some machine, installed or not; None where there is none."""
-        answers = self._now()
-        # All that `rank` and `how_to_use` look at.
-        kind = (info.format, info.role, info.quantization.method if info.quantization else "none")
-        if kind not in answers.runners:
-            ranked = rank(info, None, answers.specs) if not how_to_use(info) else ()
-            answers.runners[kind] = ranked[0].engine if ranked else None
-        return answers.runners[kind]
-
-    def _now(self) -> _Answers:
-        answers, now_s = self._answers, time.monotonic()
-        if now_s >= answers.until_s:
-            specs = {name: (engine.spec, engine.available()) for name, engine in self.engines.items()}
-            self._answers = answers = _Answers(specs, now_s + ASKED_EVERY_S, {})
-        return answers
-
-
-@dataclass(frozen=True, slots=True)
-class _Answers:
-    """What the engines said, until when it is believed, and who runs what by that."""
-
-    specs: Specs
-    until_s: float
-    runners: dict[tuple[object, ...], str | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +124,30 @@ class Library:
     def inspect(self, name: str) -> ModelInfo:
         """What a registered model, or any path, is; `notes` end with what it needs where it cannot be loaded here."""
         info = self.look(name).info
-        return info if self.roster.runner(info) else replace(info, notes=(*info.notes, what_it_needs(info)))
+        needs = self.choose(info).needs
+        return replace(info, notes=(*info.notes, needs)) if needs else info
+
+    def choose(self, info: ModelInfo) -> Choice:
+        """The engine that a load without any options would have, and why it."""
+        source = self.settings.sources.get("engine", "the settings")
+        return choose(self.roster, info, self.defaults.engine, source)
+
+    def capabilities(self, model: Model, worker: WorkerStatus | None = None) -> dict[str, Any]:
+        """What a model can do on the engine that has it, else on the one that would: `/v1/models/{id}/capabilities`."""
+        chosen = self.choose(model.info)
+        engine = worker.engine if worker else chosen.engine or (chosen.ranked[0].engine if chosen.ranked else None)
+        found = {
+            "model": model.id,
+            "engine": engine,
+            "installed": chosen.engine is not None or worker is not None,
+            "reason": (worker.choice if worker else chosen.reason) or chosen.needs,
+            "engines": jsonable(chosen.ranked),
+        }
+        if engine is None:
+            return {**found, "abilities": {}, "parameters": {}, "options": {}}
+        spec = self.specs[engine][0]
+        matrix = capabilities(model.info, spec, sessions=isinstance(self.engines[engine], KeepsSessions))
+        return {**found, **jsonable(matrix)}
 
     def plan(self, model: Model, options: LoadOptions, machine: Machine, running: Sequence[Running] = ()) -> LoadPlan:
         """The plan for a registered model; its file is looked at once more before."""
@@ -259,7 +235,8 @@ class Library:
         """The same for a model that no registry needs to know. ask: its engine too, which may take a second."""
         wanted = self.options(options)
         machine = snapshot()
-        if wanted.engine == "auto" and not self.roster.runner(model.info):
+        ranked = self.roster.ranked(model.info)
+        if wanted.engine == "auto" and not (ranked and ranked[0].available):
             budget = Budget(self.settings.memory_budget, self.settings.gpu_budget)
             if foreign := outlook(model, wanted, machine, budget):
                 return {**_estimated(foreign.plan), "engine": None, "needs": foreign.needs, "fits": not foreign.lacking}
@@ -270,11 +247,11 @@ class Library:
     def describe(self, model: Model, worker: WorkerStatus | None = None) -> dict[str, Any]:
         """A model as `/v1/models` shows it.
 
-        created: when its newest file was written. engine: what would run it, None where nothing here does;
-        then `needs` says what does.
+        created: when its newest file was written. engine: what runs it or would, None where nothing here does;
+        then `needs` says what does, else `reason` why this one.
         """
         info = model.info
-        engine = worker.engine if worker else self.roster.runner(info)
+        chosen = Choice(worker.engine, worker.choice) if worker else self.choose(info)
         return {
             "id": model.id,
             "object": "model",
@@ -289,8 +266,9 @@ class Library:
             "parameters": info.parameters,
             "size": info.size_bytes,
             "context_length": worker.context_length if worker and worker.context_length else info.context_length,
-            "engine": engine,
-            "needs": None if engine else what_it_needs(info),
+            "engine": chosen.engine,
+            "reason": chosen.reason,
+            "needs": chosen.needs or None,
             "state": worker.state if worker else ("unloaded" if model.present else "missing"),
         }
 

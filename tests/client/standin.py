@@ -116,6 +116,9 @@ class _Handler(BaseHTTPRequestHandler):
                 self._json({"workers": workers, "queue": queue if workers else []})
             case ["v1", "models", name]:
                 self._json(self._model(name))
+            case ["v1", "models", *_, "capabilities"]:
+                why = {"engine": "llamacpp", "installed": True, "reason": "llama.cpp runs gguf", "engines": []}
+                self._json({"model": "demo", **why, "abilities": {}, "parameters": {}, "options": {}})
             case ["v1", "models", name, "log"]:
                 self._model(name)
                 count = int(query.removeprefix("lines="))

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from uml.cli import complete, words
+from uml.cli.abilities import ability_views, choice_views
 from uml.cli.command import command
 from uml.cli.names import as_path, expanded
 from uml.cli.progress import scan_bar
@@ -119,8 +120,11 @@ def inspect(
     session: Session,
     model: RemoteName,
     metadata: Annotated[bool, typer.Option("--metadata", help="Show the header's values too")] = False,
+    capabilities: Annotated[
+        bool, typer.Option("--capabilities", help="Show what it can do on its engine: abilities, parameters, options")
+    ] = False,
 ) -> Result:
-    """Tell what a model, or any file or folder, is; nothing is loaded or added.
+    """Tell what a model, or any file or folder, is, and which engine runs it; nothing is loaded or added.
 
     Of a URL, or a repository of Hugging Face, only the headers are fetched. hf:OWNER/NAME lists what is in it.
     """
@@ -131,11 +135,13 @@ def inspect(
     name = str(path) if path else model
     if client := session.find_client():
         with client:
-            found = client.inspect(name)
+            found, able = client.inspect(name), client.capabilities(name)
     else:
         with session.library() as library:
-            found = jsonable(library.inspect(name))
-    return Result(found, _inspected(found, metadata))
+            found, able = jsonable(library.inspect(name)), library.capabilities(library.look(name))
+    shown = able if capabilities else {key: able.get(key) for key in ("engine", "installed", "reason", "engines")}
+    views = (*_inspected(found, metadata), *choice_views(able), *(ability_views(able) if capabilities else ()))
+    return Result({**found, "runs_on": shown}, views)
 
 
 def _inspected(found: Mapping[str, Any], metadata: bool) -> tuple[View, ...]:

@@ -111,6 +111,8 @@ def ps(session: Session) -> Result:
     workers = [item for item in status.get("workers", ()) if isinstance(item, Mapping)]
     queue = [item for item in status.get("queue", ()) if isinstance(item, Mapping)]
     views = [Table(COLUMNS, tuple(map(_worker, workers)), NUMERIC, empty="no model is loaded")]
+    if chosen := [_choice(worker) for worker in workers if worker.get("choice")]:
+        views.append(Table(("MODEL", "ENGINE", "CHOSEN"), tuple(chosen), title="Why they run on what they do"))
     if reasons := [(str(worker.get("model", "")), _why(worker)) for worker in workers if worker.get("reason")]:
         views.append(Table(("MODEL", "PLACED"), tuple(reasons), title="Why they are where they are"))
     if failures := [_failure(worker) for worker in workers if worker.get("state") == "failed"]:
@@ -136,6 +138,10 @@ def _place(waiting: Mapping[str, Any]) -> tuple[str, ...]:
         str(waiting.get("waits_for", "")),
         words.seconds(waiting.get("waited_s")),
     )
+
+
+def _choice(worker: Mapping[str, Any]) -> tuple[str, str, str]:
+    return str(worker.get("model", "")), str(worker.get("engine", "")), str(worker["choice"])
 
 
 def _why(worker: Mapping[str, Any]) -> str:

@@ -151,6 +151,10 @@ class Client:
         """What a model, by id, alias or path, is."""
         return self._object("POST", "/v1/models/inspect", {"model": name}, timeout_s=None)
 
+    def capabilities(self, name: str) -> dict[str, Any]:
+        """What a model, by id, alias or path, can do on its engine, and why that engine."""
+        return self._object("GET", f"/v1/models/{quote(name, safe='')}/capabilities", timeout_s=None)
+
     def log(self, name: str, lines: int = 200) -> list[str]:
         """The last lines that the engine of a model wrote."""
         reply = self._request("GET", f"/v1/models/{quote(name, safe='')}/log?lines={lines}", None, self._timeout_s)

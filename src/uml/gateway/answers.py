@@ -9,6 +9,8 @@ from typing import Any, Final, Literal
 from uml.core.machine import Machine
 from uml.core.model import ModelInfo
 from uml.core.plan import WorkerStatus
+from uml.generation.capabilities import Ability, Said
+from uml.planning import Ranked
 from uml.registry.entries import ScanReport
 from uml.runtime.queue import Place
 
@@ -19,7 +21,7 @@ REFERENCE: Final = "#/components/schemas/{model}"
 class ModelEntry:
     """A registered model; `state` is `unloaded`, `missing`, or its worker's.
 
-    `engine` is null where nothing here runs it; then `needs` says what would.
+    `engine` is null where nothing here runs it; then `needs` says what would, else `reason` why this one.
     """
 
     id: str
@@ -36,6 +38,7 @@ class ModelEntry:
     size: int
     context_length: int | None
     engine: str | None
+    reason: str
     state: str
     needs: str | None
 
@@ -46,6 +49,24 @@ class ModelList:
 
     object: Literal["list"]
     data: list[ModelEntry]
+
+
+@dataclass(frozen=True, slots=True)
+class CapabilityMatrix:
+    """What a model can do on an engine: the one that has it loaded, else the one that would run it, and `reason` why.
+
+    `engines` has all that could, best first. `installed` is false where even the best is not; the matrix is then what
+    it would be, and empty where there is none at all (`engine` is null).
+    """
+
+    model: str
+    engine: str | None
+    installed: bool
+    reason: str
+    engines: list[Ranked]
+    abilities: dict[str, Ability]
+    parameters: dict[str, Said]
+    options: dict[str, bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +182,7 @@ _ANSWERS: Final[Mapping[tuple[str, str], Any]] = {
     ("get", "/v1/models/status"): Status,
     ("get", "/v1/models/{name}"): ModelEntry,
     ("get", "/v1/models/{name}/inspect"): ModelInfo,
+    ("get", "/v1/models/{name}/capabilities"): CapabilityMatrix,
     ("get", "/v1/models/{name}/log"): Log,
     ("post", "/v1/models/load"): WorkerStatus,
     ("post", "/v1/models/unload"): Unloaded,

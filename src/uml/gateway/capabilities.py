@@ -1,0 +1,20 @@
+"""`GET /v1/models/{id}/capabilities`: what a model can do on its engine."""
+
+from __future__ import annotations
+
+import asyncio
+
+from fastapi import FastAPI, Response
+
+from uml.gateway.replies import json_reply
+from uml.house import House
+
+
+def add(app: FastAPI, house: House) -> None:
+    """Put the route into the application; before those that end in a name, which may hold slashes."""
+
+    @app.get("/v1/models/{name:path}/capabilities", tags=["models"], summary="What a model can do on its engine")
+    async def capabilities(name: str) -> Response:
+        model = await asyncio.to_thread(house.library.look, name)
+        found = await asyncio.to_thread(house.library.capabilities, model, house.worker(model.id))
+        return json_reply(found)

@@ -258,6 +258,51 @@ class LoadOptions:
     check_tensors: bool = _flag(False, "Look for invalid values in the weights while loading")
     warmup: bool = _flag(True, "One empty run after loading, so that the first answer comes sooner")
 
+    dtype: str = _option(
+        "auto",
+        "Type that plain weights are kept and computed in, with PyTorch; auto: as they are stored",
+        choices=("auto", "float32", "bfloat16", "float16"),
+        memory=True,
+        aliases=("torch_dtype",),
+    )
+    attention: str = _option(
+        "auto",
+        "Which attention of PyTorch; auto: the fastest that the model has",
+        choices=("auto", "eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention"),
+        aliases=("attn_implementation",),
+    )
+    quantize: str = _option(
+        "none",
+        "Quantize plain weights while they are loaded, with PyTorch",
+        choices=("none", "bnb-nf4", "bnb-fp4", "bnb-int8", "torchao-int8", "torchao-float8"),
+        memory=True,
+        aliases=("load_in",),
+    )
+    quantize_compute: str = _option(
+        "auto",
+        "Type that weights of 4 bits by bitsandbytes are computed in; auto: that of the other weights",
+        choices=("auto", "float32", "bfloat16", "float16"),
+        aliases=("compute_dtype", "bnb_4bit_compute_dtype"),
+    )
+    quantize_double: bool = _flag(
+        True,
+        "Quantize the scales of weights of 4 bits by bitsandbytes too",
+        aliases=("use_double_quant", "bnb_4bit_use_double_quant"),
+    )
+    max_memory: tuple[str, ...] = _option(
+        (),
+        "DEVICE=GIB: most memory of weights on a device, with PyTorch: cpu, or the number of a GPU",
+        kind="texts",
+        low=0,
+        high=64,
+        memory=True,
+    )
+    offload_folder: str = _option("", "A folder for weights that no memory has room for, with PyTorch")
+    trust_remote_code: str = _option(
+        "",
+        "SHA-256 of the Python files that come with the model, which lets them run; a load without it names it",
+    )
+
     rope_scaling: str = _option(
         "auto", "How positions are stretched", choices=("auto", "none", "linear", "yarn", "longrope")
     )

@@ -39,6 +39,7 @@ from uml.registry.measurements import Load, Measurement, identity
 from uml.remote.names import UrlName
 from uml.remote.names import parse as parse_remote
 from uml.roster import Choice, Roster, choose
+from uml.runtime.installs import Installs
 from uml.runtime.limits import Limits, cores
 from uml.runtime.policy import Policy
 from uml.runtime.sandbox.confinement import Confinement
@@ -55,15 +56,17 @@ class Library:
     settings: Settings
     registry: Registry
     roster: Roster
+    installs: Installs
 
     @classmethod
     def open(cls, settings: Settings) -> Library:
         """Open the registry in the data folder. Raises FolderNotWritable, and SetupError for an unknown engine."""
-        engines = builtin(settings.llama_server)
-        if settings.engine not in ("auto", *engines):
+        installs = Installs(settings.data / "engines")
+        engines = builtin(settings.llama_server, installs.find)
+        if settings.engine.partition("==")[0] not in ("auto", *engines):
             source = settings.sources.get("engine", "the settings")
             raise SetupError(f"engine is {settings.engine!r} ({source}); expected auto or one of {', '.join(engines)}")
-        return cls(settings, Registry(settings.data / "registry.sqlite"), Roster(engines))
+        return cls(settings, Registry(settings.data / "registry.sqlite"), Roster(engines), installs)
 
     @property
     def defaults(self) -> LoadOptions:
@@ -72,7 +75,10 @@ class Library:
 
     def options(self, given: Mapping[str, object]) -> LoadOptions:
         """Checked options over the defaults; companions may be named as models are. Raises BadOption, UnknownField."""
-        return located(self.registry, LoadOptions.parse({**self.defaults.changed(), **given}))
+        defaults = self.defaults.changed()
+        if "engine" in given:
+            defaults.pop("engine_version", None)  # it was of the default's engine
+        return located(self.registry, LoadOptions.parse({**defaults, **given}))
 
     @property
     def engines(self) -> Mapping[str, Engine]:
@@ -166,6 +172,7 @@ class Library:
         companions = read(self.registry, options, inspect)
         known = self.known(model, companions)
         others = self.registry.models()
+        self.installs.check(options, model.id)
         return plan(
             model, options, machine, self.specs, running, budget, companions=companions, known=known, others=others
         )

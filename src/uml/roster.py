@@ -54,6 +54,10 @@ class Roster:
         """For its kinds of devices, which do not come and go."""
         return snapshot()
 
+    def forget(self) -> None:
+        """Ask the engines anew: one has been installed, or another of its installs is to be used."""
+        self._answers = _Answers({}, 0.0, {})
+
     def _now(self) -> _Answers:
         answers, now_s = self._answers, time.monotonic()
         if now_s >= answers.until_s:

@@ -213,7 +213,7 @@ def _switch(value: object, base: Path) -> bool:
 
 def _engine(value: object, base: Path) -> str:
     text = _text(value, base)
-    if not re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,63}", text):
+    if not re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,63}(==[A-Za-z0-9.+!_-]{1,100})?", text):
         raise ValueError
     return text
 
@@ -249,7 +249,7 @@ SETTINGS: Final[tuple[Setting, ...]] = (
     Setting("allowed_hosts", "Host names that requests may ask for", "host names (a list, or with commas)", _texts),
     Setting("allowed_origins", "Web pages that may call", "origins (a list, or with commas)", _texts),
     Setting("model_folders", "Folders with models", f"folders (a list, or with {os.pathsep!r} between)", _folders),
-    Setting("engine", "Which engine runs models", "`auto` or the name of an engine", _engine),
+    Setting("engine", "Which engine runs models", "`auto`, the name of an engine, or NAME==VERSION", _engine),
     Setting("options", "Load options for every load", "a table or JSON object of load options", _options),
     Setting(
         "memory_budget",

@@ -14,8 +14,16 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
 
-from uml.core.errors import BadRequest, InstallFailed, InstallNotFound, InstallRefused
+from uml.core.errors import (
+    BadOption,
+    BadRequest,
+    EngineNotInstalled,
+    InstallFailed,
+    InstallNotFound,
+    InstallRefused,
+)
 from uml.core.install import SHARED, Install, Recipe, Smoke, Step
+from uml.core.options import LoadOptions
 from uml.core.quote import quoted
 from uml.engines.recipes import RECIPES
 from uml.runtime.installs import installer, manifest
@@ -84,6 +92,16 @@ class Installs:
         if not there and engine not in self.recipes:
             raise self._unknown(engine)
         raise InstallNotFound(f"{engine}=={label}" if label else engine, [install.name for install in there])
+
+    def check(self, options: LoadOptions, model: str) -> None:
+        """See that the install is there that a load is pinned to. Raises BadOption, EngineNotInstalled."""
+        engine, label = options.engine, options.engine_version
+        if not label:
+            return
+        if engine == "auto":
+            raise BadOption("engine_version", label, f"the engine beside it: engine=NAME=={label}")
+        if self.find(engine, label) is None:
+            raise EngineNotInstalled(f"{engine}=={label}", model, f"uml engine install {engine}=={label}")
 
     def _folders(self, engine: str) -> Iterable[Path]:
         try:

@@ -33,6 +33,8 @@ from uml.planning.estimate import companion_paths
 from uml.planning.evict import Running
 from uml.planning.plan import Specs
 from uml.planning.refine import Figures, Foretelling, Known, first_of, together
+from uml.plugins.load import Plugins
+from uml.plugins.load import load as load_plugins
 from uml.registry import Registry
 from uml.registry.companions import located, read
 from uml.registry.measurements import Load, Measurement, identity
@@ -57,16 +59,20 @@ class Library:
     registry: Registry
     roster: Roster
     installs: Installs
+    plugins: Plugins
 
     @classmethod
     def open(cls, settings: Settings) -> Library:
         """Open the registry in the data folder. Raises FolderNotWritable, and SetupError for an unknown engine."""
         installs = Installs(settings.data / "engines")
-        engines = builtin(settings.llama_server, installs.find)
+        own = builtin(settings.llama_server, installs.find)
+        plugins = load_plugins(own) if settings.plugins else Plugins()
+        engines = {**own, **plugins.engines}
         if settings.engine.partition("==")[0] not in ("auto", *engines):
             source = settings.sources.get("engine", "the settings")
             raise SetupError(f"engine is {settings.engine!r} ({source}); expected auto or one of {', '.join(engines)}")
-        return cls(settings, Registry(settings.data / "registry.sqlite"), Roster(engines), installs)
+        registry = Registry(settings.data / "registry.sqlite", plugins.inspector(inspect))
+        return cls(settings, registry, Roster(engines), installs, plugins)
 
     @property
     def defaults(self) -> LoadOptions:
@@ -105,7 +111,7 @@ class Library:
         self._refuse_remote(name)
         if path is None:
             return self.registry.fresh(self.registry.resolve(name))
-        return Model(path.stem.lower(), inspect(path))
+        return Model(path.stem.lower(), self.plugins.inspector(inspect)(path))
 
     def _refuse_remote(self, name: str) -> None:
         try:
@@ -344,6 +350,7 @@ class House:
     async def open(cls, settings: Settings, observer: Observer | None = None) -> AsyncIterator[House]:
         """Open everything in order, and close it in the opposite one."""
         library = await asyncio.to_thread(Library.open, settings)
+        await asyncio.to_thread(library.installs.sweep)
         confinement = await asyncio.to_thread(_confinement, settings)
         async with Supervisor(
             engines=library.engines,

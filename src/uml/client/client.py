@@ -107,15 +107,7 @@ class Client:
         Closing the iterator before its end cancels the load. The error of a load that failed is raised.
         """
         body = {"model": name, "options": dict(options or {}), "stream": True}
-        with self._stream("/v1/models/load", body) as found:
-            for event in found:
-                value = self._value(event)
-                if event.name == "error" or value.get("error"):
-                    raise from_wire(500, value)
-                yield {"event": event.name, **value}
-                if event.name == "ready":
-                    return
-        raise ConnectionLost(self.url, "the load was neither ready nor refused")
+        yield from self._job("/v1/models/load", body, "the load")
 
     def unload(self, name: str | None = None) -> dict[str, Any]:
         """Unload one model, or all of them for None."""
@@ -164,6 +156,34 @@ class Client:
             return [str(line) for line in log] if isinstance(log, list) else str(log).splitlines()
         return reply.text.splitlines()
 
+    # --- engines --------------------------------------------------------------------------------
+
+    def engines(self) -> list[dict[str, Any]]:
+        """Every engine: `name`, `available`, `in_use`, `installs`, `recipe`, ..."""
+        return _list(self._object("GET", "/v1/engines"), "data")
+
+    def install_engine(self, name: str, installer: str = "pip", *, again: bool = False) -> Iterator[dict[str, Any]]:
+        """Install `NAME` or `NAME==VERSION` on the server: events as of `load`, the last one `ready` with the install.
+
+        Closing the iterator before its end cancels it, and nothing is left of it.
+        """
+        body = {"engine": name, "installer": installer, "again": again, "stream": True}
+        yield from self._job("/v1/engines/install", body, "the install")
+
+    def use_engine(self, name: str) -> dict[str, Any]:
+        """Run the install `NAME==VERSION` from the next load on."""
+        return self._object("POST", "/v1/engines/use", {"engine": name})
+
+    def test_engine(self, name: str) -> dict[str, Any]:
+        """Load a tiny model with an install: the install, with `smoke` and `smoke_says`."""
+        return self._object("POST", "/v1/engines/test", {"engine": name}, timeout_s=None)
+
+    def remove_engine(self, name: str) -> dict[str, Any]:
+        """Remove the install `NAME==VERSION`: `removed`, `freed_bytes`, `in_use`."""
+        engine, _, version = name.partition("==")
+        path = f"/v1/engines/{quote(engine, safe='')}/{quote(version, safe='')}"
+        return self._object("DELETE", path, timeout_s=None)
+
     # --- answers --------------------------------------------------------------------------------
 
     def chat(self, model: str, messages: Sequence[Mapping[str, Any]], **params: Any) -> Iterator[Piece]:
@@ -193,6 +213,18 @@ class Client:
         return str(reply.get("text", ""))
 
     # --- HTTP -----------------------------------------------------------------------------------
+
+    def _job(self, path: str, body: Mapping[str, Any], what: str) -> Iterator[dict[str, Any]]:
+        """The events of a work that ends with `ready`; its error is raised. Closing the iterator cancels it."""
+        with self._stream(path, body) as found:
+            for event in found:
+                value = self._value(event)
+                if event.name == "error" or isinstance(value.get("error"), Mapping):
+                    raise from_wire(500, value)
+                yield {"event": event.name, **value}
+                if event.name == "ready":
+                    return
+        raise ConnectionLost(self.url, f"{what} was neither ready nor refused")
 
     def _answer(self, path: str, body: dict[str, Any]) -> Iterator[Piece]:
         body = {**body, "stream": True, "stream_options": {"include_usage": True}}

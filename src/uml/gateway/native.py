@@ -16,7 +16,7 @@ from uml.core.duration import EXPECTED as DURATION
 from uml.core.errors import BadRequest
 from uml.core.jsonable import jsonable
 from uml.core.options import LoadOptions
-from uml.gateway import capabilities, faults, openapi
+from uml.gateway import capabilities, engines, faults, openapi
 from uml.gateway.docs import page
 from uml.gateway.replies import Load, json_reply
 from uml.gateway.wire import stay
@@ -110,6 +110,7 @@ def build(house: House, metrics: Metrics) -> FastAPI:
     capabilities.add(app, house)
     # After the fixed paths: a name may hold slashes, and would swallow them.
     _one_model(app, house)
+    engines.add(app, house)
     _server(app, house, metrics)
     openapi.extend(app)
     return app

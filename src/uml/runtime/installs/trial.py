@@ -17,6 +17,7 @@ from uml.core.plan import LoadPlan
 from uml.runtime.channel import ChannelBroken
 from uml.runtime.logs import WorkerLog
 from uml.runtime.process import WorkerProcess
+from uml.runtime.sandbox.confinement import Confinement
 
 STALL_LIMIT_S: Final = 120.0
 ANSWER_LIMIT_S: Final = 120.0
@@ -31,7 +32,9 @@ class Trial:
     says: str
 
 
-async def answer(engine: Engine, plan: LoadPlan, prompt: str, tokens: int, folder: Path) -> str:
+async def answer(
+    engine: Engine, plan: LoadPlan, prompt: str, tokens: int, folder: Path, fence: Confinement | None = None
+) -> str:
     """What a worker of this plan says to a prompt, greedily. folder: a private one, for its socket.
 
     Raises the UmlError of a load that failed; LookupError, with what came, for an answer that is none.
@@ -39,9 +42,8 @@ async def answer(engine: Engine, plan: LoadPlan, prompt: str, tokens: int, folde
     with tempfile.TemporaryDirectory(dir=folder, prefix="t") as name:
         place = Path(name)
         endpoint = Endpoint(key=secrets.token_urlsafe(24), socket=place / "w.sock")
-        process = WorkerProcess(
-            engine, plan, endpoint, WorkerLog(place, "trial"), place / "trial.worker", STALL_LIMIT_S
-        )
+        log, record = WorkerLog(place, "trial"), place / "trial.worker"
+        process = WorkerProcess(engine, plan, endpoint, log, record, STALL_LIMIT_S, confinement=fence)
         life = asyncio.ensure_future(process.run())
         ready = asyncio.ensure_future(process.ready.wait())
         try:
@@ -71,10 +73,12 @@ async def _asked(process: WorkerProcess, prompt: str, tokens: int) -> str:
         raise LookupError(f"it answered {response.status}: {body[:200].decode(errors='replace')}") from error
 
 
-async def compared(engine: Engine, plan: LoadPlan, prompt: str, expected: str, folder: Path) -> Trial:
+async def compared(
+    engine: Engine, plan: LoadPlan, prompt: str, expected: str, folder: Path, fence: Confinement | None = None
+) -> Trial:
     """Whether the answer to a prompt is the expected one, of one token a character."""
     try:
-        text = await answer(engine, plan, prompt, len(expected), folder)
+        text = await answer(engine, plan, prompt, len(expected), folder, fence)
     except UmlError as error:
         return Trial("failed", error.message)
     except LookupError as error:

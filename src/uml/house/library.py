@@ -1,16 +1,11 @@
-"""The only place that puts rooms together: Settings -> House(registry, engines, supervisor)."""
+"""What can be told about models without starting anything: found, inspected, estimated, planned."""
 
 from __future__ import annotations
 
-import asyncio
-import logging
-import math
 import os
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from uml.config import Settings
@@ -26,6 +21,7 @@ from uml.engines import builtin
 from uml.formats import inspect
 from uml.generation import capabilities
 from uml.hardware import gpu_use, snapshot
+from uml.house.paths import at_home, path_in
 from uml.planning import plan
 from uml.planning.budget import Budget, room, within_budget
 from uml.planning.elsewhere import outlook
@@ -42,13 +38,7 @@ from uml.remote.names import UrlName
 from uml.remote.names import parse as parse_remote
 from uml.roster import Choice, Roster, choose
 from uml.runtime.installs import Installs
-from uml.runtime.limits import Limits, cores
-from uml.runtime.policy import Policy
-from uml.runtime.sandbox.confinement import Confinement
-from uml.runtime.sessions import Sessions
-from uml.runtime.supervisor import Observer, Supervisor
-
-log = logging.getLogger(__name__)
+from uml.runtime.limits import cores
 
 
 @dataclass(frozen=True, slots=True)
@@ -315,94 +305,3 @@ def _roomy(decided: LoadPlan, machine: Machine) -> bool:
     """Whether the model fits twice where it goes, by the highest figure, and nobody has to leave for it."""
     device = next((device for device in machine.devices if device.id == decided.placement.device), machine.memory)
     return not decided.evict and 2 * decided.footprint.high_bytes <= room(device)
-
-
-def _confinement(settings: Settings) -> Confinement:
-    """How this server's workers are kept. Raises SandboxUnavailable."""
-    limits = Limits(settings.worker_memory_bytes, settings.worker_cpu_share, settings.worker_nice)
-    return Confinement.here(settings.sandbox, limits, settings.data / "cache", settings.sandbox_reads)
-
-
-def at_home(name: str) -> Path:
-    """A path with `~` at its beginning read as in a shell; the home of nobody stays as it is written."""
-    return Path(os.path.expanduser(name))  # noqa: PTH111  # Path's own raises for a user who is not there
-
-
-def path_in(name: str) -> Path | None:
-    """The path that a user means, or None for an id or an alias (`Qwen/Qwen2.5-0.5B` is one)."""
-    if name.startswith(("/", "./", "../", "~")) or name.endswith(".gguf"):
-        return at_home(name).absolute()
-    try:
-        return Path(name).absolute() if "/" in name and Path(name).exists() else None
-    except OSError:  # not readable, or too long for a path
-        return None
-
-
-@dataclass(frozen=True, slots=True)
-class House:
-    """A library with its workers; lives as long as the server."""
-
-    library: Library
-    supervisor: Supervisor
-
-    @classmethod
-    @asynccontextmanager
-    async def open(cls, settings: Settings, observer: Observer | None = None) -> AsyncIterator[House]:
-        """Open everything in order, and close it in the opposite one."""
-        library = await asyncio.to_thread(Library.open, settings)
-        await asyncio.to_thread(library.installs.sweep)
-        confinement = await asyncio.to_thread(_confinement, settings)
-        async with Supervisor(
-            engines=library.engines,
-            planner=library.plan,
-            preparer=library.prepare,
-            defaults=library.defaults,
-            runtime_folder=settings.runtime,
-            log_folder=settings.data / "logs",
-            snapshot=snapshot,
-            load_timeout_s=settings.load_timeout_s,
-            policy=policy(settings),
-            fresh=library.registry.fresh,
-            sessions=Sessions(settings.data / "sessions", settings.session_disk, settings.session_stop_s),
-            observer=observer,
-            records=library,
-            hang_s=settings.hang_timeout_s,
-            request_limit_s=settings.request_timeout_s,
-            confinement=confinement,
-        ) as supervisor:
-            yield cls(library, supervisor)
-
-    def preload(self) -> tuple[str, ...]:
-        """Have the models loaded that the setting names. Returns the names that mean no model, as yet."""
-        unknown, models = [], []
-        for name in self.library.settings.preload:
-            try:
-                models.append(self.library.find(name))
-            except UmlError as error:
-                log.debug("%s cannot be preloaded: %s", name, error)
-                unknown.append(name)
-        self.supervisor.preload(models)
-        return tuple(unknown)
-
-    def describe(self, model: Model) -> dict[str, Any]:
-        """A model as `/v1/models` shows it, with the state of its worker."""
-        return self.library.describe(model, self.worker(model.id))
-
-    def worker(self, model_id: str) -> WorkerStatus | None:
-        """The status of a model's worker, where it has one."""
-        return next((status for status in self.supervisor.status() if status.model == model_id), None)
-
-
-def policy(settings: Settings) -> Policy:
-    """How patient the scheduler is with these settings."""
-    return Policy(
-        queue_limit=settings.queue_limit,
-        idle_unload_s=math.inf if settings.idle_unload_s < 0 else settings.idle_unload_s,
-        turn_s=settings.swap_turn_s,
-        turn_requests=settings.swap_turn_requests,
-        retry_s=settings.load_retry_s,
-        deaths=settings.quarantine_deaths,
-    )
-
-
-__all__ = ["House", "Library"]

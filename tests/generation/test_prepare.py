@@ -51,6 +51,15 @@ def test_names_of_other_systems_are_translated() -> None:
     assert body(grammar_string="g", ban_eos_token=True) == {"grammar": "g", "ignore_eos": True}
 
 
+def test_a_choice_is_a_grammar_where_the_engine_has_none() -> None:
+    expected = {"grammar": 'root ::= "yes" | "a \\"no\\"" | "\\x0a\\\\"'}
+    assert body(choice=["yes", 'a "no"', "\n\\"]) == body(guided_choice=["yes", 'a "no"', "\n\\"]) == expected
+    assert body(choice="one", response_format={"type": "text"})["grammar"] == 'root ::= "one"'
+    with pytest.raises(BadRequest, match="json_schema and guided_choice exclude each other"):
+        said(guided_choice=["a"], json_schema={})
+    assert [warning["param"] for warning in said(spec=FAKE, choice=["a"]).warnings] == ["choice"]
+
+
 def test_values_that_the_engine_says_differently() -> None:
     assert body(dynamic_temperature=True, dynatemp_low=0.5, dynatemp_high=1.5) == {
         "temperature": 1.0,

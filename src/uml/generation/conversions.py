@@ -78,6 +78,26 @@ def _one_tool(values: Values, given: Names, spec: EngineSpec, context_length: in
         values["tool_choice"] = "required"
 
 
+def _choices(values: Values, given: Names, spec: EngineSpec, context_length: int) -> None:
+    """A choice becomes a grammar, where the engine has only these."""
+    texts = values.get("choice")
+    if texts is None or spec.dialect.get("choice") is not None or spec.dialect.get("grammar") is None:
+        return
+    free = (None, "", {"type": "text"})
+    other = next((name for name in ("grammar", "json_schema", "response_format") if values.get(name) not in free), None)
+    if other is not None:
+        raise BadRequest(f"{given[other]} and {given['choice']} exclude each other; give one", param=given["choice"])
+    given["grammar"] = given["choice"]
+    del values["choice"]
+    values["grammar"] = "root ::= " + " | ".join(map(_literal, [texts] if type(texts) is str else texts))
+
+
+def _literal(text: str) -> str:
+    """A text in GBNF (llama.cpp, `grammars/README.md`)."""
+    written = "".join(f"\\x{ord(c):02x}" if ord(c) < 0x20 else f"\\{c}" if c in '"\\' else c for c in text)
+    return f'"{written}"'
+
+
 def _probabilities(values: Values, given: Names, spec: EngineSpec, context_length: int) -> None:
     """Engines tell none, or twenty, where the number of alternatives is 0 or left out: one is asked for."""
     if spec.dialect.get("logprobs", "") is None:
@@ -151,6 +171,7 @@ CONVERSIONS: Final[tuple[Callable[[Values, Names, EngineSpec, int], None], ...]]
     _adaptive,
     _bans,
     _one_tool,
+    _choices,
     _probabilities,
     _breakers,
     _thinking,

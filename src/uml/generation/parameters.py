@@ -180,6 +180,15 @@ PARAMETERS: Final[tuple[Parameter, ...]] = (
         aliases=("sampler_seed",),
     ),
     _P("ignore_eos", "boolean", "Go on after the end of the answer", aliases=("ban_eos_token",)),
+    _P(
+        "min_tokens",
+        "integer",
+        "Least tokens to generate before the answer may end",
+        0,
+        MAX_TOKENS,
+        aliases=("min_new_tokens",),
+        rare=True,
+    ),
     _P("t_max_predict_ms", "integer", "Stop at the first line end after this time", -1, 1 << 31),
     # truncation samplers
     _P("temperature", "number", "Randomness; 0: always the likeliest token", 0, 100, aliases=("temp",)),
@@ -189,6 +198,7 @@ PARAMETERS: Final[tuple[Parameter, ...]] = (
     _P("top_a", "number", "Keep tokens above this times the square of the likeliest; 0: off", 0, 1, rare=True),
     _P("typical_p", "number", "Locally typical sampling; 1: off", 0, 1, aliases=("typical", "typ_p")),
     _P("tfs", "number", "Tail-free sampling; 1: off", 0, 1, aliases=("tfs_z",), rare=True),
+    _P("top_h", "number", "Keep the likeliest tokens up to this share of their entropy; 0: off", 0, 1, rare=True),
     _P(
         "top_n_sigma", "number", "Keep tokens this many deviations below the best; 0: off", -1, 100, aliases=("nsigma",)
     ),
@@ -253,9 +263,20 @@ PARAMETERS: Final[tuple[Parameter, ...]] = (
     _P("temperature_last", "boolean", "Temperature after all other samplers", rare=True),
     _P("logit_bias", "any", "Token id -> what is added to its score"),
     _P("custom_token_bans", "text", "Token ids that never come, with commas"),
+    _P(
+        "banned_strings",
+        "texts",
+        "Texts that the answer never contains",
+        0,
+        768,
+        aliases=("banned_tokens", "bad_words"),
+        rare=True,
+    ),
     # structure
-    _P("grammar", "text", "GBNF grammar that the answer follows", aliases=("grammar_string",)),
-    _P("json_schema", "object", "JSON schema that the answer follows"),
+    _P("grammar", "text", "GBNF grammar that the answer follows", aliases=("grammar_string", "guided_grammar")),
+    _P("json_schema", "object", "JSON schema that the answer follows", aliases=("guided_json",)),
+    _P("regex", "text", "Regular expression that the answer matches", aliases=("guided_regex",), rare=True),
+    _P("choice", "texts", "Texts of which the answer is one", 1, 10_000, aliases=("guided_choice",), rare=True),
     _P("response_format", "object", "`text`, `json_object` or `json_schema`"),
     _P("tools", "array", "Functions that the model may call", endpoints=_CHAT),
     _P("tool_choice", "any", "`none`, `auto`, `required` or one function", endpoints=_CHAT),

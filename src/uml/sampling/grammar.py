@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from uml.core.errors import BadRequest, EngineError
 from uml.core.quote import quoted
+from uml.sampling.settings import STRUCTURES
 from uml.sampling.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -37,8 +38,6 @@ MOST_CHOICES: Final = 10_000
 WHITE: Final = r"( |\n{1,2}[ \t]{0,20})?"
 """White space between the parts of a JSON text, as llama.cpp's converter of schemas lets it be: without a limit, weak
 models write nothing else to the end."""
-NAMES: Final = ("grammar", "json_schema", "response_format", "regex", "choice")
-"""Parameters that structure an answer; one of them at most."""
 
 
 class Structures:
@@ -184,7 +183,7 @@ def grammar_of(request: Mapping[str, Any]) -> tuple[str, str] | None:
 
     Raises BadRequest for two of them, and for what is no grammar at all.
     """
-    given = [name for name in NAMES if request.get(name) is not None and not _is_free(name, request[name])]
+    given = [name for name in STRUCTURES if request.get(name) is not None and not _is_free(name, request[name])]
     if not given:
         return None
     if len(given) > 1:

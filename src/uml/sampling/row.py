@@ -44,7 +44,8 @@ class Candidates:
     def places(self, tokens: Ids) -> tuple[Ids, NDArray[np.bool_]]:
         """Where these tokens are among the candidates, and which of them are there at all."""
         if self.ids is None:
-            return tokens, np.ones(len(tokens), bool)
+            there = tokens < len(self)  # prompts may hold ids of images, which no text token has
+            return tokens[there], there
         order = np.argsort(self.ids, kind="stable")
         at = np.searchsorted(self.ids, tokens, sorter=order)
         found = order[np.minimum(at, len(order) - 1)]

@@ -313,3 +313,6 @@ DIALECT: Final[Mapping[str, str]] = {
 Guidance needs a second row of logits for each token; an engine that computes one adds `guidance_scale` and
 `negative_prompt` itself.
 """
+
+STRUCTURES: Final = ("grammar", "json_schema", "response_format", "regex", "choice")
+"""Parameters that structure an answer; for the dialect of an engine that asks `grammar.Structures` what may come."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from importlib import import_module
 from typing import Any, Final, NamedTuple
 
@@ -36,10 +37,12 @@ COMMANDS: Final[Mapping[str, Entry]] = {
     "scan": Entry("models", "Models"),
     "inspect": Entry("models", "Models"),
     "estimate": Entry("models", "Models"),
+    "engine": Entry("engine", "Engines"),
+    "plugin": Entry("plugin", "This program"),
     "doctor": Entry("doctor", "This program"),
     "version": Entry("version", "This program"),
 }
-"""Command -> its module, whose function of the same name it is; in the order of the help page."""
+"""Command -> its module, whose function or group of the same name it is; in the order of the help page."""
 
 EPILOG: Final = (
     "Exit codes:\n"
@@ -69,6 +72,8 @@ class LazyGroup(TyperGroup):
 
 def _build(name: str) -> Any:
     module = import_module(f"uml.cli.{COMMANDS[name].module}")
+    if isinstance(group := getattr(module, name), typer.Typer):
+        return typer.main.get_command(group)
     alone = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
     alone.command(name, rich_help_panel=COMMANDS[name].panel)(getattr(module, name))
     return typer.main.get_command(alone)

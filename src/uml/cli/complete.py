@@ -22,3 +22,22 @@ def models(incomplete: str) -> list[str]:
     except (UmlError, OSError, sqlite3.Error):
         return []
     return [name for name in known if name.startswith(incomplete)]
+
+
+def engines(incomplete: str) -> list[str]:
+    """Engines that can be installed."""
+    from uml.engines.recipes import RECIPES
+
+    return [name for name in RECIPES if name.startswith(incomplete)]
+
+
+def installs(incomplete: str) -> list[str]:
+    """Installs that there are."""
+    try:
+        from uml.runtime.installs import Installs
+
+        shelf = Installs(Session(Flags()).settings.data / "engines")
+        known = [install.name for engine in shelf.engines() for install in shelf.all(engine)]
+    except (UmlError, OSError):
+        return []
+    return [name for name in known if name.startswith(incomplete)]

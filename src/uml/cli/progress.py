@@ -33,6 +33,24 @@ def scan_bar(title: str, quiet: bool = False) -> Iterator[Looked]:
         yield lambda done, total, path: bar(float(done), float(total), f"{done} of {total}", path.name)
 
 
+@contextmanager
+def install_bar(name: str, quiet: bool = False) -> Iterator[Update]:
+    """The same for an install, by what there is of it on the disk. Where no bar can be drawn, a line a step."""
+    if quiet or sys.stderr.isatty():
+        with _bar(name, quiet) as bar:
+            yield lambda event: bar(float(event.get("percent") or 0.0), 100.0, str(event.get("text", "")), _size(event))
+        return
+    last = ""
+
+    def tell(event: Mapping[str, Any]) -> None:
+        nonlocal last
+        if (text := str(event.get("text", ""))) != last:
+            render.note(f"{name}: {text}")
+            last = text
+
+    yield tell
+
+
 def stage(event: Mapping[str, Any]) -> str:
     """The stage in a word or two: `loading`, `queued (place 2)`."""
     name = str(event.get("stage", ""))

@@ -405,8 +405,8 @@ class InstallNotFound(NotFound):
 
     code = "install_not_found"
 
-    def __init__(self, name: str, there: Sequence[str] = ()) -> None:
-        hint = f"there are {', '.join(there)}" if there else "`uml engine ls` lists what there is"
+    def __init__(self, name: str, there: Sequence[str] = (), command: str = "uml engine ls") -> None:
+        hint = f"there are {', '.join(there)}" if there else f"try: {command}"
         super().__init__(f"there is no install {quoted(name)}; {hint}", param="engine", installs=list(there))
 
 

@@ -91,7 +91,8 @@ class Installs:
         there = self.all(engine)
         if not there and engine not in self.recipes:
             raise self._unknown(engine)
-        raise InstallNotFound(f"{engine}=={label}" if label else engine, [install.name for install in there])
+        name = f"{engine}=={label}" if label else engine
+        raise InstallNotFound(name, [install.name for install in there], f"uml engine install {name}")
 
     def check(self, options: LoadOptions, model: str) -> None:
         """See that the install is there that a load is pinned to. Raises BadOption, EngineNotInstalled."""

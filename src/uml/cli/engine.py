@@ -1,0 +1,223 @@
+"""`uml engine`: installs of engines, each in an environment of its own. No server is needed; one can be named."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from uml.cli import complete, render, words
+from uml.cli.command import command
+from uml.cli.exits import Exit
+from uml.cli.progress import install_bar
+from uml.cli.result import Lines, Result, Table, View, said
+from uml.cli.session import Session
+from uml.core.errors import Cancelled
+
+if TYPE_CHECKING:
+    from uml.client.client import Client
+    from uml.engine_room import EngineRoom
+
+Name = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAME[==VERSION]", help="An engine, or one of its installs", autocompletion=complete.engines,
+        show_default=False,
+    ),
+]  # fmt: skip
+Install = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAME==VERSION", help="An install, as `uml engine ls` shows it", autocompletion=complete.installs,
+        show_default=False,
+    ),
+]  # fmt: skip
+Installer = Annotated[str, typer.Option("--installer", metavar="pip|uv", help="Either reads its own configuration")]
+
+engine = typer.Typer(
+    name="engine",
+    help="Engines, each in environments of its own: several versions side by side, one in use.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    rich_help_panel="Engines",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@contextmanager
+def _room(session: Session) -> Iterator[EngineRoom]:
+    with session.library() as library:
+        # Imported here: planning and the runtime come with it.
+        from uml.engine_room import EngineRoom
+
+        library.installs.sweep()
+        yield EngineRoom(library)
+
+
+def _elsewhere(session: Session) -> AbstractContextManager[Client] | None:
+    """The server that was named. Without one everything is done here: a server of this data folder sees it."""
+    return session.client() if session.flags.server else None
+
+
+@command()
+def ls(session: Session) -> Result:
+    """List engines and their installs, and what can be installed here.
+
+    USED is the one that the next load of its engine runs in. TEST is what its last test said.
+    """
+    if server := _elsewhere(session):
+        with server as client:
+            found = client.engines()
+    else:
+        with _room(session) as room:
+            found = room.overview()
+    rows = tuple(row for one in found for row in _rows(one))
+    return Result({"object": "list", "data": found}, (Table(COLUMNS, rows, frozenset({"SIZE"})),))
+
+
+COLUMNS: Final = ("ENGINE", "VERSION", "USED", "TEST", "FOR", "SIZE", "MADE", "WHAT")
+
+
+def _rows(one: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
+    name, recipe = str(one["name"]), one.get("recipe")
+    installs = [install for install in one.get("installs", ()) if isinstance(install, Mapping)]
+    for install in installs:
+        what = "uml's own environment" if install.get("shared") else str(install.get("smoke_says", ""))
+        yield (
+            name,
+            str(install.get("label", "")) + (f" ({install['version']})" if install.get("shared") else ""),
+            "*" if install.get("in_use") else "",
+            str(install.get("smoke", "")),
+            str(install.get("accelerator", "")),
+            words.size(install.get("size_bytes")),
+            str(install.get("made", ""))[:10],
+            what,
+        )
+    if installs:
+        return
+    if not isinstance(recipe, Mapping):
+        used = "*" if one.get("available") else ""
+        yield name, str(one.get("version", "")), used, "", "", "", "", str(one.get("reason", ""))
+    elif recipe.get("possible"):
+        size = words.size(recipe.get("disk_bytes"))
+        what = f"not installed: uml engine install {name} (version {recipe.get('version')}, about {size})"
+        yield name, "", "", "", "", "", "", what
+    else:
+        yield name, "", "", "", "", "", "", f"not for this machine: it needs {', '.join(recipe.get('needs', ()))}"
+
+
+@command()
+def install(
+    session: Session,
+    name: Name,
+    installer: Installer = "pip",
+    again: Annotated[bool, typer.Option("--again", help="Also where this version is installed already")] = False,
+) -> Result | None:
+    """Install an engine into an environment of its own, try it, and put it in use.
+
+    What is in use before stays there, and `uml engine use` goes back to it at once. Nothing is left of an install
+    that fails or is stopped. With --json every step is one line.
+    """
+    if installer not in ("pip", "uv"):
+        raise typer.BadParameter(f"--installer is {installer!r}; expected pip or uv")
+    with install_bar(name, quiet=session.flags.json) as update:
+        show: Callable[[Mapping[str, Any]], None] = render.emit if session.flags.json else update
+        try:
+            done = _installed(session, name, installer, again, show)
+        except KeyboardInterrupt:
+            raise Cancelled(f"the install of {name} was stopped, and nothing of it is left") from None
+    if session.flags.json:
+        render.emit({"event": "ready", **done})
+        return None
+    return said(done, *_ready(done))
+
+
+def _installed(
+    session: Session, name: str, installer: str, again: bool, show: Callable[[Mapping[str, Any]], None]
+) -> dict[str, Any]:
+    if server := _elsewhere(session):
+        with server as client:
+            done: dict[str, Any] = {}
+            for event in client.install_engine(name, installer, again=again):
+                done = event
+                if event["event"] == "progress":
+                    show(event)
+            return {key: value for key, value in done.items() if key != "event"}
+    from uml.core.jsonable import jsonable
+
+    with _room(session) as room:
+        return room.install(
+            name,
+            "uv" if installer == "uv" else "pip",
+            again=again,
+            tell=lambda step: show({"event": "progress", **jsonable(step)}),
+        )
+
+
+def _ready(done: Mapping[str, Any]) -> tuple[str, ...]:
+    facts = (words.size(done.get("size_bytes")), str(done.get("accelerator", "")), str(done.get("smoke_says", "")))
+    lines = [f"{done['name']} is installed ({', '.join(fact for fact in facts if fact)})"]
+    if not done.get("in_use"):
+        lines.append(f"its test failed, and it is not in use; to use it all the same: uml engine use {done['name']}")
+    return tuple(lines)
+
+
+@command()
+def use(session: Session, name: Install) -> Result:
+    """Run this install from the next load on.
+
+    Models that are loaded stay in the one they have. `NAME==shared` is the environment of uml itself.
+    """
+    if server := _elsewhere(session):
+        with server as client:
+            done = client.use_engine(name)
+    else:
+        from uml.engine_room import split
+
+        with _room(session) as room:
+            done = room.use(*split(name))
+    return said(done, f"{done['name']} is in use from the next load on")
+
+
+@command()
+def rm(session: Session, name: Install) -> Result:
+    """Remove an install; where it was in use, another one of its engine is then."""
+    if server := _elsewhere(session):
+        with server as client:
+            done = client.remove_engine(name)
+    else:
+        from uml.engine_room import split
+
+        with _room(session) as room:
+            done = room.remove(*split(name))
+    freed = words.size(done.get("freed_bytes"))
+    left = f"; {name.partition('==')[0]}=={done['in_use']} is in use now" if done.get("in_use") else ""
+    return said(done, f"{done['removed']} is removed{f', {freed} are free again' if freed else ''}{left}")
+
+
+@command()
+def test(session: Session, name: Name) -> Result:
+    """Load a tiny model with an install, and compare what it answers with what is right.
+
+    Without a version it is the one in use. The exit code is 1 when the answer is wrong.
+    """
+    if not session.flags.json:
+        render.note(f"testing {name}")
+    if server := _elsewhere(session):
+        with server as client:
+            done = client.test_engine(name)
+    else:
+        from uml.engine_room import split
+
+        with _room(session) as room:
+            done = room.test(*split(name))
+    view: View = Lines((f"{done['name']}: {done['smoke']}, {done['smoke_says']}",))
+    return Result(done, (view,), Exit.ERROR if done["smoke"] == "failed" else Exit.OK)
+
+
+for _function in (ls, install, use, rm, test):
+    engine.command(_function.__name__)(_function)

@@ -22,13 +22,18 @@ def builtin(llama_server: Path | None = None, installed: Installed = nowhere) ->
     """
     from uml.engines.fake import Fake
     from uml.engines.llamacpp.engine import LlamaCpp
+    from uml.engines.onnx.engine import Onnx
 
-    engines: tuple[Engine, ...] = (LlamaCpp(llama_server), Fake(installed))
+    engines: tuple[Engine, ...] = (LlamaCpp(llama_server), Onnx(installed), Fake(installed))
     return {engine.spec.name: engine for engine in engines}
 
 
 def host(name: str) -> Host:
     """The child's side of a hosted engine. Raises KeyError for an engine that has none."""
+    if name == "onnx":
+        from uml.engines.onnx.host import OnnxHost
+
+        return OnnxHost()
     if name == "fake":
         from uml.engines.fake import FakeHost
 

@@ -1,0 +1,137 @@
+"""Answers requests, each in a thread of its own: the library computes several at once, one conversation a thread.
+
+It has a batching engine too (`OgaEngine`), which on processors fills batches of four once and lets whoever comes
+later wait for their end, and which chooses tokens itself: samplers, structure and probabilities of ours would have no
+place in it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from uml.core.errors import EngineError, UmlError
+from uml.engines.hosted.answer import News
+from uml.engines.onnx.native import Generator, NativeError
+from uml.engines.onnx.slots import Slot, Slots
+from uml.sampling.chain import Chain
+from uml.sampling.grammar import Guide
+
+
+@dataclass(slots=True, eq=False)
+class Answer:
+    """One answer, from the queue to its last token.
+
+    most: tokens to generate, 1 or more. ends: tokens that end it. loop: where `news` is read.
+    guide: what it must look like. adapter: name of the one that works here, or empty.
+    reuse: whether what a slot has read before may be gone on from.
+    """
+
+    prompt: list[int]
+    most: int
+    chain: Chain
+    ends: frozenset[int]
+    loop: asyncio.AbstractEventLoop
+    guide: Guide | None = None
+    adapter: str = ""
+    reuse: bool = True
+    gone: bool = False
+    """Nobody listens any more."""
+    news: asyncio.Queue[News] = field(default_factory=asyncio.Queue)
+    _reading: Generator | None = None
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def leave(self) -> None:
+        """Nobody waits for it any more: it ends within its prompt at once, else behind the token that is computed."""
+        with self._lock:
+            self.gone = True
+            if self._reading is not None:
+                self._reading.stop()
+
+    def reads(self, generator: Generator | None) -> None:
+        """Which generator reads the prompt now; None: it is read."""
+        with self._lock:
+            self._reading = generator
+
+    def next(self, generator: Generator, made: int, cached: int) -> News:
+        """Choose the token that follows what the generator has read; so many were made before. Raises EngineError."""
+        guide = self.guide
+        choice = self.chain.choose(generator.logits(), guide.mask() if guide else None)
+        if guide is not None:
+            guide.accept(choice.token)
+        # A structure that is complete and closed would let nothing but an end follow.
+        ended = choice.token in self.ends or (guide is not None and not guide.free_to_choose)
+        finish = "stop" if ended else "length" if made + 1 >= self.most else None
+        told = None if math.isnan(choice.logprob) else choice.logprob
+        return News(choice.token, finish, told, choice.top, 0 if made else cached)
+
+
+class Runner:
+    """Takes as many answers at once as there are slots; others wait in the order in which they came.
+
+    batch: tokens of prompt that are read at once. translate: from an error of the library to one of ours.
+    """
+
+    def __init__(self, slots: Slots, count: int, batch: int, translate: Callable[[str], UmlError]) -> None:
+        self._slots, self._batch, self._translate = slots, batch, translate
+        self._threads = ThreadPoolExecutor(count, "answer")
+
+    def submit(self, answer: Answer) -> None:
+        """Take an answer into the queue."""
+        self._threads.submit(self._run, answer)
+
+    def close(self) -> None:
+        """Wait for the answers that run; they must have been left."""
+        self._threads.shutdown(cancel_futures=True)
+
+    def _run(self, answer: Answer) -> None:
+        if answer.gone:
+            return
+        try:
+            with self._slots.take(answer.prompt, answer.adapter, reuse=answer.reuse) as slot:
+                assert slot.generator is not None
+                cached = len(slot.tokens)
+                self._read(answer, slot, slot.generator)
+                self._go_on(answer, slot, slot.generator, cached)
+        except NativeError as error:
+            tell(answer, News(None, error=self._translate(str(error))))
+        except UmlError as error:
+            tell(answer, News(None, error=error))
+        except Exception as error:
+            # The boundary of this thread: an answer that nothing is told of would wait for ever.
+            tell(answer, News(None, error=EngineError("the answer", f"{type(error).__name__}: {error}")))
+
+    def _read(self, answer: Answer, slot: Slot, generator: Generator) -> None:
+        rest = answer.prompt[len(slot.tokens) :]
+        answer.reads(generator)
+        try:
+            for start in range(0, len(rest), self._batch):
+                if answer.gone:
+                    return
+                piece = rest[start : start + self._batch]
+                generator.append(piece)
+                slot.tokens += piece
+        finally:
+            answer.reads(None)
+
+    def _go_on(self, answer: Answer, slot: Slot, generator: Generator, cached: int) -> None:
+        made = 0
+        while not answer.gone:
+            news = answer.next(generator, made, cached)
+            made += 1
+            # Told before the next one is computed: what is done with it costs no time then.
+            tell(answer, news)
+            if news.finish or news.token is None:
+                return
+            generator.append((news.token,))
+            slot.tokens.append(news.token)
+
+
+def tell(answer: Answer, news: News) -> None:
+    """Have the event loop hear of it, from the thread that computes."""
+    if not answer.gone and not answer.loop.is_closed():
+        answer.loop.call_soon_threadsafe(answer.news.put_nowait, news)

@@ -1,0 +1,109 @@
+"""Conversations that stay in memory between requests, one a slot, so that the next turn reads only what is new."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import count
+
+from uml.engines.onnx.native import Generator, Model, NativeError
+
+
+@dataclass(slots=True)
+class Slot:
+    """A conversation. tokens: what its generator has read. used: higher for one that was used later."""
+
+    generator: Generator | None = None
+    tokens: list[int] = field(default_factory=list)
+    adapter: str = ""
+    busy: bool = False
+    used: int = 0
+
+
+class Slots:
+    """Room for `slots` conversations of `context` tokens each. May be used from as many threads as there are slots.
+
+    similarity: share of a prompt that a slot must hold to be taken for it; else the one that was idle longest is.
+    """
+
+    def __init__(self, model: Model, slots: int, context: int, similarity: float) -> None:
+        self._model, self._context, self._similarity = model, context, similarity
+        self._slots = [Slot() for _ in range(slots)]
+        self._lock = threading.Lock()
+        self._clock = count(1)
+
+    @contextmanager
+    def take(self, prompt: Sequence[int], adapter: str, *, reuse: bool) -> Iterator[Slot]:
+        """A slot that holds the beginning of a prompt, all but its last token at most; the rest is to be read.
+
+        Raises NativeError where a generator cannot be made. One that was stopped or that failed is not kept.
+        """
+        slot = self._choose(prompt, adapter)
+        kept = False
+        try:
+            self._prepare(slot, prompt, adapter, reuse=reuse)
+            yield slot
+            kept = slot.generator is not None and not slot.generator.stopped
+        finally:
+            if not kept:
+                self._drop(slot)
+            slot.used = next(self._clock)
+            slot.busy = False
+
+    def _choose(self, prompt: Sequence[int], adapter: str) -> Slot:
+        with self._lock:
+            free = [slot for slot in self._slots if not slot.busy]
+            alike = max(free, key=lambda slot: shared(slot.tokens, prompt) if slot.adapter == adapter else -1)
+            if alike.adapter != adapter or shared(alike.tokens, prompt) < self._similarity * len(prompt):
+                alike = min(free, key=lambda slot: slot.used)
+            alike.busy = True
+            return alike
+
+    def _prepare(self, slot: Slot, prompt: Sequence[int], adapter: str, *, reuse: bool) -> None:
+        # The library keeps no scores of what it read before, so the last token is always read again.
+        held = min(shared(slot.tokens, prompt), len(prompt) - 1) if reuse and slot.adapter == adapter else 0
+        if slot.generator is not None and slot.adapter == adapter:
+            try:
+                if held < len(slot.tokens):
+                    slot.generator.rewind(held)
+                    del slot.tokens[held:]
+                return
+            except NativeError:
+                pass  # a model whose state cannot go back, as recurrent ones: read everything anew
+        self._drop(slot)
+        slot.generator, slot.adapter = Generator(self._model, self._context, adapter), adapter
+
+    def _drop(self, slot: Slot) -> None:
+        if slot.generator is not None:
+            slot.generator.close()
+        slot.generator, slot.adapter = None, ""
+        slot.tokens.clear()
+
+    def forget(self, adapter: str) -> None:
+        """Give up the conversations of an adapter, so that it can be taken out; those in use end by themselves."""
+        with self._lock:
+            for slot in self._slots:
+                if slot.adapter == adapter and not slot.busy:
+                    self._drop(slot)
+
+    def close(self) -> None:
+        """Give everything back; no slot is in use."""
+        for slot in self._slots:
+            self._drop(slot)
+
+
+def shared(one: Sequence[int], other: Sequence[int]) -> int:
+    """How many tokens two texts have in common at their beginnings."""
+    length = min(len(one), len(other))
+    if one[:length] == other[:length]:
+        return length
+    low, high = 0, length
+    while high - low > 1:
+        middle = (low + high) // 2
+        if one[low:middle] == other[low:middle]:
+            low = middle
+        else:
+            high = middle
+    return low

@@ -66,7 +66,10 @@ class Structures:
         found = grammar_of(request)
         if found is None:
             return None
-        param, grammar = found
+        return self.guide(*found)
+
+    def guide(self, param: str, grammar: str) -> Guide:
+        """The same for a grammar in llguidance's own words; param: what asked for it. Raises BadRequest."""
         matcher = self._compiled.get(grammar)
         if matcher is None:
             matcher = self._compile(param, grammar)

@@ -53,14 +53,19 @@ EPILOG: Final = (
 
 
 class LazyGroup(TyperGroup):
-    """Imports a command when it is asked for: typer alone takes most of the time that a quick one may take."""
+    """Imports a command when it is asked for: typer alone takes most of the time that a quick one may take.
+
+    Plug-ins are looked for where no command of ours has the name, and for the help page.
+    """
 
     def list_commands(self, ctx: Any) -> list[str]:
         """Names in the order of the help page."""
-        return list(COMMANDS)
+        return [*COMMANDS, *(name for name in _of_plugins() if name not in COMMANDS)]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """The command of this name; None where there is none."""
+        if cmd_name not in COMMANDS and (function := _of_plugins().get(cmd_name)):
+            return _alone(cmd_name, function, "Plug-ins")
         if cmd_name not in COMMANDS:
             # Close names are looked for among the commands that are there.
             self.commands = {name: _build(name) for name in COMMANDS}
@@ -74,9 +79,20 @@ def _build(name: str) -> Any:
     module = import_module(f"uml.cli.{COMMANDS[name].module}")
     if isinstance(group := getattr(module, name), typer.Typer):
         return typer.main.get_command(group)
+    return _alone(name, getattr(module, name), COMMANDS[name].panel)
+
+
+def _alone(name: str, function: Callable[..., Any], panel: str) -> Any:
     alone = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
-    alone.command(name, rich_help_panel=COMMANDS[name].panel)(getattr(module, name))
+    alone.command(name, rich_help_panel=panel)(function)
     return typer.main.get_command(alone)
+
+
+@cache
+def _of_plugins() -> Mapping[str, Callable[..., Any]]:
+    from uml.cli.plugin import commands_of_plugins
+
+    return commands_of_plugins()
 
 
 app = typer.Typer(

@@ -147,6 +147,10 @@ class Client:
         """What a model, by id, alias or path, can do on its engine, and why that engine."""
         return self._object("GET", f"/v1/models/{quote(name, safe='')}/capabilities", timeout_s=None)
 
+    def plugins(self) -> dict[str, Any]:
+        """The server's plug-ins, what they add, and why one is left out."""
+        return self._object("GET", "/v1/plugins")
+
     def log(self, name: str, lines: int = 200) -> list[str]:
         """The last lines that the engine of a model wrote."""
         reply = self._request("GET", f"/v1/models/{quote(name, safe='')}/log?lines={lines}", None, self._timeout_s)

@@ -78,6 +78,7 @@ class Settings:
     sandbox: Literal["off", "auto", "required"] = "auto"
     sandbox_reads: tuple[Path, ...] = ()
     llama_server: Path | None = None
+    plugins: bool = True
     log_level: str = "info"
     offline: bool = False
     """Nothing leaves the machine, whatever a command names; HF_HUB_OFFLINE says the same of hubs."""

@@ -350,6 +350,7 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         "the path of a program, `auto` (look on PATH) or `none`",
         _llama_server,
     ),
+    Setting("plugins", "Whether plug-ins of other packages are loaded", "`true` or `false`", _switch),
     Setting("log_level", "How much is logged", "one of " + ", ".join(LOG_LEVELS), _log_level),
     Setting("offline", "Nothing on the net is asked for anything", "`true` or `false`", _switch),
 )

@@ -10,6 +10,7 @@ import json
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
@@ -45,6 +46,20 @@ def launch(
         environment=dict(environment),
         stdin=to_line(plan, endpoint),
         reads=(install.folder,) if install and not install.shared else (),
+    )
+
+
+def launch_host(place: str, plan: LoadPlan, endpoint: Endpoint, environment: Mapping[str, str]) -> Launch:
+    """The command for a worker of ours around a `Host` of a plug-in: `package.module:Class`, called without arguments.
+
+    Its package must be importable where this program runs; a sandbox lets the worker read what lies beside it.
+    """
+    package = find_spec(place.partition(":")[0].partition(".")[0])
+    return Launch(
+        argv=(*worker(), "--engine", place),
+        environment=dict(environment),
+        stdin=to_line(plan, endpoint),
+        reads=tuple(Path(folder) for folder in (package.submodule_search_locations or ())) if package else (),
     )
 
 

@@ -11,6 +11,7 @@ from uml.core.model import ModelInfo
 from uml.core.plan import WorkerStatus
 from uml.generation.capabilities import Ability, Said
 from uml.planning import Ranked
+from uml.plugins.load import Plugin
 from uml.registry.entries import ScanReport
 from uml.runtime.queue import Place
 
@@ -170,6 +171,16 @@ class Ready:
 
 
 @dataclass(frozen=True, slots=True)
+class PluginList:
+    """Every plug-in that is installed; `state` is `ready`, or `failed` or `hung` with `says` telling why.
+
+    `adds` has by hook the names of what came by it.
+    """
+
+    plugins: list[Plugin]
+
+
+@dataclass(frozen=True, slots=True)
 class Version:
     """This program."""
 
@@ -192,6 +203,7 @@ _ANSWERS: Final[Mapping[tuple[str, str], Any]] = {
     ("post", "/v1/models/scan"): ScanReport,
     ("post", "/v1/models/add"): ModelEntry,
     ("post", "/v1/models/inspect"): ModelInfo,
+    ("get", "/v1/plugins"): PluginList,
     ("get", "/v1/system/resources"): Machine,
     ("get", "/health/live"): Live,
     ("get", "/health/ready"): Ready,

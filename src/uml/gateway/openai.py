@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -9,6 +10,7 @@ import orjson
 from uml.core.errors import BadRequest
 from uml.core.model import Model
 from uml.gateway.probabilities import shape_for
+from uml.gateway.processing import Rewriter, processing
 from uml.gateway.proxy import ANSWER_LIMIT, Errand, Figures, stream, whole
 from uml.gateway.refusal import refusal
 from uml.gateway.wire import JSON, Call, Listener, parse_object, stay, text_field
@@ -49,10 +51,15 @@ class Generation:
         """Answer one request."""
         raw = await call.body(self._body_limit)
         body = parse_object(raw)
+        steps = processing(self._house.library.plugins, self._endpoint)
+        if steps is not None:
+            body, raw = await steps.before(body, raw)
         model = resolve(self._house, body.get("model"))
         call.model = model.id
         checked = check(self._endpoint, body)
-        shape = shape_for(checked)
+        shape: Rewriter | None = shape_for(checked)
+        if steps is not None:
+            shape = steps.answer(body, shape)
         async with Listener(call.receive) as listener:
             figures, waited, answer = Figures(), 0.0, b""
             try:
@@ -62,6 +69,8 @@ class Generation:
                     waited = lease.waited_s
                     _tell(call, lease)
                     prepared = prepare(checked, lease.spec, lease.plan.options.ctx)
+                    if steps is not None and steps.notices:
+                        prepared = replace(prepared, warnings=(*prepared.warnings, *steps.notices))
                     errand = Errand(call, self.path, raw, checked, prepared, shape)
                     if checked.stream:
                         await stream(errand, lease, figures)
@@ -109,7 +118,9 @@ class Tokens:
         for name, value in flags.items():
             if type(value) is not bool:
                 raise BadRequest(f"{name} must be true or false", param=name)
-        asked = {"content": text_field(body, "text", "prompt", "content"), **flags}
+        text = text_field(body, "text", "prompt", "content")
+        # The second half is how vLLM's server is asked.
+        asked = {"content": text, **flags, "prompt": text, "add_special_tokens": bool(flags.get("add_special"))}
         async with self._house.supervisor.lease(model, None, 0) as lease:
             reply = await _exchange(lease, "/tokenize", asked)
             context = lease.plan.options.ctx
@@ -122,7 +133,7 @@ class Tokens:
             raise BadRequest("tokens must be a list of token ids", param="tokens")
         async with self._house.supervisor.lease(model, None, 0) as lease:
             reply = await _exchange(lease, "/detokenize", {"tokens": tokens})
-        return {"model": model.id, "text": reply.get("content", "")}
+        return {"model": model.id, "text": reply.get("content", reply.get("prompt", ""))}
 
 
 def _tell(call: Call, lease: Lease) -> None:

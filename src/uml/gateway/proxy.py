@@ -12,7 +12,7 @@ import orjson
 
 from uml.core.errors import BadRequest, EngineError, UmlError
 from uml.gateway.choices import DONE, Events, Sums, join, last_event, without_sums
-from uml.gateway.probabilities import Shape
+from uml.gateway.processing import Rewriter
 from uml.gateway.refusal import from_engine, refusal
 from uml.gateway.sink import ERROR, Sink
 from uml.gateway.wire import EVENTS, Call, event
@@ -47,7 +47,7 @@ class Figures:
 class Errand:
     """One request on its way to a worker.
 
-    shape: how its probabilities are rewritten, where they are.
+    shape: how its events are rewritten, where they are.
     """
 
     call: Call
@@ -55,7 +55,7 @@ class Errand:
     raw: bytes
     checked: Checked
     prepared: Prepared
-    shape: Shape | None = None
+    shape: Rewriter | None = None
 
     @property
     def n(self) -> int:

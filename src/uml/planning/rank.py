@@ -119,18 +119,22 @@ def _reason(
     known = f" and knows {info.architecture}" if info.architecture in state.architectures else ""
     without = f", without {', '.join(lacks)}" if lacks else ""
     installed = "installed" if state.available else "not installed"
-    return f"{spec.title} runs {info.format}{place}{known}{without}; {installed}"
+    format_ = info.version if info.format is Format.UNKNOWN else info.format
+    return f"{spec.title} runs {format_}{place}{known}{without}; {installed}"
 
 
 def _takes_anything(spec: EngineSpec) -> bool:
     """Whether it claims what nobody knows: such an engine reads no model, and runs when it is asked for by name."""
-    return Format.UNKNOWN in spec.formats
+    return Format.UNKNOWN in spec.formats and not spec.kinds
 
 
 def obstacle(info: ModelInfo, spec: EngineSpec, availability: Availability | None = None) -> str | None:
     """Why this engine cannot run this model, or None. availability: of the install that would."""
     if info.format not in spec.formats:
         return f"{spec.title} does not run {info.format}, only {', '.join(sorted(spec.formats))}"
+    if info.format is Format.UNKNOWN and spec.kinds and info.version not in spec.kinds:
+        what = info.version or "what nobody knows"
+        return f"{spec.title} does not run {what}, only {', '.join(sorted(spec.kinds))}"
     method = info.quantization.method if info.quantization else "none"
     if spec.quantizations and method not in spec.quantizations:
         return f"{spec.title} does not run {method} weights, only {', '.join(sorted(spec.quantizations))}"

@@ -75,7 +75,7 @@ def settle(found: Found, index: Index, inspect: Inspect) -> Outcome:
     if before is not None and found.source == "folder" and is_there(before.found.path):
         found = before.found  # a user's own path never takes a model away from where it was found first
     info = found.enrich(inspect(found.path))
-    if info.format is Format.UNKNOWN:
+    if info.format is Format.UNKNOWN and not info.version:  # with one, a plug-in knows it
         raise UnsupportedFormat(found.path, f"not a model that can be told: {info.reason}")
     if info.path != found.path and found.source == "folder":
         found = Found.at(info.path)  # a later part of a split file stands for the whole

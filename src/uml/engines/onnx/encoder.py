@@ -15,8 +15,8 @@ from uml.core.engine import Delta
 from uml.core.errors import BadRequest, ContextLengthExceeded, MissingShard, UnsupportedArchitecture
 from uml.core.plan import LoadPlan
 from uml.engines.onnx.causes import cause, failure
+from uml.engines.onnx.language import TOKENIZER, check_ids, read_tokenizer
 from uml.engines.onnx.native import TELEMETRY
-from uml.engines.onnx.words import TOKENIZER, check_ids, read_tokenizer
 
 AT_ONCE: Final = 32
 """Texts that are computed together; shorter ones are filled up to the longest."""
@@ -126,7 +126,7 @@ class Encoder:
 
     def detokenize(self, tokens: list[int]) -> str:
         """As `Host.detokenize`."""
-        check_ids(tokens, self._tokenizer.get_vocab_size(), "tokens")
+        check_ids(tokens, self._tokenizer.get_vocab_size())
         return str(self._tokenizer.decode(tokens, skip_special_tokens=False))
 
     def generate(self, request: Mapping[str, Any]) -> AsyncIterator[Delta]:

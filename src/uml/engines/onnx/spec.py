@@ -7,6 +7,8 @@ from typing import Final
 
 from uml.core.engine import EngineSpec
 from uml.core.model import Format, Role
+from uml.sampling.settings import DIALECT as SAMPLERS
+from uml.sampling.settings import STRUCTURES
 
 NAME: Final = "onnx"
 INSTALL: Final = "uml engine install onnx"
@@ -23,24 +25,22 @@ OPTIONS: Final = frozenset(
     )
 )
 
-SAME: Final = _names(
-    "max_tokens n stop seed ignore_eos temperature top_k top_p min_p top_a typical_p tfs top_n_sigma epsilon_cutoff "
-    "eta_cutoff xtc_probability xtc_threshold min_keep dynamic_temperature dynatemp_low dynatemp_high dynatemp_range "
-    "dynatemp_exponent smoothing_factor smoothing_curve adaptive_target adaptive_decay mirostat_mode mirostat_tau "
-    "mirostat_eta repetition_penalty repetition_penalty_range presence_penalty frequency_penalty "
-    "encoder_repetition_penalty no_repeat_ngram_size dry_multiplier dry_base dry_allowed_length dry_penalty_last_n "
-    "dry_sequence_breakers do_sample sampler_priority temperature_last logit_bias json_schema response_format tools "
-    "tool_choice chat_template_kwargs reasoning_effort reasoning_format add_generation_prompt continue_final_message "
-    "logprobs top_logprobs n_probs post_sampling_probs return_tokens cache_prompt lora"
+_SERVER: Final = _names(
+    "model messages prompt input stream stream_options n stop max_tokens tools tool_choice parallel_tool_calls "
+    "response_format json_schema grammar chat_template_kwargs reasoning_effort reasoning_format add_generation_prompt "
+    "continue_final_message return_tokens lora cache_prompt encoding_format strict"
 )
-"""Parameters under our own names: the samplers and structures are ours (`uml.sampling`)."""
-
-ABSENT: Final = _names(
-    "t_max_predict_ms grammar penalty_alpha guidance_scale negative_prompt parallel_tool_calls reasoning_budget_tokens "
-    "return_progress timings_per_token echo suffix best_of n_keep n_discard n_indent"
+_ABSENT: Final = _names(
+    "n_keep n_discard n_indent t_max_predict_ms timings_per_token return_progress reasoning_budget_tokens "
+    "penalty_alpha guidance_scale negative_prompt echo suffix best_of dimensions"
 )
 
-DIALECT: Final[Mapping[str, str | None]] = {**{name: name for name in SAME}, **dict.fromkeys(ABSENT)}
+DIALECT: Final[Mapping[str, str | None]] = {
+    **{name: name for name in _SERVER},
+    **SAMPLERS,
+    **{name: name for name in STRUCTURES},
+    **dict.fromkeys(_ABSENT),
+}
 
 SPEC: Final = EngineSpec(
     name=NAME,

@@ -1,0 +1,94 @@
+"""LoRA adapters (.onnx_adapter) of a loaded model: one at a time works on a request, as strongly as it was made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from uml.core.errors import BadRequest
+from uml.engines.onnx.native import Model, NativeError
+from uml.engines.onnx.slots import Slots
+
+
+@dataclass(slots=True)
+class Adapter:
+    """scale: 1 where requests get it that say nothing, 0 where they do not."""
+
+    path: str
+    name: str
+    scale: float
+
+
+class Adapters:
+    """What is loaded beside a model. slots: conversations, of which some may have been read with an adapter."""
+
+    def __init__(self, model: Model, slots: Slots) -> None:
+        self._model, self._slots = model, slots
+        self._loaded: dict[int, Adapter] = {}
+        self._serial = 0
+
+    def shown(self) -> list[dict[str, Any]]:
+        """As `SwapsAdapters.adapters`."""
+        return [{"id": id, "path": one.path, "scale": one.scale} for id, one in sorted(self._loaded.items())]
+
+    def load(self, path: str, scale: float) -> int:
+        """As `SwapsAdapters.load_adapter`."""
+        _check(scale)
+        id, name = self._serial, f"adapter-{self._serial}"
+        try:
+            self._model.load_adapter(Path(path).expanduser(), name)
+        except NativeError as error:
+            raise BadRequest(f"{path} is no adapter of this model: {error}", param="lora") from error
+        self._serial += 1
+        self._loaded[id] = Adapter(path, name, scale)
+        return id
+
+    def unload(self, id: int) -> None:
+        """As `SwapsAdapters.unload_adapter`."""
+        adapter = self._known(id)
+        self._slots.forget(adapter.name)
+        try:
+            self._model.unload_adapter(adapter.name)
+        except NativeError as error:
+            raise BadRequest(f"adapter {id} is in use: {error}", param="id") from error
+        del self._loaded[id]
+
+    def scale(self, scales: Mapping[int, float]) -> None:
+        """As `SwapsAdapters.scale_adapters`."""
+        for id, scale in scales.items():
+            self._known(id)
+            _check(scale)
+        for id, scale in scales.items():
+            self._loaded[id].scale = scale
+
+    def of(self, request: Mapping[str, Any]) -> str:
+        """The name of the adapter that works on this request; empty for none. Raises BadRequest."""
+        given = request.get("lora")
+        scales = {id: one.scale for id, one in self._loaded.items()}
+        if given is not None:
+            scales = dict.fromkeys(scales, 0.0)
+            for item in given:
+                id, scale = item.get("id"), item.get("scale", 1.0)
+                self._known(id)
+                _check(scale)
+                scales[id] = scale
+        active = [self._loaded[id].name for id, scale in scales.items() if scale]
+        if len(active) > 1:
+            raise BadRequest("ONNX Runtime GenAI takes one adapter a request; give the others scale 0", param="lora")
+        return active[0] if active else ""
+
+    def _known(self, id: Any) -> Adapter:
+        found = self._loaded.get(id)
+        if found is None:
+            raise BadRequest(
+                f"there is no adapter {id}; expected one of {sorted(self._loaded) or 'none'}", param="lora"
+            )
+        return found
+
+
+def _check(scale: float) -> None:
+    if scale not in (0, 1):
+        told = f"the scale of an adapter is {scale}; ONNX Runtime GenAI takes it as it is: 1, or 0 for off"
+        raise BadRequest(told, param="lora")

@@ -392,11 +392,6 @@ def test_a_draft_model_may_be_what_is_too_much() -> None:
     assert {"draft_model": ""} in refusal(model(), wanted, where, companions=draft).details["would_fit"]
 
 
-def test_tensors_that_somebody_moves_are_told_not_to_count() -> None:
-    found = plan(model(), LoadOptions(override_tensor=(r"ffn_up=CPU",)), machine(gpus=(24 * GIB,)), SPECS)
-    assert "what override_tensor moves is not counted in the place" in found.warnings
-
-
 def test_absurd_numbers_are_refused_at_once() -> None:
     """As a stranger's header may hold them: 4,096 layers, and everything else as large as 32 bits go."""
     most = (1 << 32) - 1

@@ -9,6 +9,7 @@ from uml.core.errors import BadOption
 from uml.core.model import ModelInfo, Role
 from uml.core.options import LoadOptions
 from uml.planning.cache import CACHE_BLOCKS
+from uml.planning.overrides import overrides
 
 _VOCABULARY_SLACK: Final = 128
 """Tokens by which a draft model's vocabulary may differ: SPEC_VOCAB_MAX_SIZE_DIFFERENCE in llama.cpp."""
@@ -20,6 +21,7 @@ def check(info: ModelInfo, options: LoadOptions, companions: Mapping[str, ModelI
     _context(info, options)
     _cache_types(info, options)
     _experts(info, options)
+    overrides(options)
     _companions(info, options, companions)
 
 

@@ -75,7 +75,8 @@ def _written(options: LoadOptions, placement: Placement, on: list[str]) -> LoadO
     named = [id for id in placement.device_bytes if id in on]
     shares = [float(count) for count in placement.gpu_split]
     if shares:
-        shares[-1] += 1  # llama.cpp counts the output as a layer, the last
+        # llama.cpp counts the output as a layer, the last; a GPU without layers has only what was put there.
+        shares[max(place for place, count in enumerate(shares) if count)] += 1
     return replace(
         options,
         device=",".join(named),

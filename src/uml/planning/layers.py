@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from uml.core.model import ModelInfo, Shape, TensorGroup
+from uml.core.options import LoadOptions
+from uml.planning.overrides import CPU, moved
 
 _EXPERTS: Final = re.compile(r"ffn_(up|down|gate|gate_up)_(ch|)exps(\..*)?")
 """Tensors of experts inside a layer: LLM_FFN_EXPS_REGEX in llama.cpp's common/common.h."""
@@ -22,6 +24,7 @@ class Layers:
     """Bytes of weights: each layer's own, each layer's experts, the output, and the tables that never leave memory.
 
     cached: what each layer has of the cache, in any unit; empty where all have the same.
+    pinned: by device, what `override_tensor` puts there wherever its layer is; it is in none of the others.
     """
 
     dense: tuple[int, ...]
@@ -29,6 +32,7 @@ class Layers:
     head: int = 0
     inputs: int = 0
     cached: tuple[int, ...] = ()
+    pinned: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def count(self) -> int:
@@ -38,7 +42,7 @@ class Layers:
     @property
     def total(self) -> int:
         """Bytes of all of it."""
-        return sum(self.dense) + sum(self.experts) + self.head + self.inputs
+        return sum(self.dense) + sum(self.experts) + self.head + self.inputs + sum(self.pinned.values())
 
     @classmethod
     def even(cls, count: int) -> Layers:
@@ -46,36 +50,51 @@ class Layers:
         return cls((1,) * count)
 
 
-def layers_of(info: ModelInfo) -> Layers:
-    """From the table of tensors where the header has one, else reckoned from the shape."""
+def layers_of(info: ModelInfo, options: LoadOptions | None = None) -> Layers:
+    """From the table of tensors where the header has one, else reckoned from the shape.
+
+    options: of which `override_tensor` says what is not with its layer.
+    """
     shape = info.shape
     if shape is None or not shape.layers:
         return Layers(())
-    found = _listed(shape, shape.tensors) if shape.tensors else _reckoned(info, shape)
+    elsewhere = moved(shape.tensors, options) if options else {}
+    found = _listed(shape, shape.tensors, elsewhere) if shape.tensors else _reckoned(info, shape)
     cached = tuple(heads if layer < len(shape.kv_heads) else 0 for layer, heads in enumerate(shape.kv_heads))
     if len(cached) == shape.layers and any(cached):
-        return Layers(found.dense, found.experts, found.head, found.inputs, cached)
+        return replace(found, cached=cached)
     return found
 
 
-def _listed(shape: Shape, tensors: Sequence[TensorGroup]) -> Layers:
+def _listed(shape: Shape, tensors: Sequence[TensorGroup], elsewhere: Mapping[tuple[str, int], str]) -> Layers:
     dense, experts = [0] * shape.layers, [0] * shape.layers
+    pinned: dict[str, int] = {}
     head = inputs = 0
     tied = all(group.name != _OUTPUT for group in tensors)
     for group in tensors:
+        size, last = group.each_bytes, shape.layers - 1
         if not group.layers:
+            if device := elsewhere.get((group.name, -1)):
+                # What is looked up by token is no work for the processor.
+                if device == CPU and group.name in _INPUTS:
+                    inputs += size
+                else:
+                    pinned[device] = pinned.get(device, 0) + size
+                continue
             # An output that shares the table is a copy of it on the GPU.
             if group.name in _INPUTS and not (tied and group.name == _TABLE):
-                inputs += group.each_bytes
+                inputs += size
             else:
-                head += group.each_bytes
+                head += size
             continue
         into = experts if _EXPERTS.fullmatch(group.name) else dense
-        size, last = group.each_bytes, shape.layers - 1
         for layer in group.layers:
+            if elsewhere and (device := elsewhere.get((group.name, layer))):
+                pinned[device] = pinned.get(device, 0) + size
+                continue
             # Layers behind the last are those of multi-token prediction: they go with it.
             into[layer if layer < last else last] += size
-    return Layers(tuple(dense), tuple(experts) if any(experts) else (), head, inputs)
+    return Layers(tuple(dense), tuple(experts) if any(experts) else (), head, inputs, (), pinned)
 
 
 def _reckoned(info: ModelInfo, shape: Shape) -> Layers:

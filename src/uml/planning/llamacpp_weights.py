@@ -5,12 +5,14 @@ Measured on the build pinned in pyproject against its `model buffer size` lines 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from bisect import bisect_left
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from uml.core.model import ModelInfo, TensorGroup
 from uml.core.options import LoadOptions
+from uml.planning.overrides import CPU, moved
 
 REPACKED: Final = frozenset({"Q4_0", "Q4_K", "IQ4_NL", "MXFP4", "Q2_K"})
 """Types that a build for AVX2 copies into rows its kernels like (`CPU_REPACK`), byte for byte."""
@@ -44,17 +46,21 @@ class Weights:
 
 
 def place_weights(info: ModelInfo, options: LoadOptions, gpu_layers: int, amx: bool) -> Weights:
-    """What becomes of each tensor when the last `gpu_layers` layers are on GPUs (the output with the last of them)."""
+    """What becomes of each tensor when the last `gpu_layers` layers are on GPUs (the output with the last of them).
+
+    `override_tensor` moves single tensors, where the header lists them.
+    """
     shape = info.shape
     if shape is None or not shape.tensors:
         return _by_kind(info, options, gpu_layers, amx)
     stored = host = originals = copied = gpu = doubled = 0
     first, last = None, 0
     tied = all(group.name != _OUTPUT for group in shape.tensors)
+    elsewhere = moved(shape.tensors, options)
     for group in shape.tensors:
         size = group.each_bytes * group.count
         stored += size
-        here = group.each_bytes * _on_processor(group, options, shape.layers, gpu_layers)
+        here = group.each_bytes * _on_processor(group, options, shape.layers, gpu_layers, elsewhere)
         gpu += size - here
         host += here
         if not here:
@@ -63,7 +69,7 @@ def place_weights(info: ModelInfo, options: LoadOptions, gpu_layers: int, amx: b
         shared = tied and group.name == _EMBEDDING
         if group.name == _EMBEDDING and (not shared or gpu_layers >= shape.layers > 0):
             larger = None
-            gpu += size if shared else 0
+            gpu += size if shared and (group.name, -1) not in elsewhere else 0
         if larger:
             copy = here * larger[0] // larger[1]
             copied, doubled = (copied, doubled + copy) if shared else (copied + copy, doubled)
@@ -74,16 +80,24 @@ def place_weights(info: ModelInfo, options: LoadOptions, gpu_layers: int, amx: b
     return Weights(stored, host, last - (first or 0), originals, copied, doubled, gpu)
 
 
-def _on_processor(group: TensorGroup, options: LoadOptions, layers: int, gpu_layers: int) -> int:
+def _on_processor(
+    group: TensorGroup, options: LoadOptions, layers: int, gpu_layers: int, elsewhere: Mapping[tuple[str, int], str]
+) -> int:
     """How many tensors of a group stay beside the GPUs."""
-    if not gpu_layers:
-        return group.count
     if not group.layers:
-        return int(group.name == _EMBEDDING or gpu_layers < layers)
+        if device := elsewhere.get((group.name, -1)):
+            return int(device == CPU)
+        return int(group.name == _EMBEDDING or gpu_layers < layers or not gpu_layers)
     stays = layers - gpu_layers
     if "_exps" in group.name:
         stays = max(stays, options.cpu_moe_layers)
-    return sum(1 for layer in group.layers if layer < stays)
+    if not gpu_layers:
+        stays = group.layers[-1] + 1
+    here = bisect_left(group.layers, stays)
+    for layer in group.layers if elsewhere else ():
+        if device := elsewhere.get((group.name, layer)):
+            here += (device == CPU) - (layer < stays)
+    return here
 
 
 def _copied(group: TensorGroup, amx: bool) -> tuple[int, int] | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Final
@@ -15,6 +15,7 @@ from uml.core.options import LoadOptions
 from uml.core.plan import Footprint, Placement
 from uml.planning.budget import room
 from uml.planning.layers import Layers
+from uml.planning.overrides import CPU
 
 _EVENNESS_STEPS: Final = 24
 """Halvings in the search for how full the GPUs must be: to a millionth of their room."""
@@ -75,7 +76,8 @@ def place(
     if gpus and (found := _on_one(task, gpus) or (_on_several(task, gpus) if split != "whole" else None)):
         return found
     # Layers that somebody counted out for GPUs do not silently end up elsewhere.
-    if not on_cpu or (gpus and options.gpu_layers > 0) or footprint.total_bytes > task.memory:
+    counted_out = options.gpu_layers > 0 or any(device != CPU for device in task.pinned)
+    if not on_cpu or (gpus and counted_out) or footprint.total_bytes > task.memory:
         return None
     reason = f"all in memory: {gib(footprint.total_bytes)} of {gib(task.memory)}"
     if gpus:
@@ -97,6 +99,7 @@ class _Task:
     """What is to be placed. memory: bytes that it may take beside the GPUs; costs in bytes, cache included.
 
     dense, experts: by layer; head: the output, on the GPU with the last layer; resident: in memory always.
+    pinned: by device, tensors that somebody put there; those in memory are in `resident` too.
     """
 
     footprint: Footprint
@@ -107,6 +110,7 @@ class _Task:
     experts: tuple[int, ...]
     head: int
     resident: int
+    pinned: Mapping[str, int]
 
     @classmethod
     def of(cls, footprint: Footprint, options: LoadOptions, layers: Layers, memory: int, on_cpu: bool) -> _Task:
@@ -114,16 +118,19 @@ class _Task:
         stored, weights = max(1, layers.total), footprint.weight_bytes
         cached = footprint.kv_bytes if options.kv_offload else 0
         shares = layers.cached or (1,) * layers.count
-        parts = sum(shares)
+        parts = max(1, sum(shares))
+        # Written out, and not by `_part`: this is most of the work for a model of thousands of layers.
         each = [
-            _part(own * weights, stored) + _part(cached * share, parts)
+            -(-own * weights // stored) - (-cached * share // parts)
             for own, share in zip(layers.dense, shares, strict=True)
         ]
         inputs = layers.inputs * weights // stored
+        pinned = {device: _part(count * weights, stored) for device, count in layers.pinned.items()}
         beside = footprint.other_bytes + (0 if options.kv_offload else footprint.kv_bytes) + inputs
-        experts = tuple(_part(count * weights, stored) for count in layers.experts)
+        experts = tuple(-(-count * weights // stored) for count in layers.experts)
         head = _part(layers.head * weights, stored)
-        return cls(footprint, options, memory, on_cpu, tuple(each), experts, head, beside)
+        resident = beside + pinned.get(CPU, 0)
+        return cls(footprint, options, memory, on_cpu, tuple(each), experts, head, resident, pinned)
 
     @property
     def layers(self) -> int:
@@ -162,7 +169,15 @@ class _Task:
         """Bytes in memory with the last `on` layers on GPUs."""
         first = self.layers - on
         rest = sum(self.dense[:first]) + sum(self.experts[:first]) + self.kept(on, stay)
-        return self.resident + rest + (self.footprint.compute_bytes if rest else 0)
+        return self.resident + rest + self.computed(rest)
+
+    def computed(self, rest: int) -> int:
+        """Bytes in which the processor computes what lies in memory: `rest`, or what somebody put there."""
+        return self.footprint.compute_bytes if rest or self.pinned.get(CPU) else 0
+
+    def room(self, gpu: Device) -> int:
+        """Bytes of a GPU for layers: without its compute buffer, and what is put there anyway."""
+        return max(0, room(gpu) - self.footprint.compute_bytes - self.pinned.get(gpu.id, 0))
 
 
 def _part(product: int, whole: int) -> int:
@@ -173,21 +188,26 @@ def _on_one(task: _Task, gpus: Sequence[Device]) -> Placement | None:
     """Whole on the GPU with most room; experts in memory only where somebody said so."""
     if (task.wanted < task.layers and task.layers) or task.options.tensor_split:
         return None
+    if len(gpus) > 1 and any(device != CPU for device in task.pinned):
+        return None
     best, stay = max(gpus, key=room), task.asked_experts
     kept = task.kept(task.layers, stay)
     on = task.on_gpu - kept
-    beside = task.resident + kept + (task.footprint.compute_bytes if kept else 0)
-    if on > room(best) or beside + on * (best.kind == "metal") > task.memory or (kept and not task.on_cpu):
+    beside = task.resident + kept + task.computed(kept)
+    if task.computed(kept) and not task.on_cpu:
+        return None
+    if on > room(best) or beside + on * (best.kind == "metal") > task.memory:
         return None
     reason = f"all on {best.id} ({best.name}): {gib(on)} of {gib(room(best))}"
     if kept:
         reason += f"; the experts of {stay} layers in memory, as asked"
+    reason += _as_moved(task)
     return Placement({best.id: on, "cpu": beside}, task.layers, task.layers, reason, (), stay)
 
 
 def _on_several(task: _Task, gpus: Sequence[Device]) -> Placement | None:
     """Layers over all GPUs, or some on one; None when not even one layer and its buffers fit."""
-    rooms = [max(0, room(gpu) - task.footprint.compute_bytes) for gpu in gpus]
+    rooms = [task.room(gpu) for gpu in gpus]
     lay = _Lay(rooms, task.options.tensor_split, task.layers)
     open_ = bool(task.experts) and task.options.cpu_moe_layers < 0 and task.on_cpu
     # Without their experts most layers fit; where memory is short, whole layers free more of it.
@@ -246,22 +266,25 @@ def _spread(task: _Task, gpus: Sequence[Device], lay: _Lay, on: int, stay: int) 
     """The last `on` layers over these GPUs, each as full as the others; None where memory is too small for the rest."""
     rest = task.layers - on
     kept, beside = task.kept(on, stay), task.in_memory(on, stay)
-    if (rest or kept) and not task.on_cpu:
+    if task.computed(rest + kept) and not task.on_cpu:
         return None
     ends = task.ends(stay)
     counts = lay.evenly(on, ends)
     stops = list(accumulate(counts, initial=rest))
     used = {
-        gpu.id: ends[stop] - ends[start] + task.footprint.compute_bytes
+        gpu.id: ends[stop] - ends[start] + task.footprint.compute_bytes + task.pinned.get(gpu.id, 0)
         for gpu, start, stop in zip(gpus, stops, stops[1:], strict=False)
-        if stop > start
+        if stop > start or gpu.id in task.pinned
     }
+    if any(used[gpu.id] > room(gpu) for gpu in gpus if gpu.id in used):
+        return None
     # The GPU of an Apple chip has the machine's own memory.
     shared = sum(used[gpu.id] for gpu in gpus if gpu.id in used and gpu.kind == "metal")
     if beside + shared > task.memory:
         return None
-    shares = [count for count in counts if count]
-    shares[-1] -= 1  # the output
+    shares = [count for gpu, count in zip(gpus, counts, strict=True) if gpu.id in used]
+    last = max(place for place, count in enumerate(shares) if count)
+    shares[last] -= 1  # the output
     reason = _reason(task, [gpu for gpu in gpus if gpu.id in used], shares, rest, stay)
     split = tuple(shares) if len(shares) > 1 else ()
     return Placement({**used, "cpu": beside}, on, task.layers, reason, split, stay if kept else 0)
@@ -277,7 +300,13 @@ def _reason(task: _Task, gpus: Sequence[Device], shares: Sequence[int], rest: in
     words = f"{alone}{task.layers} layers {by}: {', '.join(parts)}"
     if kept := task.kept(task.layers - rest, stay):
         words += f"; the experts of the first {stay} in memory ({gib(kept)}), so that more layers are on the GPU"
-    return words
+    return words + _as_moved(task)
+
+
+def _as_moved(task: _Task) -> str:
+    """What override_tensor says of it."""
+    where = [f"{gib(size)} {f'on {id}' if id != CPU else 'in memory'}" for id, size in task.pinned.items()]
+    return f"; {' and '.join(where)}, as override_tensor asks" if where else ""
 
 
 def _filled(ends: Sequence[int], first: int, rooms: Sequence[int], full: float) -> list[int] | None:

@@ -17,6 +17,8 @@ from uml.planning.estimate import companion_paths, estimate
 from uml.planning.evict import Running, leaving
 from uml.planning.fit import Fit, Fitter
 from uml.planning.layers import Layers, layers_of
+from uml.planning.overrides import check_devices
+from uml.planning.place import chosen_gpus
 from uml.planning.rank import choice, needs_of, obstacle, rank, usable
 from uml.planning.refine import Known, refine
 from uml.planning.remedy import MOST_MODELS, Remedy, as_data, changes, smaller_files
@@ -59,7 +61,7 @@ def plan(
     devices = usable(machine, spec, availability)
     case = _Case(
         model=model,
-        layers=layers_of(model.info),
+        layers=layers_of(model.info, options),
         options=options,
         ground=replace(machine, gpus=tuple(device for device in devices if device.kind != "cpu")),
         spec=spec,
@@ -122,7 +124,10 @@ class _Case:
     @property
     def basis(self) -> LoadOptions:
         """The options with all decided that does not depend on memory. Raises BadOption."""
-        return settled(self.model.info, self.options, self.ground, self.companions)
+        found = settled(self.model.info, self.options, self.ground, self.companions)
+        if "override_tensor" in self.spec.options:
+            check_devices(found, [gpu.id for gpu in chosen_gpus(self.ground, self.options)])
+        return found
 
     @property
     def fitter(self) -> Fitter:
@@ -230,7 +235,8 @@ def _smaller(case: _Case, machine: Machine) -> tuple[tuple[str, int], ...]:
         if obstacle(other.info, case.spec) or len(found) == MOST_MODELS:
             continue
         try:
-            fit = replace(case, model=other, layers=layers_of(other.info), known=None).choose(machine, grow=False)
+            layers = layers_of(other.info, case.options)
+            fit = replace(case, model=other, layers=layers, known=None).choose(machine, grow=False)
         except UmlError:  # an option that this file rules out
             continue
         if fit:
@@ -250,8 +256,8 @@ def _warnings(case: _Case, fit: Fit, machine: Machine) -> tuple[str, ...]:
     named = case.budget.gpus if isinstance(case.budget, Budget) else {}
     if absent := sorted(set(named) - {EVERY_GPU} - {gpu.id for gpu in machine.gpus}):
         found.append(f"gpu_budget names {', '.join(absent)}, which is not here")
-    if asked.override_tensor:
-        found.append("what override_tensor moves is not counted in the place")
+    if asked.override_tensor and not (info.shape and info.shape.tensors):
+        found.append("what override_tensor moves is not counted in the place: the header lists no tensors")
     unknown = [path for path in companion_paths(asked) if path not in case.companions]
     if unknown:
         found.append(f"the memory of {', '.join(unknown)} is not counted in the estimate")

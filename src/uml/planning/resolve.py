@@ -46,7 +46,7 @@ def resolve_options(
     Raises BadOption: what `planning.checks` refuses, a device that is not there.
     """
     fitter = Fitter(
-        layers_of(info),
+        layers_of(info, options),
         spec,
         "cpu" in spec.devices,
         lambda tried: estimate(info, tried, spec, companions=companions, amx=amx),

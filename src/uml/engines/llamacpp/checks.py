@@ -22,6 +22,7 @@ from uml.engines.llamacpp.meaning import (
     total_context,
 )
 from uml.engines.llamacpp.table import MAX_DEVICES
+from uml.planning.overrides import overrides
 
 LEAST_CONTEXT = 32
 INT32_MAX = (1 << 31) - 1
@@ -86,14 +87,7 @@ def _check_cache(plan: LoadPlan) -> None:
 
 
 def _check_tensors(plan: LoadPlan) -> None:
-    for text in plan.options.override_tensor:
-        pattern, equals, device = text.partition("=")
-        if not (pattern and equals and device) or "," in text:
-            raise BadOption("override_tensor", text, "PATTERN=DEVICE without commas")
-        try:
-            re.compile(pattern)
-        except re.error as error:
-            raise BadOption("override_tensor", text, f"a regular expression before the = ({error})") from error
+    overrides(plan.options)
     for text in plan.options.override_kv:
         if not OVERRIDE_KV.fullmatch(text):
             raise BadOption("override_kv", text, "KEY=TYPE:VALUE with TYPE int, float, bool or str")

@@ -85,7 +85,7 @@ def question(plan: LoadPlan) -> Question | str:
         return "it goes to a GPU, and asking would take the memory of a context there"
     if guessing(options) in ("mtp", "eagle3"):
         return f"{guessing(options)} makes a context of its own"
-    overrides = [text.rpartition("=") for text in tensor_overrides(options)]
+    overrides = [text.rpartition("=") for text in tensor_overrides(plan)]
     if other := next((device for _, _, device in overrides if device != "CPU"), None):
         return f"override_tensor names {other}"
     if options.override_kv or options.extra_flags:

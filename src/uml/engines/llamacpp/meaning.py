@@ -9,6 +9,7 @@ from typing import Final
 from uml.core.model import Role
 from uml.core.options import LoadOptions
 from uml.core.plan import LoadPlan
+from uml.planning.overrides import engine_name, overrides
 
 ALL_LAYERS: Final = 10_000
 """More layers than any model has."""
@@ -111,7 +112,17 @@ def template(options: LoadOptions) -> str:
     return options.chat_template
 
 
-def tensor_overrides(options: LoadOptions) -> list[str]:
-    """PATTERN=DEVICE for single tensors, the experts that stay in memory first."""
-    experts = [rf"blk\.{layer}{EXPERTS}=CPU" for layer in range(options.cpu_moe_layers)]
-    return experts + list(options.override_tensor)
+def tensor_overrides(plan: LoadPlan, *, hidden: bool = False) -> list[str]:
+    """PATTERN=DEVICE for single tensors, the experts that stay in memory last: the first that is found decides.
+
+    hidden: the engine sees the plan's GPUs only, and counts those.
+    """
+    seen = gpus(plan)
+    found = []
+    for one in overrides(plan.options):
+        device = one.device
+        if hidden and device in seen:
+            kind = device.partition(":")[0]
+            device = f"{kind}:{[other for other in seen if other.startswith(f'{kind}:')].index(device)}"
+        found.append(f"{one.pattern.pattern}={engine_name(device)}")
+    return found + [rf"blk\.{layer}{EXPERTS}=CPU" for layer in range(plan.options.cpu_moe_layers)]

@@ -249,11 +249,9 @@ ROWS: Final[tuple[Row, ...]] = (
     Row(
         ("cpu_moe_layers", "override_tensor"),
         lambda plan: (
-            {"tensor_buft_overrides": ",".join(overrides)} if (overrides := tensor_overrides(plan.options)) else {}
+            {"tensor_buft_overrides": ",".join(moved)} if (moved := tensor_overrides(plan, hidden=True)) else {}
         ),
-        lambda plan: (
-            ["--override-tensor", ",".join(overrides)] if (overrides := tensor_overrides(plan.options)) else []
-        ),
+        lambda plan: ["--override-tensor", ",".join(moved)] if (moved := tensor_overrides(plan)) else [],
     ),
     Row(
         ("override_kv",),

@@ -106,7 +106,7 @@ def tfs(row: Candidates, z: float, min_keep: int) -> None:
     """Tail-free: up to where the curve of sorted probabilities has done its bending. Phoenix & Egan 2019.
 
     As llama.cpp had it until b3982 (`llama_sampler_tail_free_apply`): kept are the first i tokens, where the absolute
-    second differences up to the i-th (from 0), as a share of all, pass z.
+    second differences up to the i-th (from 0, at least `min_keep` and 1), as a share of all, pass z; else all.
     """
     if len(row) < 3:
         return
@@ -115,7 +115,8 @@ def tfs(row: Candidates, z: float, min_keep: int) -> None:
     total = float(bends.sum(dtype=np.float64))
     shares = bends / total if total > 1e-6 else np.full(len(bends), 1 / len(bends))
     passed = np.flatnonzero(np.cumsum(shares, dtype=np.float64) > z)
-    row.keep_best(max(int(passed[0]) if len(passed) else len(row), min_keep, 1))
+    keep = max(int(passed[0]), min_keep, 1) if len(passed) else len(bends)
+    row.keep_best(keep if keep < len(bends) else len(row))
 
 
 def top_h(row: Candidates, share: float, min_keep: int) -> None:

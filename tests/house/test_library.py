@@ -93,6 +93,11 @@ def test_bad_options_and_bad_files_are_told_apart(library: Library, tmp_path: Pa
         library.inspect(str(broken))
 
 
+def test_what_an_engine_would_refuse_is_refused_by_the_estimate(library: Library) -> None:
+    with pytest.raises(BadOption, match="while mlock is on"):
+        library.estimate("demo", {"direct_io": True, "mlock": True})
+
+
 def test_a_model_is_described_with_its_age_and_who_runs_it(library: Library, tmp_path: Path) -> None:
     path = write_tiny_gguf(tmp_path / "old.gguf")
     os.utime(path, (1_700_000_000, 1_700_000_000))

@@ -15,7 +15,6 @@ import pytest
 
 from tests.runtime.stand_in import DEMO, Bench, alive, bench, flags, model, until
 from uml.core.errors import (
-    BadOption,
     Cancelled,
     ConnectionLost,
     DoesNotFit,
@@ -142,13 +141,10 @@ async def test_the_queue_has_an_end(tmp_path: Path) -> None:
         (["crash_on_load=1"], "fake", LoadFailed, "SIGABRT"),
         (["oom_on_load=1"], "fake", OutOfMemory, "cpu ran out of memory"),
         (["illegal_instruction=1"], "fake", IllegalInstruction, "SIGILL"),
-        (["nonsense=1"], "fake", BadOption, "nonsense"),
         (["say=no such tensor", "exit=3"], "stand-in", LoadFailed, "exit code 3; its last words: no such tensor"),
         (["say=cannot allocate", "exit=1"], "stand-in", OutOfMemory, "smaller ctx"),
         (["kill=9"], "stand-in", LoadFailed, "killed by SIGKILL, without a word"),
         (["kill=40"], "stand-in", LoadFailed, "killed by signal 40"),
-        (["no-launch"], "stand-in", BadOption, "no-launch"),
-        (["broken-launch"], "stand-in", LoadFailed, "ZeroDivisionError: an engine with a bug"),
         (["no-program"], "stand-in", LoadFailed, "cannot be started: .*/nowhere/at/all"),
     ],
 )

@@ -39,6 +39,7 @@ from uml.remote.names import parse as parse_remote
 from uml.roster import Choice, Roster, choose
 from uml.runtime.installs import Installs
 from uml.runtime.limits import cores
+from uml.runtime.rehearsal import rehearse
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,7 +232,10 @@ class Library:
                 return
 
     def estimate(self, name: str, options: Mapping[str, object]) -> dict[str, Any]:
-        """Bytes that a load takes, part by part, and whether they fit; nothing is started."""
+        """Bytes that a load takes, part by part, and whether they fit; nothing is started.
+
+        Raises what a load would be refused with.
+        """
         return self.estimate_model(self.look(name), options)
 
     def estimate_model(self, model: Model, options: Mapping[str, object], *, ask: bool = True) -> dict[str, Any]:
@@ -245,7 +249,10 @@ class Library:
                 return {**_estimated(foreign.plan), "engine": None, "needs": foreign.needs, "fits": not foreign.lacking}
         if ask:
             self.foretell(model, wanted, machine)
-        return _estimated(self.decide(model, wanted, machine))
+        decided = self.decide(model, wanted, machine)
+        if model.source != "net":
+            rehearse(self.engines[decided.engine], decided)
+        return _estimated(decided)
 
     def describe(self, model: Model, worker: WorkerStatus | None = None) -> dict[str, Any]:
         """A model as `/v1/models` shows it.

@@ -50,6 +50,7 @@ from uml.runtime.memory import Gauge
 from uml.runtime.observer import Observer, Unobserved
 from uml.runtime.policy import Policy
 from uml.runtime.queue import Place
+from uml.runtime.rehearsal import rehearse
 from uml.runtime.sandbox.confinement import Confinement
 from uml.runtime.scheduler import Scheduler
 from uml.runtime.sessions import Sessions
@@ -343,13 +344,15 @@ class Supervisor:
 
     def _plan(self, model: Model, options: LoadOptions, machine: Machine, running: Sequence[Running]) -> LoadPlan:
         try:
-            return self._planner(model, options, machine, running)
+            plan = self._planner(model, options, machine, running)
+            rehearse(self._engines[plan.engine], plan)
         except UmlError:
             raise
         except Exception as error:
-            # A planner reads files of strangers. One that breaks on a file must not stop the queue.
+            # A planner reads files of strangers, and engines are plug-ins. One that breaks must not stop the queue.
             log.exception("planning %s failed", model.id)
             raise LoadFailed(model.id, f"it could not be planned: {type(error).__name__}: {error}") from error
+        return plan
 
     async def _measure_for_others(self) -> None:
         if self._waiting:

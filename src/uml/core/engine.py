@@ -114,7 +114,11 @@ class Engine(Protocol):
         ...
 
     def launch(self, plan: LoadPlan, endpoint: Endpoint) -> Launch:
-        """The command for a worker that serves this plan at this endpoint. Raises BadOption."""
+        """The command for a worker that serves this plan at this endpoint. Raises BadOption.
+
+        It is asked while a load is planned too, often and on the server's event loop, so that what it refuses costs
+        nobody a model that works: it must be quick, and neither make nor start anything.
+        """
         ...
 
     def cause(self, plan: LoadPlan, log: str, exit_code: int | None) -> UmlError | None:

@@ -23,14 +23,14 @@ test: check $(if $(TRAINING),$(ready_training))  ## set up, then every check and
 	$(BIN)/python tools/coverage_floors.py
 
 check: $(ready_dev)  ## format, lint, types, floors
-	$(BIN)/ruff format --check src tests tools benchmarks
-	$(BIN)/ruff check src tests tools benchmarks
+	$(BIN)/ruff format --check src tests tools benchmarks examples
+	$(BIN)/ruff check src tests tools benchmarks examples
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
 format: $(ready_dev)  ## put the code in its form
-	$(BIN)/ruff format src tests tools benchmarks
-	$(BIN)/ruff check --fix src tests tools benchmarks
+	$(BIN)/ruff format src tests tools benchmarks examples
+	$(BIN)/ruff check --fix src tests tools benchmarks examples
 
 docs: $(ready_dev)  ## write the pages that are generated from the code
 	$(BIN)/python -m tools.docs

@@ -52,14 +52,14 @@ def launch(
 def launch_host(place: str, plan: LoadPlan, endpoint: Endpoint, environment: Mapping[str, str]) -> Launch:
     """The command for a worker of ours around a `Host` of a plug-in: `package.module:Class`, called without arguments.
 
-    Its package must be importable where this program runs; a sandbox lets the worker read what lies beside it.
+    Its package must be importable where this program runs; a sandbox lets the worker read the folder it is in.
     """
     package = find_spec(place.partition(":")[0].partition(".")[0])
     return Launch(
         argv=(*worker(), "--engine", place),
         environment=dict(environment),
         stdin=to_line(plan, endpoint),
-        reads=tuple(Path(folder) for folder in (package.submodule_search_locations or ())) if package else (),
+        reads=tuple(Path(folder).parent for folder in (package.submodule_search_locations or ())) if package else (),
     )
 
 

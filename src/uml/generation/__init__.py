@@ -1,7 +1,7 @@
 """What a request asks of a model, said in the engine's words."""
 
 from uml.generation.capabilities import capabilities
-from uml.generation.parameters import PARAMETERS, Endpoint, Parameter
+from uml.generation.parameters import PARAMETERS, Endpoint, Parameter, only
 from uml.generation.prepare import Checked, Prepared, check, prepare
 
-__all__ = ["PARAMETERS", "Checked", "Endpoint", "Parameter", "Prepared", "capabilities", "check", "prepare"]
+__all__ = ["PARAMETERS", "Checked", "Endpoint", "Parameter", "Prepared", "capabilities", "check", "only", "prepare"]

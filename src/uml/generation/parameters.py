@@ -8,6 +8,7 @@ allocates `repeat_last_n` tokens for every request, whatever the number.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final, Literal
@@ -348,3 +349,13 @@ def _between(first: str, last: str) -> tuple[str, ...]:
 
 SAMPLERS: Final = _between("temperature", "custom_token_bans")
 """What changes which token is chosen: one part of the table, in its order."""
+
+
+def only(*names: str) -> Mapping[str, str | None]:
+    """The dialect of an engine that honours these parameters, by these names, and no others.
+
+    What brings a request there, and how it is answered, is honoured by every worker.
+    """
+    every = ("messages", "prompt", "input", "stream", "stream_options", "model", "max_tokens", "stop", "n")
+    known = {name: name for name in (*every, *names)}
+    return {**dict.fromkeys(parameter.name for parameter in PARAMETERS if not parameter.inert), **known}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,16 +13,23 @@ MIB = 1 << 20
 
 
 def wheel(
-    folder: Path, name: str, version: str, code: str = "", needs: Sequence[str] = (), commands: Sequence[str] = ()
+    folder: Path,
+    name: str,
+    version: str,
+    code: str = "",
+    needs: Sequence[str] = (),
+    commands: Sequence[str] = (),
+    called: str = "",
 ) -> Path:
-    """A wheel of one module, which says its version; commands: console scripts that call its `main`."""
+    """A wheel of one module, which says its version. commands: scripts that call its `main`. called: its package."""
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{name}-{version}-py3-none-any.whl"
-    about = f"{name}-{version}.dist-info"
+    called = called or name
+    path = folder / f"{called}-{version}-py3-none-any.whl"
+    about = f"{called}-{version}.dist-info"
     requires = "".join(f"Requires-Dist: {need}\n" for need in needs)
     files = {
         f"{name}.py": f"__version__ = {version!r}\n{code}",
-        f"{about}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{requires}",
+        f"{about}/METADATA": f"Metadata-Version: 2.1\nName: {called}\nVersion: {version}\n{requires}",
         f"{about}/WHEEL": "Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
     }
     if commands:
@@ -54,3 +62,17 @@ def offers(folder: Path, environ: Mapping[str, str], **more: str) -> dict[str, s
     """The environment of a user whose pip reads this folder, and no index."""
     kept = {name: value for name, value in environ.items() if not name.startswith(("PIP_", "UV_"))}
     return {**kept, "PIP_CONFIG_FILE": "/dev/null", "PIP_FIND_LINKS": str(folder), "PIP_NO_INDEX": "1", **more}
+
+
+def stand_ins(folder: Path, made: Recipe, version: str = "") -> Path:
+    """Empty wheels of everything that a recipe asks for, by its names and versions: an index of one's own."""
+    for step in made.steps:
+        for word in step:
+            if word.startswith("-"):
+                continue
+            requirement = word.split(";")[0].replace("{version}", version or made.version)
+            found = re.match(r"([A-Za-z0-9._-]+)(?:[=><]=([0-9.]+))?", requirement)
+            assert found is not None
+            name = made.module if found[1] == made.distribution else found[1].replace("-", "_")
+            wheel(folder, name, found[2] or "1.0", called=found[1].replace("-", "_"))
+    return folder

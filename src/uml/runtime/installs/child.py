@@ -15,6 +15,7 @@ from uml.core.errors import Cancelled
 
 BEAT_S: Final = 0.2
 LONGEST_LINE: Final = 4096
+GONE_S: Final = 2.0
 
 
 def run(
@@ -72,6 +73,17 @@ def run(
                 heard(rest.decode(errors="replace").rstrip())
         return process.wait()
     finally:
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        _end(process)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Kill what is left of its group, and wait until that has gone: it may hold files open, or still write."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    end_s = time.monotonic() + GONE_S
+    with suppress(ProcessLookupError, PermissionError):
+        # Its children are the system's to bury now.
+        while time.monotonic() < end_s:
+            os.killpg(process.pid, 0)
+            time.sleep(0.005)

@@ -31,6 +31,7 @@ _NO_NETWORK: Final = re.compile(
     r"network was disabled|Failed to fetch: `http",
     re.IGNORECASE,
 )
+_NOWHERE: Final = re.compile(r"Could not find a version that satisfies the requirement (\S+).*\(from versions: none\)")
 _ABSENT: Final = (
     re.compile(
         r"No matching distribution found for (.+)|Could not find a version that satisfies the requirement (\S+)"
@@ -46,11 +47,14 @@ _BROKEN: Final = re.compile(
 _HASHES: Final = re.compile(r"DO NOT MATCH THE HASHES|Hash mismatch for `?([^`\s]+)")
 _CONFLICT: Final = re.compile(r"ResolutionImpossible|conflicting dependencies|No solution found")
 _UNBUILT: Final = re.compile(
-    r"Failed (?:building wheel for|to build) ['`]?([^'`\s]+)|Failed to build installable wheels"
+    r"Failed (?:building wheel for|to build) ['`]?(?!installable)([^'`\s]+)|Failed to build installable wheels"
 )
 _REFUSED: Final = re.compile(r"\b(401|403)\b.*(?:Unauthorized|Forbidden|Client Error|error for)", re.IGNORECASE)
 _PYTHON: Final = re.compile(r"requires a different Python|Requires-Python|requires Python")
 _ERROR: Final = re.compile("^\\s*(?:ERROR|error|\N{MULTIPLICATION SIGN}|╰─▶|├─▶|Error):?\\s*(.+)$")
+
+
+_ADVICE: Final = "look at the network, the proxy and `pip config list`"
 
 
 def step(line: str) -> str | None:
@@ -78,9 +82,9 @@ def _reasons(free_bytes: int, offline: bool) -> tuple[tuple[re.Pattern[str], Cal
         "nothing may leave this machine (the setting offline), and what it needs is not in a folder that pip's "
         "configuration names (find-links)"
         if offline
-        else "the package index cannot be reached; look at the network, the proxy and `pip config list`"
+        else f"the package index cannot be reached; {_ADVICE}"
     )
-    where = f"; {reach}" if offline else " on the package index"
+    where, advice = (f"; {reach}", reach) if offline else (" on the package index", _ADVICE)
     return (
         (_DISK, lambda _: f"the disk is full ({gib(free_bytes)} are free)"),
         (
@@ -91,10 +95,9 @@ def _reasons(free_bytes: int, offline: bool) -> tuple[tuple[re.Pattern[str], Cal
         (_REFUSED, lambda _: "the package index refuses to give it (401 or 403); look at `pip config list`"),
         (_NO_NETWORK, lambda _: reach),
         (_CONFLICT, lambda _: "the packages of this version do not go together; take another version"),
+        # Of a network that is gone pip says nothing at all where it may not try twice.
+        (_NOWHERE, lambda what: f"there is no {what} where pip looks, or it cannot look there; {advice}"),
         *((pattern, lambda what: f"there is no {what} for this Python and system{where}") for pattern in _ABSENT),
-        (
-            _UNBUILT,
-            lambda what: f"{what or 'a package'} has no ready-made file for this machine and could not be built",
-        ),
+        (_UNBUILT, lambda what: f"{what or 'a package'} has no file for this machine and could not be built here"),
         (_PYTHON, lambda _: "it needs another version of Python"),
     )

@@ -1,0 +1,28 @@
+"""The model that engines are tried with: what it must answer is computed here, by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.runtime.installs.reference import greedy
+from uml.core.model import Format
+from uml.formats import inspect
+from uml.runtime.installs import tiny
+
+
+def test_its_answer_is_what_the_formulas_give_and_no_close_call() -> None:
+    text, closest = greedy(len(tiny.ANSWER))
+    assert text == tiny.ANSWER
+    # Logits are about 3 in size; BF16 has 8 bits.
+    assert closest > 0.25
+    assert tiny.CHARACTERS[-1] not in text, "it does not end before"
+
+
+def test_it_is_a_model_as_others(tmp_path: Path) -> None:
+    found = inspect(tiny.write(tmp_path / "tiny"))
+    assert (found.format, found.architecture) == (Format.SAFETENSORS, "LlamaForCausalLM")
+    assert found.parameters == 213_632
+    assert found.context_length == tiny.CONTEXT
+    assert found.shape is not None
+    assert found.shape.layers == tiny.LAYERS
+    assert len(set(tiny.CHARACTERS)) == tiny.WORDS

@@ -160,16 +160,16 @@ def _forget(plugins: Plugins, guard: Guard, adds: dict[str, tuple[str, ...]]) ->
 
 
 def _engines(plugins: Plugins, guard: Guard, given: Any) -> tuple[str, ...]:
-    names = []
+    made: dict[str, Engine] = {}
     for engine in _listed("register_engines", given):
         spec = getattr(engine, "spec", None)
         if not isinstance(spec, EngineSpec) or not _NAME.fullmatch(spec.name):
             raise LeftOut("register_engines gives something without a spec, or with a name that is not lower case")
-        if spec.name in plugins.taken or spec.name in plugins.engines:
+        if spec.name in plugins.taken or spec.name in plugins.engines or spec.name in made:
             raise LeftOut(f"an engine is called {spec.name} already")
-        plugins.engines[spec.name] = GuardedEngine(engine, guard)
-        names.append(spec.name)
-    return tuple(names)
+        made[spec.name] = GuardedEngine(engine, guard)
+    plugins.engines |= made
+    return tuple(made)
 
 
 def _detectors(plugins: Plugins, guard: Guard, given: Any) -> tuple[str, ...]:

@@ -1,0 +1,169 @@
+"""Plug-ins that are no good: each is reported, left out, and harms nobody."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from importlib.metadata import EntryPoint
+from pathlib import Path
+
+import pytest
+
+from tests.plugins.packages import write_package
+from tests.worker.process import plan_for
+from uml.core.engine import Availability, Endpoint, EngineSpec
+from uml.core.errors import LoadFailed, OutOfMemory
+from uml.core.model import Format, ModelInfo, Role
+from uml.engines import builtin
+from uml.formats import inspect
+from uml.plugins import load as loading
+from uml.plugins.engine import GuardedEngine
+from uml.plugins.guard import Guard, LeftOut
+from uml.plugins.load import Plugins, declared, load
+
+HEAD = "from uml.plugins import hookimpl\n"
+ENGINE = """
+from types import SimpleNamespace
+from uml.engines.fake import Fake, SPEC
+from dataclasses import replace
+class Other(Fake):
+    def __init__(self):
+        self.spec = replace(SPEC, name={name!r})
+@hookimpl
+def register_engines():
+    return [Other()]
+"""
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loading, "LOAD_LIMIT_S", 0.3)
+
+
+def loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, code: str) -> Plugins:
+    """What comes of one plug-in of this code."""
+    monkeypatch.syspath_prepend(str(write_package(tmp_path / "site", name, HEAD + code)))
+    return load(builtin(), [EntryPoint(name, name, "uml.plugins")])
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "says"),
+    [
+        ("raises", "1 / 0", "its import raised ZeroDivisionError"),
+        ("exits", "import sys; sys.exit(3)", "its import raised SystemExit: 3"),
+        ("sleeps", "import threading; threading.Event().wait(30)", "its import did not come back within 0.3 s"),
+        ("nothing", "", "it has none of the hooks: register_engines"),
+        ("unknown_hook", "@hookimpl\ndef register_wishes(): return []", "a hook is not as it should be"),
+        ("arguments", "@hookimpl\ndef register_engines(a, b): return []", "a hook is not as it should be"),
+        ("hook_raises", "@hookimpl\ndef register_engines(): raise OSError('no')", "register_engines() raised OSError"),
+        ("no_list", "@hookimpl\ndef register_engines(): return 5", "register_engines gives int, expected a list"),
+        ("no_spec", "@hookimpl\ndef register_engines(): return [object()]", "gives something without a spec"),
+        ("taken", ENGINE.format(name="llamacpp"), "an engine is called llamacpp already"),
+        ("capitals", ENGINE.format(name="Big One"), "a name that is not lower case"),
+        ("no_call", "@hookimpl\ndef register_detectors(): return ['x']", "something that cannot be called"),
+        ("half", "@hookimpl\ndef register_processors(): return [object()]", "without before() and after()"),
+        ("words", "@hookimpl\ndef register_commands(): return {'Two Words': print}", "no table of names"),
+        ("a_number", "@hookimpl\ndef register_commands(): return {'five': 5}", "the command five is there already"),
+    ],
+)  # fmt: skip
+def test_a_plugin_that_is_no_good_is_left_out_and_says_why(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    name: str,
+    code: str,
+    says: str,
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        plugins = loaded(tmp_path, monkeypatch, name, code)
+    (found,) = plugins.found
+    assert found.state == ("hung" if name == "sleeps" else "failed")
+    assert says in found.says and not found.adds
+    assert not (plugins.engines or plugins.detectors or plugins.processors or plugins.commands)
+    assert f"the plug-in {name} is left out: " in caplog.text
+
+
+def test_what_it_added_before_it_failed_is_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = ENGINE.format(name="second") + (
+        "@hookimpl\ndef register_detectors(): return [lambda path: None]\n"
+        "@hookimpl\ndef register_commands(): return {'other': print, 'five': 5}\n"
+    )
+    plugins = loaded(tmp_path, monkeypatch, "late", code)
+    assert plugins.found[0].state == "failed"
+    assert not (plugins.engines or plugins.detectors or plugins.commands)
+
+
+def test_one_that_is_good_adds_all_it_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plugins = loaded(tmp_path, monkeypatch, "good", ENGINE.format(name="second"))
+    assert plugins.found[0].adds == {"register_engines": ("second",)} and plugins.found[0].state == "ready"
+    assert plugins.engines["second"].available().available
+
+
+def test_without_a_declaration_nothing_is_imported(tmp_path: Path) -> None:
+    assert not declared([str(tmp_path), str(tmp_path / "none"), ""])
+    (tmp_path / "other-1.dist-info").mkdir()
+    (tmp_path / "other-1.dist-info" / "entry_points.txt").write_text("[console_scripts]\nx = y\n")
+    assert not declared([str(tmp_path)])
+    assert declared([str(write_package(tmp_path, "some", ""))])
+
+
+def test_a_detector_is_asked_for_what_nobody_knows(tmp_path: Path) -> None:
+    strange, text = tmp_path / "strange.xyz", tmp_path / "m.txt"
+    strange.write_bytes(b"xyz!")
+    text.write_bytes(b"plain words")
+    known = ModelInfo(strange, Format.UNKNOWN, Role.TEXT, 1.0, "it ends so", 4, version="xyz")
+
+    def raises(path: Path) -> ModelInfo | None:
+        raise OSError("not today")
+
+    plugins = Plugins()
+    assert plugins.inspector(inspect) is inspect, "nothing is in the way where there is none"
+    plugins.detectors += [(Guard("a"), raises), (Guard("b"), lambda path: known if path.suffix == ".xyz" else None)]
+    assert plugins.inspector(inspect)(strange) == known
+    assert plugins.inspector(inspect)(text).version == ""
+
+
+class Rude:
+    """An engine that answers nothing as it should."""
+
+    spec = EngineSpec(
+        name="rude", title="Rude", formats=frozenset({Format.GGUF}), roles=frozenset({Role.TEXT}),
+        devices=frozenset({"cpu"}), split="whole", served=False, options=frozenset(),
+    )  # fmt: skip
+
+    def available(self) -> Availability:
+        raise RuntimeError("why do you ask")
+
+    def launch(self, plan: object, endpoint: object) -> str:
+        return "make it so"
+
+    def cause(self, plan: object, log: str, exit_code: int | None) -> object:
+        raise KeyError("log")
+
+
+def test_an_engine_that_answers_nothing_as_it_should_is_not_available() -> None:
+    engine = GuardedEngine(Rude(), Guard("rude"))  # type: ignore[arg-type]
+    state = engine.available()
+    assert not state.available and "RuntimeError: why do you ask" in state.reason
+    with pytest.raises(LoadFailed, match="gives no command"):
+        engine.launch(plan_for(), Endpoint("key"))
+    assert engine.cause(plan_for(), "log", 1) is None
+
+
+def test_one_that_hangs_is_not_called_again() -> None:
+    held = Guard("held")
+    with pytest.raises(LeftOut, match=r"did not come back within 0\.05 s"):
+        held.call("it", threading.Event().wait, 30, limit_s=0.05)
+    assert held.state == "hung"
+    with pytest.raises(LeftOut, match="did not come back"):
+        held.call("another", lambda: 1)
+
+
+def test_an_error_of_ours_comes_through_as_it_is() -> None:
+    def refuse() -> None:
+        raise OutOfMemory("m", "cpu")
+
+    own = Guard("own")
+    with pytest.raises(OutOfMemory):
+        own.call("it", refuse)
+    assert own.call("it", lambda: 5) == 5 and own.state == "ready"

@@ -31,6 +31,7 @@
     ├── InstallRefused          409 install_refused       an engine's environment cannot be made here
     │   └── NoRoom              507 no_room               the disk has too little space for it
     ├── InstallFailed           500 install_failed        it was begun, and nothing is left of it
+    ├── ConversionFailed        500 conversion_failed     a model was not made into another, and nothing is left of it
     ├── WorkerDied              502 worker_died           a loaded model's process ended in mid-request
     │   └── WorkerHung          504 worker_hung           it stood still with work to do, and was ended
     ├── RequestTimeLimit        504 request_time_limit    an answer took longer than the setting allows
@@ -55,7 +56,7 @@ one renderer, and nobody formats it a second time.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -397,6 +398,20 @@ class InstallFailed(UmlError):
     def __init__(self, what: str, reason: str, log: Sequence[str] = ()) -> None:
         super().__init__(
             f"{what} was not installed, and nothing of it is left: {reason}", what=what, reason=reason, log=list(log)
+        )
+
+
+class ConversionFailed(UmlError):
+    """A model was to be made into another format, and nothing is left of that.
+
+    log: the last lines of what made it.
+    """
+
+    code, status = "conversion_failed", 500
+
+    def __init__(self, what: str, reason: str, log: Iterable[str] = ()) -> None:
+        super().__init__(
+            f"{what} was not converted, and nothing of it is left: {reason}", what=what, reason=reason, log=list(log)
         )
 
 

@@ -37,6 +37,7 @@ COMMANDS: Final[Mapping[str, Entry]] = {
     "scan": Entry("models", "Models"),
     "inspect": Entry("models", "Models"),
     "estimate": Entry("models", "Models"),
+    "convert": Entry("convert", "Models"),
     "engine": Entry("engine", "Engines"),
     "plugin": Entry("plugin", "This program"),
     "doctor": Entry("doctor", "This program"),

@@ -73,6 +73,7 @@ class Breakers:
         self._known: dict[int, bool] = {}
         self._breaks = np.zeros(len(history) + 512, bool)
         self._tails: list[bytes] = []
+        self._drops = history.drops
 
     def alone(self, token: int) -> bool:
         """Whether a token has a breaker in it by itself."""
@@ -85,9 +86,10 @@ class Breakers:
     def last(self, count: int) -> NDArray[Any]:
         """For each of the last tokens of the history, whether a breaker ends in it."""
         size = len(self._history)
-        # What was taken back may have been replaced by something else.
-        done = min(len(self._tails), size)
-        del self._tails[done:]
+        if self._drops != self._history.drops:
+            self._drops = self._history.drops
+            self._tails.clear()
+        done = len(self._tails)
         if size > len(self._breaks):
             self._breaks = np.concatenate([self._breaks, np.zeros(size, bool)])
         for place, token in enumerate(self._history.last(-1)[done:].tolist(), done):

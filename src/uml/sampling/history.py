@@ -14,12 +14,13 @@ class History:
     """Prompt and answer as one row that grows at its end.
 
     prompt: how many of the tokens are the prompt's.
+    drops: how often tokens were taken back; who remembers something of each token looks anew when it has changed.
     """
 
-    __slots__ = ("_row", "_size", "prompt")
+    __slots__ = ("_row", "_size", "drops", "prompt")
 
     def __init__(self, prompt: Sequence[int]) -> None:
-        self.prompt = len(prompt)
+        self.prompt, self.drops = len(prompt), 0
         self._size = len(prompt)
         self._row = np.empty(len(prompt) + 512, np.int64)
         self._row[: self._size] = prompt
@@ -42,6 +43,7 @@ class History:
     def drop(self, count: int) -> None:
         """Take the last tokens of the answer back."""
         self._size -= min(count, self.written)
+        self.drops += 1
 
     def last(self, count: int) -> Tokens:
         """The last tokens, oldest first; all of them where count is below 0."""
@@ -59,7 +61,7 @@ class Counts:
     window: how many; below 0 for all.
     """
 
-    __slots__ = ("_history", "_numbers", "_places", "_seen", "_tokens", "window")
+    __slots__ = ("_drops", "_history", "_numbers", "_places", "_seen", "_tokens", "window")
 
     def __init__(self, history: History, window: int) -> None:
         self._history, self.window = history, window
@@ -69,15 +71,16 @@ class Counts:
         tokens, numbers = np.unique(self._history.last(self.window), return_counts=True)
         self._tokens, self._numbers = tokens, numbers
         self._places = {int(token): place for place, token in enumerate(tokens)}
-        self._seen = len(self._history)
+        self._seen, self._drops = len(self._history), self._history.drops
 
     def now(self) -> tuple[Tokens, NDArray[np.int64]]:
         """Tokens of the window, each once, and how often they are in it."""
         behind = len(self._history) - self._seen
-        if behind < 0 or behind > 8:
+        if self._drops != self._history.drops or behind > 8:
             self._count_anew()
-        for token in self._history.last(behind) if behind > 0 else ():
-            self._move(int(token))
+        elif behind:
+            for token in self._history.last(behind).tolist():
+                self._move(token)
         there = self._numbers > 0
         return self._tokens[there], self._numbers[there]
 

@@ -146,6 +146,8 @@ class Settings:
         values: dict[str, Any] = {}
         for name in merged.keys() & _READERS.keys():
             values[name] = _READERS[name](name, merged[name])
+        if request.get("do_sample") is None and request.get("temperature") is not None:
+            values["do_sample"] = True  # whatever the defaults say: a temperature is asked for
         if not values.get("do_sample", True):
             values["temperature"] = 0.0
         values["order"] = _order(merged.get("sampler_priority"), values.get("temperature_last", False))
@@ -228,7 +230,7 @@ def _biases(name: str, value: Any) -> tuple[Bias, ...]:
             token = int(token[:20])
         if type(token) not in (int, str) or token == "" or (type(token) is int and token < 0):
             raise _refused(name, pair, expected)
-        if amount is not False and (type(amount) not in (int, float) or math.isnan(amount)):
+        if amount is not False and (type(amount) not in (int, float) or not math.isfinite(amount)):
             raise _refused(name, pair, expected)
         biases.append((token, -math.inf if amount is False else float(amount)))
     return tuple(biases)
@@ -250,6 +252,8 @@ def _alternatives(request: Mapping[str, Any]) -> int | None:
     counts = [request.get("n_probs") or 0, request.get("top_logprobs") or 0]
     if type(wanted) is int:
         counts.append(wanted)
+    elif wanted is not None and type(wanted) is not bool:
+        raise _refused("logprobs", wanted, "true, false or a whole number from 0 to 100")
     for name, count in zip(("n_probs", "top_logprobs", "logprobs"), counts, strict=False):
         if type(count) is not int or not 0 <= count <= 100:
             raise _refused(name, count, "a whole number from 0 to 100")
@@ -280,7 +284,9 @@ def _notices(settings: Settings, request: Mapping[str, Any]) -> list[Mapping[str
         given = [name for name in _OF.get(sampler, (sampler,)) if request.get(name) not in (None, off[name])]
         if not given:
             continue
-        if sampler not in settings.order:
+        if sampler == "adaptive_p" and settings.mirostat_mode and settings.adaptive_target > 0:
+            notices.append({"param": given[0], "reason": "Mirostat chooses the token"})
+        elif sampler not in settings.order:
             notices.append({"param": given[0], "reason": f"sampler_priority does not name {sampler}"})
         elif settings.mirostat_mode and sampler in order.REPLACED_BY_MIROSTAT:
             notices.append({"param": given[0], "reason": "Mirostat truncates by itself, in its place"})

@@ -7,7 +7,7 @@ import os
 import resource
 import shutil
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -64,6 +64,18 @@ async def say(at: Bench, model: Model, prompt: str, options: LoadOptions = LLAMA
         return int(said["timings"]["cache_n"])
 
 
+@pytest.fixture
+def model(tmp_path: Path) -> Model:
+    return demo(tmp_path)
+
+
+@pytest.fixture
+async def at(engine: LlamaCpp, tmp_path: Path) -> AsyncIterator[Bench]:
+    """A supervisor with room for four models and for a gigabyte of conversations."""
+    async with office(tmp_path, engine) as opened:
+        yield opened
+
+
 def restored(at: Bench) -> int:
     return at.supervisor.status()[0].restored_tokens
 
@@ -100,14 +112,12 @@ async def test_a_short_new_chat_leaves_a_long_conversation_its_slot(engine: Llam
     assert found[0.1] < 32 < 100 < found[0.5]
 
 
-async def test_every_slot_finds_its_conversation(engine: LlamaCpp, tmp_path: Path) -> None:
-    model = demo(tmp_path)
-    async with office(tmp_path, engine) as at:
-        await say(at, model, STORY)
-        await say(at, model, OTHER)
-        await at.supervisor.unload()
-        assert await say(at, model, OTHER + " more") > 100
-        assert await say(at, model, STORY + " more") > 200
+async def test_every_slot_finds_its_conversation(at: Bench, model: Model) -> None:
+    await say(at, model, STORY)
+    await say(at, model, OTHER)
+    await at.supervisor.unload()
+    assert await say(at, model, OTHER + " more") > 100
+    assert await say(at, model, STORY + " more") > 200
 
 
 async def test_the_hosts_cache_of_prompts_changes_nothing(engine: LlamaCpp, tmp_path: Path) -> None:
@@ -118,21 +128,19 @@ async def test_the_hosts_cache_of_prompts_changes_nothing(engine: LlamaCpp, tmp_
         assert await say(at, model, STORY + " more", options) > 200
 
 
-async def test_what_was_read_back_and_not_used_stays_saved(engine: LlamaCpp, tmp_path: Path) -> None:
-    model = demo(tmp_path)
-    async with office(tmp_path, engine) as at:
-        await say(at, model, STORY)
+async def test_what_was_read_back_and_not_used_stays_saved(at: Bench, model: Model, tmp_path: Path) -> None:
+    await say(at, model, STORY)
+    await at.supervisor.unload()
+    before = on_disk(tmp_path)
+    for _ in range(2):
+        await at.supervisor.load(model, LLAMA)
+        assert restored(at) > 200
         await at.supervisor.unload()
-        before = on_disk(tmp_path)
-        for _ in range(2):
-            await at.supervisor.load(model, LLAMA)
-            assert restored(at) > 200
-            await at.supervisor.unload()
-        assert on_disk(tmp_path) == before
-        await say(at, model, STORY + " more")
-        await at.supervisor.unload()
-        (after,) = on_disk(tmp_path)
-        assert after not in before
+    assert on_disk(tmp_path) == before
+    await say(at, model, STORY + " more")
+    await at.supervisor.unload()
+    (after,) = on_disk(tmp_path)
+    assert after not in before
 
 
 async def test_the_next_server_finds_what_the_last_one_saved(engine: LlamaCpp, tmp_path: Path) -> None:
@@ -157,6 +165,7 @@ async def test_switched_off_nothing_is_written_and_what_was_is_removed(engine: L
     assert on_disk(tmp_path)
     async with office(tmp_path, engine, disk=0) as at:
         assert await say(at, model, STORY) == 0
+        assert at.supervisor.status()[0].not_saved == "session_disk is 0"
     assert not (tmp_path / "sessions").exists()
 
 
@@ -172,54 +181,46 @@ async def test_another_cache_type_ignores_what_is_saved(engine: LlamaCpp, tmp_pa
         assert await say(at, model, STORY, LLAMA) > 200
 
 
-async def test_a_model_that_was_written_again_has_no_conversations(engine: LlamaCpp, tmp_path: Path) -> None:
-    model = demo(tmp_path)
-    async with office(tmp_path, engine) as at:
-        await say(at, model, STORY)
-        await at.supervisor.unload()
-        os.utime(model.info.path, ns=(1, 1))
-        assert await say(at, model, STORY) == 0
-        assert on_disk(tmp_path) == []
+async def test_a_model_that_was_written_again_has_no_conversations(at: Bench, model: Model, tmp_path: Path) -> None:
+    await say(at, model, STORY)
+    await at.supervisor.unload()
+    os.utime(model.info.path, ns=(1, 1))
+    assert await say(at, model, STORY) == 0
+    assert on_disk(tmp_path) == []
 
 
-async def test_a_worker_that_crashes_saves_nothing(engine: LlamaCpp, tmp_path: Path) -> None:
-    model = demo(tmp_path)
-    async with office(tmp_path, engine) as at:
-        await say(at, model, STORY)
-        os.kill(at.pid, 9)
-        await until(lambda: at.supervisor.status()[0].state == "failed")
-        assert on_disk(tmp_path) == []
+async def test_a_worker_that_crashes_saves_nothing(at: Bench, model: Model, tmp_path: Path) -> None:
+    await say(at, model, STORY)
+    os.kill(at.pid, 9)
+    await until(lambda: at.supervisor.status()[0].state == "failed")
+    assert on_disk(tmp_path) == []
 
 
 async def test_a_full_disk_loses_the_conversation_and_nothing_else(
-    engine: LlamaCpp, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    at: Bench, model: Model, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    model = demo(tmp_path)
-    async with office(tmp_path, engine) as at:
-        await say(at, model, STORY)
-        await at.supervisor.unload()
-        before = on_disk(tmp_path)
-        await say(at, model, OTHER)
-        # A file that may not grow further fails as a full disk does, in the middle of a write.
-        resource.prlimit(at.pid, resource.RLIMIT_FSIZE, (1 << 16, 1 << 16))
-        assert await at.supervisor.unload() == ("demo",)
-        assert on_disk(tmp_path) == before
-        assert "is not saved: the engine of llama.cpp failed" in caplog.text
-        assert await say(at, model, STORY + " more") > 200
+    await say(at, model, STORY)
+    await at.supervisor.unload()
+    before = on_disk(tmp_path)
+    await say(at, model, OTHER)
+    # A file that may not grow further fails as a full disk does, in the middle of a write.
+    resource.prlimit(at.pid, resource.RLIMIT_FSIZE, (1 << 16, 1 << 16))
+    assert await at.supervisor.unload() == ("demo",)
+    assert on_disk(tmp_path) == before
+    assert "is not saved: the engine of llama.cpp failed" in caplog.text
+    assert await say(at, model, STORY + " more") > 200
 
 
 async def test_a_disk_that_fails_us_is_said_and_stops_nothing(
-    engine: LlamaCpp, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    at: Bench, model: Model, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    model = demo(tmp_path)
-    async with office(tmp_path, engine) as at:
-        await say(at, model, STORY)
-        shutil.rmtree(tmp_path / "sessions")
-        assert await at.supervisor.unload() == ("demo",)
-        assert "were not saved" in caplog.text
-        assert await say(at, model, STORY) == 0
-        await at.supervisor.unload()
-        assert len(on_disk(tmp_path)) == 1
+    await say(at, model, STORY)
+    shutil.rmtree(tmp_path / "sessions")
+    assert await at.supervisor.unload() == ("demo",)
+    assert "were not saved" in caplog.text
+    assert await say(at, model, STORY) == 0
+    await at.supervisor.unload()
+    assert len(on_disk(tmp_path)) == 1
 
 
 async def test_what_takes_more_than_was_thought_goes_again(engine: LlamaCpp, tmp_path: Path) -> None:
@@ -242,17 +243,15 @@ async def test_a_budget_too_small_for_one_is_said(
 
 
 async def test_a_file_that_cannot_be_read_back_is_removed(
-    engine: LlamaCpp, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    at: Bench, model: Model, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    model = demo(tmp_path)
-    async with office(tmp_path, engine) as at:
-        await say(at, model, STORY)
-        await at.supervisor.unload()
-        (path,) = on_disk(tmp_path)
-        path.write_bytes(b"x" * path.stat().st_size)
-        assert await say(at, model, STORY) == 0
-        assert "cannot be read back and is removed" in caplog.text
-        assert on_disk(tmp_path) == []
+    await say(at, model, STORY)
+    await at.supervisor.unload()
+    (path,) = on_disk(tmp_path)
+    path.write_bytes(b"x" * path.stat().st_size)
+    assert await say(at, model, STORY) == 0
+    assert "cannot be read back and is removed" in caplog.text
+    assert on_disk(tmp_path) == []
 
 
 async def test_a_short_question_is_not_worth_a_file(engine: LlamaCpp, tmp_path: Path) -> None:

@@ -153,6 +153,8 @@ def _why(worker: Mapping[str, Any]) -> str:
         facts.append(f"its estimate ({worker.get('method')}) was {abs(off):.1%} {'over' if off > 0 else 'under'}")
     if peak:
         facts.append(f"at most {words.size(peak)} while loading")
+    if why := worker.get("not_saved"):
+        facts.append(f"its conversations are not saved: {why}")
     return "; ".join(facts)
 
 

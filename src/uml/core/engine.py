@@ -174,8 +174,8 @@ class KeepsSessions(Protocol):
     What a worker is asked raises EngineError where it refuses; its conversations are then as they were, or empty.
     """
 
-    def session_key(self, plan: LoadPlan) -> SessionKey | None:
-        """What a conversation of this plan depends on; None where none can be kept."""
+    def session_key(self, plan: LoadPlan) -> SessionKey | str:
+        """What a conversation of this plan depends on; or why none is kept, as half a sentence."""
         ...
 
     def session_bytes(self, plan: LoadPlan, tokens: int) -> int:

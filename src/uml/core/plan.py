@@ -173,6 +173,7 @@ class WorkerStatus:
     reason: why it was placed so.
     idle_s: seconds since the last request ended; 0 while one is in flight.
     restored_tokens: of conversations of an earlier worker, read back when this one was loaded.
+    not_saved: why its conversations end with it; empty where they are saved.
     """
 
     model: str
@@ -191,6 +192,7 @@ class WorkerStatus:
     load_s: float = 0.0
     requests: int = 0
     restored_tokens: int = 0
+    not_saved: str = ""
     progress: float = 0.0
     error: Mapping[str, object] | None = None
     kept: str = ""

@@ -25,7 +25,7 @@ class Attended:
 
     told: the scheduler wants it gone. gone: set when its end has been dealt with.
     swapping_since: when the first of those was told to go that it was started in place of; 0: of none.
-    sitting: the conversations that it saves; farewell: it is saving them, and stops then.
+    sitting: the conversations that it saves; not_saved: why it saves none; farewell: it is saving them, and stops then.
     """
 
     process: WorkerProcess
@@ -41,6 +41,7 @@ class Attended:
     weighing: Weighing | None = None
     gone: asyncio.Event = field(default_factory=asyncio.Event)
     sitting: Sitting | None = None
+    not_saved: str = ""
     farewell: asyncio.Task[None] | None = None
     _memory_bytes: int = 0
     _looked_at: float = 0.0
@@ -77,6 +78,7 @@ class Attended:
             load_s=self.ready_at - self.started if self.ready_at else 0.0,
             requests=self.requests,
             restored_tokens=self.sitting.restored_tokens if self.sitting else 0,
+            not_saved=self.not_saved,
             progress=100.0 if self.ready_at else self.process.look().percent,
             error=error.as_dict()["error"] if error else None,
             warnings=plan.warnings,

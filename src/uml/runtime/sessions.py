@@ -68,9 +68,20 @@ class Sessions:
         while self._settling:
             await asyncio.wait(self._settling)
 
+    def obstacle(self, engine: Engine, plan: LoadPlan) -> str:
+        """Why a worker of this plan saves none, as half a sentence; empty where it does."""
+        if not self.shelf.budget_bytes:
+            return "session_disk is 0"
+        if not self._open:
+            return "their folder cannot be used"
+        if not isinstance(engine, KeepsSessions):
+            return f"{engine.spec.title} has no way to write them down"
+        key = engine.session_key(plan)
+        return key if isinstance(key, str) else ""
+
     def folder(self, engine: Engine, plan: LoadPlan) -> Path | None:
         """Where a worker of this plan saves; None where it does not."""
-        if not self._open or not isinstance(engine, KeepsSessions) or engine.session_key(plan) is None:
+        if self.obstacle(engine, plan):
             return None
         try:
             return self.shelf.folder_of(plan.model.id)
@@ -125,7 +136,7 @@ class Sitting:
         """
         began = time.monotonic()
         key = self._engine.session_key(self._plan)
-        if key is None:
+        if isinstance(key, str):
             return
         try:
             self._fingerprint, self._marks = await asyncio.to_thread(fingerprint, key)

@@ -121,6 +121,7 @@ class Workforce:
         worker = self.live[model] = Attended(process, plan, engine.spec, time.monotonic())
         if self._sessions:
             worker.sitting = self._sessions.attend(engine, plan, process.channel, saved)
+            worker.not_saved = self._sessions.obstacle(engine, plan)
         # Nothing starts while memory comes back, so that what left last has left for this one.
         worker.swapping_since, self._evicting_since = self._evicting_since, 0.0
         self.failed.pop(model, None)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.worker.process import DEMO, plan_for
-from uml.core.engine import Ask, Held, KeepsSessions
+from uml.core.engine import Ask, Held, KeepsSessions, SessionKey
 from uml.core.errors import EngineError
 from uml.core.model import Role
 from uml.engines.fake import Fake
@@ -34,7 +34,7 @@ def test_only_engines_that_can_keep_conversations() -> None:
 
 def test_a_key_names_the_files_and_all_that_changes_the_cache(tmp_path: Path) -> None:
     key = slots.session_key(plan_for(lora=[f"{tmp_path}/a.gguf=0.5"], mmproj=str(tmp_path / "m.gguf")), "embedded 1")
-    assert key is not None
+    assert isinstance(key, SessionKey)
     assert key.files == (DEMO, tmp_path / "m.gguf", tmp_path / "a.gguf")
     assert key.traits["engine"] == "embedded 1"
     json.dumps(dict(key.traits))  # they are JSON values
@@ -73,17 +73,18 @@ def test_a_context_beyond_the_original_counts_positions_otherwise() -> None:
 
 
 @pytest.mark.parametrize(
-    ("role", "options"),
+    ("role", "options", "why"),
     [
-        (Role.EMBEDDING, {}),
-        (Role.RERANKER, {}),
-        (Role.TEXT, {"cache_prompt": False}),
-        (Role.TEXT, {"draft_model": "/d.gguf"}),
-        (Role.TEXT, {"spec_type": "mtp"}),
+        (Role.EMBEDDING, {}, "embedding"),
+        (Role.RERANKER, {}, "reranker"),
+        (Role.TEXT, {"cache_prompt": False}, "cache_prompt"),
+        (Role.TEXT, {"draft_model": "/d.gguf"}, "draft"),
+        (Role.TEXT, {"spec_type": "mtp"}, "draft"),
     ],
 )
-def test_where_nothing_can_be_gone_on_with_nothing_is_kept(role: Role, options: dict[str, Any]) -> None:
-    assert slots.session_key(plan_for(role=role, **options), "1") is None
+def test_where_nothing_can_be_gone_on_with_nothing_is_kept(role: Role, options: dict[str, Any], why: str) -> None:
+    reason = slots.session_key(plan_for(role=role, **options), "1")
+    assert isinstance(reason, str) and why in reason
 
 
 def test_a_file_is_as_large_as_its_tokens() -> None:

@@ -100,8 +100,8 @@ class LlamaCpp:
         """A typed cause from the end of a dead worker's log."""
         return cause(plan, log, exit_code)
 
-    def session_key(self, plan: LoadPlan) -> SessionKey | None:
-        """What a saved conversation of this plan depends on; None where none can be kept."""
+    def session_key(self, plan: LoadPlan) -> SessionKey | str:
+        """What a saved conversation of this plan depends on; or why none is kept."""
         state = self.available()
         return slots.session_key(plan, f"{state.way} {state.version}")
 

@@ -50,14 +50,19 @@ FILE_HEAD_BYTES: Final = 1 << 12
 TOKEN_BYTES: Final = 4
 
 
-def session_key(plan: LoadPlan, build: str) -> SessionKey | None:
-    """What a conversation of this plan depends on; None where a slot holds none, or is never looked at again.
+def session_key(plan: LoadPlan, build: str) -> SessionKey | str:
+    """What a conversation of this plan depends on; or why none is kept.
 
-    build: way and version of the engine.
+    States of recurrent models and windows of sliding ones are in the file, and are answered from as if they had
+    stayed (tests/runtime/test_sessions_shapes.py). build: way and version of the engine.
     """
     options, info = plan.options, plan.model.info
-    if info.role not in (Role.TEXT, Role.UNKNOWN) or not options.cache_prompt or guessing(options) in DRAFTING:
-        return None
+    if info.role not in (Role.TEXT, Role.UNKNOWN):
+        return f"a model for {info.role.value} holds none"
+    if not options.cache_prompt:
+        return "cache_prompt is off, so that none is gone on with"
+    if guessing(options) in DRAFTING:
+        return "what the draft has read cannot be written down, and without it its guesses would be wrong"
     companions = [options.mmproj]
     companions += [scaled(text).path for text in (*options.lora, *options.control_vector)]
     return SessionKey(

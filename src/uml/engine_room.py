@@ -111,8 +111,8 @@ class EngineRoom:
     def _trial(self, install: Install) -> Trial:
         spec, engine = self.library.specs.get(install.engine, (None, None))[0], self.library.engines.get(install.engine)
         if spec is None or engine is None or _TRIED_WITH not in spec.formats or install.engine == "fake":
-            says = f"there is no tiny model for it; {install.smoke_says}".removesuffix("; ")
-            return Trial("not run", says)
+            known = install.smoke_says.partition(";")[0]
+            return Trial("not run", f"{known or 'not imported'}; there is no tiny model in a format that it runs")
         settings = self.library.settings
         private = ensure_private(settings.runtime)
         with tempfile.TemporaryDirectory(prefix="uml-trial-") as folder:

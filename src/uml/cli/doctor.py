@@ -53,7 +53,8 @@ def doctor(session: Session) -> Result:
     try:
         with session.library() as library:
             engines = _engines(library)
-            checks += [*_engine_checks(engines), *_instructions(machine, library), *_models(library)]
+            checks += [*_engine_checks(engines), *_installs(library)]
+            checks += [*_instructions(machine, library), *_models(library)]
     except UmlError as error:
         checks.append(Check("models", "problem", error.message))
     broken = any(check.state == "problem" for check in checks)
@@ -200,6 +201,22 @@ def _engine_checks(engines: list[dict[str, Any]]) -> Iterator[Check]:
     else:
         ways = "; ".join(e["install"] for e in engines if e["install"])
         yield Check("engines", "problem", f"no engine can be started{f'; install one: {ways}' if ways else ''}")
+
+
+def _installs(library: Library) -> Iterator[Check]:
+    """The environments of engines, and whether each works as far as is known."""
+    shelf = library.installs
+    shelf.sweep()
+    for engine in shelf.engines():
+        used = shelf.find(engine)
+        for one in shelf.all(engine):
+            facts = ["in use"] if used and used.name == one.name else []
+            facts += [words.size(one.size_bytes), one.accelerator, one.smoke_says]
+            text = f"{one.name} ({', '.join(fact for fact in facts if fact)})"
+            if one.smoke == "failed":
+                yield Check("install", "warning", f"{text}; install it anew, or remove it: uml engine rm {one.name}")
+            else:
+                yield Check("install", "ok", text)
 
 
 _FEATURES: Final[Mapping[str, str]] = {

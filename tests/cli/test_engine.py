@@ -1,0 +1,87 @@
+"""`uml engine` as it is typed: real environments, made of empty wheels that have the real names."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Uml
+from tests.runtime.installs.wheels import offers, stand_ins
+from uml.engines.recipes import RECIPES
+
+
+@pytest.fixture
+def wheels(uml: Uml, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder that this user's pip reads."""
+    folder = tmp_path / "wheels"
+    for name, value in offers(folder, os.environ).items():
+        monkeypatch.setenv(name, value)
+    return stand_ins(folder, RECIPES["onnx"])
+
+
+def test_an_engine_is_installed_chosen_and_removed(uml: Uml, wheels: Path) -> None:
+    stand_ins(wheels, RECIPES["onnx"], "0.17.0")
+    assert "uml engine install onnx (version 0.18.0" in uml("engine", "ls").out
+    said = uml("engine", "install", "onnx")
+    assert (said.code, said.err.splitlines()[0]) == (0, "onnx: making an environment of python")
+    assert said.out.startswith("onnx==0.18.0 is installed (")
+    assert uml("engine", "install", "onnx==0.17.0").code == 0
+    listed = {(one["name"], install["label"]): install for one in _engines(uml) for install in one["installs"]}
+    assert [name for name in listed if name[0] == "onnx"] == [("onnx", "0.17.0"), ("onnx", "0.18.0")]
+    assert listed["onnx", "0.17.0"]["in_use"] is True
+    assert uml("engine", "use", "onnx==0.18.0").out == "onnx==0.18.0 is in use from the next load on\n"
+    (row,) = [line for line in uml("engine", "ls").out.splitlines() if " * " in line and line.startswith("onnx")]
+    assert row.split()[:3] == ["onnx", "0.18.0", "*"]
+    assert next(one for one in _engines(uml) if one["name"] == "onnx")["available"] is True
+    gone = uml("engine", "rm", "onnx==0.18.0")
+    assert "onnx==0.17.0 is in use now" in gone.out
+    assert not (uml.data / "engines" / "onnx" / "0.18.0").exists()
+    assert "onnx==0.17.0 (in use" in uml("doctor").out
+
+
+def _engines(uml: Uml) -> list[dict[str, object]]:
+    found: list[dict[str, object]] = uml("engine", "ls", "--json").json["data"]
+    return found
+
+
+def test_every_step_is_a_line_for_scripts(uml: Uml, wheels: Path) -> None:
+    said = uml("engine", "install", "onnx", "--json")
+    *steps, last = said.lines
+    assert {step["event"] for step in steps} == {"progress"}
+    assert (last["event"], last["name"], last["in_use"]) == ("ready", "onnx==0.18.0", True)
+    assert last["packages"]["onnxruntime-genai"] == "0.18.0"
+    assert said.err == ""
+
+
+def test_one_that_cannot_be_had_is_refused_in_a_sentence(uml: Uml, wheels: Path) -> None:
+    for wheel in wheels.glob("llguidance-*"):
+        wheel.unlink()
+    said = uml("engine", "install", "onnx", "--json")
+    assert (said.code, said.lines[-1]["event"]) == (1, "progress")
+    assert said.error["code"] == "install_failed"
+    assert "there is no llguidance==1.9.1" in said.error["message"]
+    assert list((uml.data / "engines" / "onnx").iterdir()) == []
+    said = uml("engine", "install", "onnx")
+    assert "the engine's last words:" in said.err
+    refused = uml("engine", "install", "vllm", "--json")
+    assert (refused.code, refused.error["code"]) == (1, "install_refused")
+    assert "an NVIDIA GPU" in refused.error["message"]
+
+
+def test_names_that_mean_nothing(uml: Uml) -> None:
+    assert "did you mean transformers" in uml("engine", "install", "transformer").err
+    assert uml("engine", "install", "onnx", "--installer", "npm").code == 2
+    assert uml("engine", "rm", "onnx").code == 2
+    assert "try: uml engine install transformers" in uml("engine", "test", "transformers").err
+    assert "No such command 'lss'" in uml("engine", "lss").err
+    assert "List engines" in uml("engine", "--help").out
+
+
+def test_the_shell_completes_names(uml: Uml, wheels: Path) -> None:
+    from uml.cli import complete
+
+    uml("engine", "install", "onnx")
+    assert complete.engines("trans") == ["transformers"]
+    assert complete.installs("onnx") == ["onnx==0.18.0"]

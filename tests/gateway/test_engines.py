@@ -1,0 +1,99 @@
+"""`/v1/engines` of a real server, whose pip reads a folder of empty wheels with the real names."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.builders import hf_tensors, llama_config, write_hf_folder
+from tests.gateway.server import Server, eventually, running
+from tests.runtime.installs.wheels import offers, stand_ins
+from uml.client.client import Client
+from uml.core.errors import InstallFailed, InstallNotFound
+from uml.engines.recipes import RECIPES
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server with the wheels of one engine at hand, and those of another in two versions."""
+    folder = tmp_path_factory.mktemp("engines")
+    wheels = stand_ins(folder / "wheels", RECIPES["onnx"])
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in offers(wheels, os.environ).items():
+            patch.setenv(name, value)
+        with running(folder / "data") as server:
+            yield server
+
+
+def test_an_engine_is_installed_over_the_wire_and_can_be_used_at_once(shop: Server) -> None:
+    with Client(shop.url) as client:
+        assert _engine(client, "onnx")["available"] is False
+        events = list(client.install_engine("onnx"))
+        assert [event["event"] for event in events[-2:]] == ["progress", "ready"]
+        assert events[-1]["name"] == "onnx==0.18.0"
+        assert _engine(client, "onnx")["available"] is True
+        assert client.use_engine("onnx==0.18.0")["in_use"] is True
+        assert client.test_engine("onnx")["smoke"] == "not run"
+        with pytest.raises(InstallNotFound, match=r"there are onnx==0\.18\.0"):
+            client.remove_engine("onnx==9")
+        assert client.remove_engine("onnx==0.18.0") | {"freed_bytes": 0} == {
+            "removed": "onnx==0.18.0",
+            "freed_bytes": 0,
+            "in_use": None,
+        }
+        assert _engine(client, "onnx")["available"] is False
+
+
+def _engine(client: Client, name: str) -> dict[str, object]:
+    return next(one for one in client.engines() if one["name"] == name)
+
+
+def test_without_a_stream_the_answer_is_the_install_or_its_error(shop: Server) -> None:
+    reply = shop.post("/v1/engines/install", {"engine": "onnx"})
+    assert (reply.status_code, reply.json()["name"]) == (200, "onnx==0.18.0")
+    reply = shop.post("/v1/engines/install", {"engine": "onnx"})
+    assert (reply.status_code, reply.json()["error"]["code"]) == (409, "install_refused")
+    assert shop.http.delete("/v1/engines/onnx/0.18.0").status_code == 200
+    reply = shop.post("/v1/engines/install", {"engine": "onnx==0.1"})
+    assert (reply.status_code, reply.json()["error"]["code"]) == (500, "install_failed")
+    with Client(shop.url) as client, pytest.raises(InstallFailed, match=r"there is no onnxruntime-genai==0\.1"):
+        list(client.install_engine("onnx==0.1"))
+    assert list((shop.data / "engines" / "onnx").glob(".*")) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "code"),
+    [
+        ("install", {"engine": "vllm"}, 409, "install_refused"),
+        ("install", {"engine": "onnx==../x"}, 400, "invalid_request"),
+        ("install", {"engine": "onnx", "index": "http://x"}, 400, "unknown_field"),
+        ("install", {"engine": "onnx", "installer": "npm"}, 400, "invalid_request"),
+        ("use", {"engine": "transformers==1"}, 404, "install_not_found"),
+        ("test", {"engine": "nobody"}, 400, "invalid_request"),
+    ],
+)
+def test_what_cannot_be_is_refused(shop: Server, path: str, body: dict[str, object], status: int, code: str) -> None:
+    reply = shop.post(f"/v1/engines/{path}", body)
+    assert (reply.status_code, reply.json()["error"]["code"]) == (status, code)
+
+
+def test_a_client_that_leaves_stops_the_install(shop: Server) -> None:
+    root = shop.data / "engines" / "onnx"
+    with Client(shop.url) as client:
+        events = client.install_engine("onnx", again=True)
+        assert next(events)["stage"] == "environment"
+        assert len(list(root.glob(".making-*"))) == 1
+        events.close()  # type: ignore[attr-defined]  # it is a generator
+    eventually(lambda: not list(root.glob(".making-*")))
+    assert shop.get("/v1/engines").status_code == 200
+
+
+def test_a_model_whose_engine_is_missing_says_how_to_get_it(shop: Server, tmp_path: Path) -> None:
+    folder = write_hf_folder(tmp_path / "small", llama_config(), hf_tensors())
+    for body in ({"model": str(folder)}, {"model": str(folder), "options": {"engine": "transformers==4.0"}}):
+        reply = shop.post("/v1/models/load", body)
+        assert (reply.status_code, reply.json()["error"]["code"]) == (409, "engine_not_installed")
+        assert "uml engine install transformers" in reply.json()["error"]["message"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -95,3 +96,32 @@ def test_models_are_preloaded_at_the_start_and_unknown_names_are_told(tmp_path: 
         eventually(lambda: "no model is called nobody: it is not preloaded" in server.stderr())
         server.post("/v1/models/unpin", {"model": "demo"})
         eventually(lambda: not server.worker("demo"))
+
+
+def test_a_pin_outlives_its_server_and_ends_when_somebody_says_so(tmp_path: Path) -> None:
+    data, flags = tmp_path / "data", {"options": {"engine": "fake"}, "preload": "demo"}
+    with running(data, **flags) as server:
+        other = server.add_model("other")
+        for model, options in (("demo", {"ctx": 640}), (other, {})):
+            reply = server.post("/v1/models/pin", {"model": model, "options": options}).json()
+            assert (reply["kept"], reply["warnings"]) == ("pinned", [])
+    with running(data, **flags) as server:
+        eventually(lambda: {server.worker(model).get("state") for model in ("demo", other)} == {"ready"})
+        shown = server.worker("demo")
+        assert (shown["kept"], shown["context_length"]) == ("pinned", 640), "as it was pinned, and not as preloaded"
+        assert server.chat(other).status_code == 200
+        server.post("/v1/models/unload", {"model": "demo"})
+        assert server.post("/v1/models/unpin", {"model": other}).json()["was_kept"]
+    with running(data, options=flags["options"]) as server:
+        eventually(lambda: server.stderr().count("looked for models") == 3)  # which comes after what was pinned
+        assert server.get("/v1/models/status").json()["workers"] == []
+
+
+def test_a_pin_that_cannot_be_written_down_says_so(tmp_path: Path) -> None:
+    with running(tmp_path / "data", options={"engine": "fake"}) as server:
+        with sqlite3.connect(server.data / "registry.sqlite") as database:
+            database.execute("DROP TABLE pins")
+        reply = server.post("/v1/models/pin", {"model": "demo"}).json()
+        assert reply["kept"] == "pinned"
+        assert reply["warnings"][-1].startswith("it is pinned until this server ends, and not after it: the registry ")
+        assert server.post("/v1/models/unload", {"all": True}).json() == {"unloaded": ["demo"]}

@@ -180,6 +180,26 @@ def test_a_kept_model_that_fails_is_tried_again_in_its_time() -> None:
     assert started(s.on(Tick(), 11)) == ["qwen"]
 
 
+def test_what_was_pinned_before_comes_with_the_options_that_it_had() -> None:
+    pinned = Keep(model("qwen"), "pinned", LoadOptions.parse({"ctx": 2048}))
+    s = scheduler("gemma", room_for=1)
+    assert [type(effect) for effect in s.on(pinned)] == [Missed], "it evicts nobody"
+    s.on(asked(1, "qwen"))
+    s.on(Exited("gemma"))
+    (start,) = s.on(Measured(machine(SIZE)))
+    assert isinstance(start, Start)
+    assert start.plan.options.ctx == 2048, "as for a request that says nothing of them"
+    s = scheduler(room_for=1)
+    s.on(asked(1, "qwen", ctx=1024))
+    s.on(Ready("qwen"))
+    s.on(pinned)
+    s.on(Released(1))
+    s.on(Exited("qwen", LoadFailed("qwen", "it died")))
+    (start,) = s.on(Measured(machine(SIZE)))
+    assert isinstance(start, Start)
+    assert start.plan.options.ctx == 1024, "what has happened since is news"
+
+
 def test_unloading_says_that_it_is_not_wanted_back() -> None:
     s = scheduler("qwen", room_for=1)
     s.on(Keep(model("qwen"), "pinned"))

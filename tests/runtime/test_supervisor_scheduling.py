@@ -61,12 +61,24 @@ async def test_preloaded_models_load_at_the_same_time_as_far_as_memory_goes(
 ) -> None:
     async with bench(tmp_path, room_for=2) as office:
         with caplog.at_level(logging.WARNING):
-            office.supervisor.preload([model(name) for name in ("one", "two", "three")])
+            for name in ("one", "two", "three"):
+                office.supervisor.keep(model(name), "preloaded")
         assert [status.state for status in office.supervisor.status()] == ["starting", "starting"]
         assert "three is not loaded, though it is to be kept: three needs" in caplog.text
         await until(lambda: there(office, "one", "two"))
         await office.supervisor.unload(["one"])
         await until(lambda: there(office, "three", "two"))
+
+
+async def test_unloading_all_lets_go_of_those_too_that_wait_for_memory(tmp_path: Path) -> None:
+    async with bench(tmp_path, room_for=1) as office:
+        for name in ("one", "two"):
+            office.supervisor.keep(model(name), "pinned")
+        assert (office.supervisor.kept("two"), office.supervisor.asked("two")) == ("pinned", None)
+        assert await office.supervisor.unload() == ("one",)
+        assert office.supervisor.kept("two") == ""
+        assert (await office.supervisor.load(model("three"))).state == "ready"
+        assert [status.model for status in office.supervisor.status()] == ["three"]
 
 
 async def test_a_load_that_failed_is_not_tried_by_every_request(tmp_path: Path) -> None:

@@ -23,9 +23,9 @@ _Model = Annotated[
 
 @command(load_options=True)
 def pin(session: Session, model: _Model, options: dict[str, Any]) -> Result:
-    """Load a model and keep it: it is never evicted, and comes back after a crash.
+    """Load a model and keep it: it is never evicted, and comes back after a crash and with the next server.
 
-    It lasts until `uml unpin`, `uml unload` or the end of the server; the setting `preload` is for good.
+    It lasts until `uml unpin` or `uml unload`.
     """
     with session.client() as client:
         name = name_for(client, model)

@@ -430,6 +430,14 @@ class LoadOptions:
             if (value := getattr(self, option.name)) != option.default
         }
 
+    def beyond(self, other: LoadOptions) -> dict[str, Any]:
+        """The options that differ from the other's, as JSON values; `parse` over the other's makes these of them."""
+        return {
+            option.name: list(value) if isinstance(value, tuple) else value
+            for option in OPTIONS
+            if (value := getattr(self, option.name)) != getattr(other, option.name)
+        }
+
     def changed_for_engine(self) -> tuple[str, ...]:
         """Names of the options that differ from their default and that an engine sees."""
         return tuple(name for name in self.changed() if not options_by_name()[name].ours)

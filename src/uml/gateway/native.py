@@ -172,14 +172,14 @@ def _actions(app: FastAPI, house: House) -> None:
     @app.post("/v1/models/unpin", tags=["workers"], summary="Let a model go when it is idle or in the way")
     async def unpin(body: UnpinBody) -> Response:
         model = house.library.registry.resolve(body.model)
-        return json_reply({"model": model.id, "was_kept": house.supervisor.unpin(model)})
+        return json_reply({"model": model.id, "was_kept": await house.unpin(model)})
 
     @app.post("/v1/models/unload", tags=["workers"], summary="Unload one model, or all")
     async def unload(body: UnloadBody) -> Response:
         if (body.model is None) != body.all:
             raise BadRequest('give "model" or "all": true, one of them', param="model")
         wanted = None if body.model is None else [house.library.registry.resolve(body.model).id]
-        return json_reply({"unloaded": list(await house.supervisor.unload(wanted))})
+        return json_reply({"unloaded": list(await house.unload(wanted))})
 
     @app.post("/v1/models/estimate", tags=["models"], summary="Memory that a load takes; nothing is started")
     async def estimate(body: EstimateBody) -> Response:

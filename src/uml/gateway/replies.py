@@ -49,9 +49,10 @@ class Load(Response):
         call.model = self._model.id
         async with Listener(receive):
             if not self._stream:
-                status = await self._house.supervisor.load(
-                    self._model, self._options, self._keep_alive_s, pin=self._pin
-                )
+                if self._pin:
+                    status = await self._house.pin(self._model, self._options)
+                else:
+                    status = await self._house.supervisor.load(self._model, self._options, self._keep_alive_s)
                 await json_reply(jsonable(status))(scope, receive, send)
                 return
             await send({"type": "http.response.start", "status": 200, "headers": [*EVENTS]})

@@ -110,14 +110,14 @@ async def _serve(settings: Settings, listener: socket.socket, ready: Callable[[]
 
 
 async def _look_for_models(house: House, settings: Settings) -> None:
-    """Look through all model folders once; requests are answered, and known models preloaded meanwhile."""
+    """Look through all model folders once; requests are answered, and known models loaded meanwhile that are kept."""
     unknown = house.preload()
     try:
         report = await asyncio.to_thread(house.library.registry.rescan, settings.model_folders)
         log.info("looked for models", extra={"added": len(report.added), "vanished": len(report.vanished)})
     except UmlError as error:
         log.warning("could not look for models: %s", error)
-    for name in house.preload() if unknown else ():
+    for name in house.preload(unknown) if unknown else ():
         log.warning("no model is called %s: it is not preloaded", name)
 
 

@@ -5,17 +5,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from uml.config import Settings
 from uml.core.errors import UmlError
 from uml.core.model import Model
+from uml.core.options import LoadOptions
 from uml.core.plan import WorkerStatus
 from uml.hardware import snapshot
 from uml.house.library import Library
+from uml.registry.pins import Pin
 from uml.runtime.limits import Limits
 from uml.runtime.policy import Policy
 from uml.runtime.sandbox.confinement import Confinement
@@ -59,17 +61,76 @@ class House:
         ) as supervisor:
             yield cls(library, supervisor)
 
-    def preload(self) -> tuple[str, ...]:
-        """Have the models loaded that the setting names. Returns the names that mean no model, as yet."""
-        unknown, models = [], []
-        for name in self.library.settings.preload:
+    def preload(self, names: Sequence[str] | None = None) -> tuple[str, ...]:
+        """Have models loaded that are to be there: what was pinned before, then what the setting names.
+
+        names: only these. Returns the names that mean no model, as yet.
+        """
+        unknown, pins = [], {pin.model: pin for pin in self._pins()}
+        for name in (*pins, *self.library.settings.preload) if names is None else names:
             try:
-                models.append(self.library.find(name))
+                model = self.library.find(name)
             except UmlError as error:
                 log.debug("%s cannot be preloaded: %s", name, error)
                 unknown.append(name)
-        self.supervisor.preload(models)
+                continue
+            if pin := pins.get(model.id):
+                self.supervisor.keep(model, "pinned", self._options(pin))
+            else:
+                self.supervisor.keep(model, "preloaded")
         return tuple(unknown)
+
+    async def pin(self, model: Model, options: LoadOptions | None = None) -> WorkerStatus:
+        """Load a model and keep it, now and when the next server starts, until `unpin` or `unload`."""
+        status = await self.supervisor.load(model, options, pin=True)
+        asked = self.supervisor.asked(model.id) or options or self.library.defaults
+        pin = Pin(model.id, asked.beyond(self.library.defaults))
+        try:
+            await asyncio.to_thread(self.library.registry.pins.keep, pin)
+        except UmlError as error:
+            forgets = f"it is pinned until this server ends, and not after it: {error.message}"
+            return replace(status, warnings=(*status.warnings, forgets))
+        return status
+
+    async def unpin(self, model: Model) -> bool:
+        """Let a model go when it is idle or in the way. Returns whether it was to be kept.
+
+        Raises SetupError where the next server cannot be told.
+        """
+        was = self.supervisor.unpin(model)
+        if was:
+            await asyncio.to_thread(self.library.registry.pins.drop, (model.id,))
+        return was
+
+    async def unload(self, models: Sequence[str] | None = None) -> tuple[str, ...]:
+        """As `Supervisor.unload`; whoever unloads a pinned model does not want it back from the next server either."""
+        pins = await asyncio.to_thread(self._pins)
+        pinned = [pin.model for pin in pins if models is None or pin.model in models]
+        if pinned:
+            try:
+                await asyncio.to_thread(self.library.registry.pins.drop, pinned)
+            except UmlError as error:
+                log.warning("%s will be loaded by the next server: %s", ", ".join(pinned), error)
+        return await self.supervisor.unload(models)
+
+    def _pins(self) -> tuple[Pin, ...]:
+        try:
+            return self.library.registry.pins.all()
+        except UmlError as error:
+            log.warning("what was pinned is not known: %s", error)
+            return ()
+
+    def _options(self, pin: Pin) -> LoadOptions | None:
+        """How a pinned model is loaded; None: as the settings say."""
+        try:
+            return self.library.options(pin.options) if pin.options else None
+        except UmlError as error:
+            log.warning(
+                "%s was pinned with options that it cannot have any more, and has those of the settings: %s",
+                pin.model,
+                error,
+            )
+            return None
 
     def describe(self, model: Model) -> dict[str, Any]:
         """A model as `/v1/models` shows it, with the state of its worker."""

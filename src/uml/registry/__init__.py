@@ -22,6 +22,7 @@ from uml.registry import catalog, names
 from uml.registry.entries import Entry, Found, ScanReport
 from uml.registry.measurements import Measurements
 from uml.registry.paths import absolute, check_text, is_folder, is_there, real
+from uml.registry.pins import Pins
 from uml.registry.scan import Progress, Scan, gather
 from uml.registry.settle import Index, Inspect, Outcome, fingerprint, is_unchanged, settle, signature
 from uml.registry.sources import Candidates, Shelf, discover_here
@@ -67,6 +68,7 @@ class Registry:
         self._store = Store(database)
         self._stored = threading.RLock()
         self.measurements = Measurements(self._store, self._stored)
+        self.pins = Pins(self._store, self._stored)
         self._scanning = threading.Lock()
         self._stale = True
         paths = {name: packaged_model(name) for name in PACKAGE} if package is None else package

@@ -37,6 +37,7 @@ MIGRATIONS: Final[tuple[Migration, ...]] = (
         "PRIMARY KEY (identity, engine, build, options))",
         "CREATE INDEX measurements_by_age ON measurements (at)",
     ),
+    ("CREATE TABLE pins (model TEXT PRIMARY KEY, options TEXT NOT NULL)",),
 )
 """Step n brings a file from version n to n + 1 (`PRAGMA user_version`). Add at the end, never edit."""
 
@@ -208,10 +209,11 @@ class Store:
             )
 
     def remove(self, entry: Entry) -> None:
-        """Forget a model and its aliases; remember its key, so that a rescan does not bring it back."""
+        """Forget a model, its aliases and its pin; remember its key, so that a rescan does not bring it back."""
         with self._door(), self._transaction():
             self._db.execute("DELETE FROM models WHERE id = ?", (entry.id,))
             self._db.execute("DELETE FROM aliases WHERE model = ?", (entry.id,))
+            self._db.execute("DELETE FROM pins WHERE model = ?", (entry.id,))
             self._db.execute("INSERT OR IGNORE INTO forgotten VALUES (?)", (entry.found.key,))
 
     def forgotten(self) -> frozenset[str]:

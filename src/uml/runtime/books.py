@@ -113,6 +113,8 @@ class Books:
         """Note that a model is to be there, or need not be any more."""
         if wish.how:
             self.wishes.make(wish.model, wish.how)
+            if wish.options is not None:
+                self.recipes.expect(wish.model.id, wish.options)
         elif self.wishes.drop(wish.model.id) and (worker := self.workers.get(wish.model.id)):
             # Its time without a request begins now.
             worker.idle_since_s = self.now_s

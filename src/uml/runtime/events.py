@@ -113,10 +113,12 @@ class Keep:
     """Somebody wants this model to be there: `pinned` is never evicted, `preloaded` only for a request; empty lets go.
 
     Both are loaded when memory is free, and again after a death; neither evicts another for it.
+    options: how, where it has not been loaded yet.
     """
 
     model: Model
     how: Kept
+    options: LoadOptions | None = None
 
 
 @dataclass(frozen=True, slots=True)

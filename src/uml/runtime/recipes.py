@@ -51,6 +51,10 @@ class Recipes:
             return Recipe(options, known.given, known.less)
         return Recipe(options, options)
 
+    def expect(self, model: str, options: LoadOptions) -> None:
+        """It is to be loaded so, unless it has been loaded otherwise."""
+        self._known.setdefault(model, Recipe(options, options))
+
     def worked(self, model: str, recipe: Recipe) -> None:
         """It was loaded so."""
         self._known[model] = recipe

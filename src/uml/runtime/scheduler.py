@@ -145,6 +145,11 @@ class Scheduler:
         """Whether it is to be there."""
         return self._books.wishes.how(model)
 
+    @property
+    def wished(self) -> tuple[str, ...]:
+        """The models that are to be there."""
+        return tuple(wish.model.id for wish in self._books.wishes)
+
     def expires_s(self, model: str) -> float:
         """When it is unloaded for being idle; infinity: not while things are as they are."""
         return self._books.expires_s(model)

@@ -34,6 +34,7 @@ from uml.runtime.events import (
     Failed,
     Grant,
     Keep,
+    Kept,
     Left,
     Measured,
     Planner,
@@ -177,10 +178,18 @@ class Supervisor:
         self._feed(Keep(model, ""))
         return was
 
-    def preload(self, models: Sequence[Model]) -> None:
-        """Have these loaded, as many as memory is free for, and loaded again after a death; errors are logged."""
-        for model in models:
-            self._feed(Keep(model, "preloaded"))
+    def keep(self, model: Model, how: Kept, options: LoadOptions | None = None) -> None:
+        """Have a model loaded once memory is free for it, and again after a death; errors are logged. See `Keep`."""
+        self._feed(Keep(model, how, options))
+
+    def kept(self, model: str) -> Kept:
+        """Whether a model is to be there."""
+        return self._scheduler.kept(model)
+
+    def asked(self, model: str) -> LoadOptions | None:
+        """What somebody asked for when the model was loaded; None where it is not."""
+        worker = self._scheduler.workers.get(model)
+        return worker.asked if worker else None
 
     async def load_progress(
         self, model: Model, options: LoadOptions | None = None, keep_alive_s: float | None = None
@@ -200,22 +209,21 @@ class Supervisor:
             yield Progress(model.id, "ready", size, size, 100.0, time.monotonic() - began)
 
     async def unload(self, models: Sequence[str] | None = None) -> tuple[str, ...]:
-        """End the workers of these models, or of all, and wait until they are gone.
+        """End the workers of these models, or of all, and wait until they are gone. None of them is kept any more.
 
         A busy one goes when its requests are done. Returns the models that were loaded.
         """
         live = self._workforce.live
-        wanted = tuple(live) if models is None else tuple(models)
+        wanted = (*live, *self._scheduler.wished) if models is None else tuple(models)
         for model in wanted:
             self._workforce.failed.pop(model, None)
         leaving = [live[model] for model in dict.fromkeys(wanted) if model in live]
-        names = tuple(worker.plan.model.id for worker in leaving)
-        self._feed(Unload(names))
+        self._feed(Unload(tuple(dict.fromkeys(wanted))))
         for worker in leaving:
             worker.process.hurry()
         for worker in leaving:
             await worker.gone.wait()
-        return names
+        return tuple(worker.plan.model.id for worker in leaving)
 
     def status(self) -> tuple[WorkerStatus, ...]:
         """Every worker, and of models without one the last that ended by itself, as `failed`."""

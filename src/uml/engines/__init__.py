@@ -23,17 +23,36 @@ def builtin(llama_server: Path | None = None, installed: Installed = nowhere) ->
     from uml.engines.fake import Fake
     from uml.engines.llamacpp.engine import LlamaCpp
     from uml.engines.onnx.engine import Onnx
+    from uml.engines.transformers.engine import Transformers
 
-    engines: tuple[Engine, ...] = (LlamaCpp(llama_server), Onnx(installed), Fake(installed))
+    engines: tuple[Engine, ...] = (
+        LlamaCpp(llama_server),
+        Transformers(installed),
+        Onnx(installed),
+        Fake(installed),
+    )
     return {engine.spec.name: engine for engine in engines}
 
 
 def host(name: str) -> Host:
-    """The child's side of a hosted engine. Raises KeyError for an engine that has none."""
+    """The child's side of a hosted engine. Raises KeyError for an engine that has none.
+
+    name: also `package.module:Class`, as engines of plug-ins are named (`handover.launch_host`).
+    """
+    module, colon, kind = name.partition(":")
+    if colon:
+        from importlib import import_module
+
+        found: Host = getattr(import_module(module), kind)()
+        return found
     if name == "onnx":
         from uml.engines.onnx.host import OnnxHost
 
         return OnnxHost()
+    if name == "transformers":
+        from uml.engines.transformers.host import TransformersHost
+
+        return TransformersHost()
     if name == "fake":
         from uml.engines.fake import FakeHost
 

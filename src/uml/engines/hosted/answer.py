@@ -1,0 +1,86 @@
+"""From tokens to the pieces of an answer: text, thoughts, calls of tools, probabilities."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+
+from uml.core.engine import Delta, TokenLogprob
+from uml.core.errors import UmlError
+from uml.engines.hosted.speech import Reader
+from uml.engines.hosted.text import Text
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """What a step made for one answer.
+
+    token: None where there is none, beside an error. finish: `stop` or `length` with the last one.
+    logprob: of the token; None where it is not asked for. top: the likeliest tokens at its place, with theirs.
+    cached: tokens of the prompt that were not read anew, with the first one.
+    """
+
+    token: int | None
+    finish: str | None = None
+    logprob: float | None = None
+    top: tuple[tuple[int, float], ...] = ()
+    cached: int = 0
+    error: UmlError | None = None
+
+
+class Teller:
+    """Makes the deltas of one answer from the news of its steps, as many at a time as there are.
+
+    pieces: token -> its bytes. hidden: tokens that stand for no text. ids: whether token ids are asked for.
+    """
+
+    def __init__(
+        self,
+        pieces: Sequence[bytes],
+        hidden: AbstractSet[int],
+        reader: Reader,
+        *,
+        prompt_tokens: int,
+        ids: bool = False,
+        warnings: Sequence[Mapping[str, str]] = (),
+    ) -> None:
+        self._pieces, self._reader, self._ids = pieces, reader, ids
+        self._text = Text(pieces, hidden)
+        self._prompt_tokens, self._warnings = prompt_tokens, tuple(warnings)
+
+    def tell(self, news: Sequence[News]) -> Delta:
+        """One delta for all of them. Raises the error that one of them brings."""
+        error = next((item.error for item in news if item.error), None)
+        if error is not None:
+            raise error
+        made = [item for item in news if item.token is not None]
+        tokens = tuple(item.token for item in made if item.token is not None)
+        finish = news[-1].finish
+        text = self._text.feed(tokens)
+        if finish:
+            text += self._text.end()
+        said = self._reader.feed(text, last=finish is not None)
+        delta = Delta(
+            said.text,
+            tokens=len(tokens),
+            finish="tool_calls" if finish == "stop" and self._reader.calls else finish,
+            prompt_tokens=self._prompt_tokens,
+            cached_tokens=sum(item.cached for item in news),
+            reasoning=said.reasoning,
+            tool_calls=said.calls,
+            ids=tokens if self._ids else (),
+            logprobs=tuple(self._likely(item) for item in made if item.logprob is not None),
+            warnings=self._warnings,
+        )
+        self._prompt_tokens, self._warnings = 0, ()
+        return delta
+
+    def _likely(self, item: News) -> TokenLogprob:
+        assert item.token is not None
+        assert item.logprob is not None
+        top = tuple(TokenLogprob(token, self._piece(token), logprob) for token, logprob in item.top)
+        return TokenLogprob(item.token, self._piece(item.token), item.logprob, top)
+
+    def _piece(self, token: int) -> bytes:
+        return self._pieces[token] if token < len(self._pieces) else b""

@@ -1,0 +1,130 @@
+"""One answer after the other, by the library's own loop: for models whose rows cannot be at different places.
+
+Those are models with recurrent layers, encoders and decoders, and layers that share keys with others.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from queue import SimpleQueue
+from typing import Any, TypeVar
+
+import torch
+from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
+
+from uml.core.errors import UmlError
+from uml.engines.hosted.answer import News
+from uml.engines.transformers.answer import Answer, deliver
+from uml.engines.transformers.runner import Adapts
+from uml.engines.transformers.slots import GivenUp
+
+T = TypeVar("T")
+_KEPT = ("decoder_start_token_id", "bos_token_id", "pad_token_id", "forced_bos_token_id", "forced_eos_token_id")
+
+
+class Alone:
+    """Runs a model over one answer at a time. translate: from an error of the library to one of ours."""
+
+    def __init__(self, model: Any, translate: Callable[[Exception], UmlError], adapts: Adapts | None = None) -> None:
+        self._model, self._translate, self._adapts = model, translate, adapts
+        self._queue: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="steps", daemon=True)
+        self._thread.start()
+
+    def submit(self, answer: Answer) -> None:
+        """Take an answer into the queue."""
+        self._queue.put(lambda: self._answer(answer))
+
+    def between_steps(self, work: Callable[[], T]) -> Future[T]:
+        """Have something else done with the model, by the thread that computes, while no answer runs."""
+        done: Future[T] = Future()
+
+        def errand() -> None:
+            try:
+                done.set_result(work())
+            except BaseException as error:
+                done.set_exception(error)
+
+        self._queue.put(errand)
+        return done
+
+    def close(self) -> None:
+        """End with the answer that runs."""
+        self._queue.put(None)
+        self._thread.join(1.0)
+
+    def _run(self) -> None:
+        while (work := self._queue.get()) is not None:
+            work()
+
+    def _answer(self, answer: Answer) -> None:
+        if answer.gone:
+            return
+        if self._adapts is not None:
+            self._adapts.use([dict(answer.scales)])
+        hooks = [layer.register_forward_pre_hook(_giving_up(answer)) for layer in layers_of(self._model)]
+        try:
+            self._generate(answer)
+        except GivenUp:
+            return
+        except UmlError as error:
+            deliver([(answer, News(None, error=error))])
+        except Exception as error:
+            # The boundary to the library: whatever a model raises is told to who waits for it, and the worker lives.
+            deliver([(answer, News(None, error=self._translate(error)))])
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def _generate(self, answer: Answer) -> None:
+        model = self._model
+        own = {name: getattr(model.generation_config, name, None) for name in _KEPT}
+        settings = GenerationConfig(
+            **own, do_sample=False, max_new_tokens=answer.most, eos_token_id=sorted(answer.ends), use_cache=True
+        )
+        ids = torch.tensor([answer.prompt], device=model.device)
+        with torch.inference_mode():
+            model.generate(
+                ids,
+                attention_mask=torch.ones_like(ids),
+                generation_config=settings,
+                logits_processor=LogitsProcessorList([Chosen(answer)]),
+            )
+
+
+class Chosen(LogitsProcessor):  # type: ignore[misc] # a class of a library without types
+    """Chooses the token that an answer wants, and leaves nothing else to choose."""
+
+    def __init__(self, answer: Answer) -> None:
+        self._answer = answer
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        """The scores `[1, vocabulary]` of the chosen token alone. Raises GivenUp."""
+        answer = self._answer
+        if answer.gone:
+            raise GivenUp
+        news = answer.take(int(scores[0].argmax())) if answer.bare else answer.choose(scores[0])
+        deliver([(answer, news)])
+        if news.finish:
+            raise GivenUp  # it is complete, whatever the library would do next
+        assert news.token is not None
+        forced = torch.full_like(scores, -torch.inf)
+        forced[0, news.token] = 0
+        return forced
+
+
+def layers_of(model: Any) -> list[Any]:
+    """The layers of a model, of encoder and decoder alike: between them a step can be given up."""
+    return [
+        layer for part in model.modules() if isinstance(part, torch.nn.ModuleList) and len(part) > 1 for layer in part
+    ]
+
+
+def _giving_up(answer: Answer) -> Callable[..., None]:
+    def look(*arguments: object) -> None:
+        if answer.gone:
+            raise GivenUp
+
+    return look

@@ -1,0 +1,93 @@
+"""One answer on its way: what it began with, how its tokens are chosen, and who hears of them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+
+from uml.engines.hosted.answer import News
+from uml.sampling.chain import Chain
+from uml.sampling.grammar import Guide
+
+
+@dataclass(slots=True, eq=False)
+class Answer:
+    """One answer, from the queue to its last token.
+
+    most: tokens to generate. ends: tokens that end it, and are told like others. guide: what the answer must look
+    like, where that is asked for. scales: adapter -> how strongly it works here.
+    """
+
+    prompt: list[int]
+    most: int
+    chain: Chain
+    ends: frozenset[int]
+    loop: asyncio.AbstractEventLoop
+    guide: Guide | None = None
+    scales: Mapping[int, float] = field(default_factory=dict)
+    reuse: bool = True
+    """Whether what an earlier answer has left may be gone on with."""
+    made: list[int] = field(default_factory=list)
+    cached: int = 0
+    gone: bool = False
+    """Nobody listens any more."""
+    news: asyncio.Queue[News] = field(default_factory=asyncio.Queue)
+
+    @property
+    def bare(self) -> bool:
+        """Whether the next token is simply the likeliest one, and nothing else is told of it."""
+        return self.guide is None and self.chain.bare
+
+    def choose(self, scores: torch.Tensor) -> News:
+        """The next token by its scores, `[vocabulary]`. Raises EngineError where they are no numbers."""
+        allowed = self.guide.mask() if self.guide else None
+        choice = self.chain.choose(scores.float().cpu().numpy(), allowed)
+        return self._took(choice.token, choice.logprob, choice.top)
+
+    def take(self, token: int) -> News:
+        """Note the likeliest token as chosen."""
+        self.chain.accept(token)
+        return self._took(token)
+
+    def _took(self, token: int, logprob: float | None = None, top: tuple[tuple[int, float], ...] = ()) -> News:
+        first = not self.made
+        self.made.append(token)
+        ended = token in self.ends
+        if self.guide is not None:
+            self.guide.accept(token)
+            # Nothing but an end could come: the model need not be asked for it.
+            ended = ended or not self.guide.free_to_choose
+        finish = "stop" if ended else "length" if len(self.made) >= self.most else None
+        told = None if self.chain.settings.alternatives is None else logprob
+        return News(token, finish, told, top, self.cached if first else 0)
+
+
+def deliver(news: Iterable[tuple[Answer, News]]) -> None:
+    """Tell everybody what a step made, from the thread that computes."""
+    pairs = list(news)
+    if not pairs:
+        return
+
+    def tell() -> None:
+        for answer, item in pairs:
+            answer.news.put_nowait(item)
+
+    loop = pairs[0][0].loop
+    if not loop.is_closed():
+        loop.call_soon_threadsafe(tell)
+
+
+class Runs(Protocol):
+    """What answers: several at once, or one after the other."""
+
+    def submit(self, answer: Answer) -> None:
+        """Take an answer into the queue."""
+        ...
+
+    def close(self) -> None:
+        """End with the step that runs."""
+        ...

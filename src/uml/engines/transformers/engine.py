@@ -1,0 +1,91 @@
+"""Transformers from the parent's side: which environment runs it, and what its workers end of."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from uml.core.engine import Availability, Endpoint, Launch
+from uml.core.errors import BadOption, EngineNotInstalled, LoadFailed, OutOfMemory, UmlError
+from uml.core.install import Install, Installed, nowhere
+from uml.core.plan import LoadPlan
+from uml.engines import handover
+from uml.engines.transformers.spec import GPTQ, NAME, NEEDS, SPEC, WITH_GPTQMODEL
+
+ENVIRONMENT: Final = {
+    "HF_HUB_OFFLINE": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "DO_NOT_TRACK": "1",
+    # A configuration may name kernels on the hub, which are programs of strangers.
+    "USE_HUB_KERNELS": "0",
+    "TRANSFORMERS_VERBOSITY": "error",
+    "TOKENIZERS_PARALLELISM": "false",
+}
+WITHOUT_MEMORY: Final = ("can't allocate memory", "Cannot allocate memory", "out of memory", "MemoryError")
+
+
+class Transformers:
+    """The parent's side. installed: finds the environments that workers run in."""
+
+    def __init__(self, installed: Installed = nowhere) -> None:
+        self.spec = SPEC
+        self._installed = installed
+
+    def available(self) -> Availability:
+        """Whether an environment of it is there; nothing in it is imported."""
+        install = self._installed(NAME, "")
+        if install is None:
+            return Availability(False, way="hosted", reason=SPEC.install_command)
+        devices = frozenset({"cpu"}) if install.accelerator == "cpu" else frozenset()
+        return Availability(True, install.version, "hosted", str(install.folder), devices)
+
+    def launch(self, plan: LoadPlan, endpoint: Endpoint) -> Launch:
+        """The command for a worker. Raises BadOption, EngineNotInstalled, LoadFailed for what cannot run here."""
+        install = self._install(plan)
+        folder = plan.options.offload_folder
+        if folder and not Path(folder).expanduser().is_dir():
+            raise BadOption("offload_folder", folder, "a folder that is there")
+        environment = dict(ENVIRONMENT)
+        if endpoint.socket:
+            # Code of a model that is trusted is copied there before it runs.
+            environment["HF_MODULES_CACHE"] = str(endpoint.socket.parent / "modules")
+        launch = handover.launch(NAME, plan, endpoint, environment, install)
+        writes = (Path(folder).expanduser(),) if folder else ()
+        return Launch(
+            argv=launch.argv,
+            environment=launch.environment,
+            stdin=launch.stdin,
+            writes=(*launch.writes, *writes),
+            reads=(*launch.reads, *_beside(plan)),
+        )
+
+    def _install(self, plan: LoadPlan) -> Install:
+        quantization = plan.model.info.quantization
+        method = quantization.method if quantization else "none"
+        if method in NEEDS and set(plan.placement.device_bytes) <= {"cpu"}:
+            raise LoadFailed(
+                plan.model.id,
+                f"its weights are quantized by {method}, and to run them Transformers needs {NEEDS[method]}; "
+                "another quantization of the same model, such as a GGUF file, runs here",
+            )
+        name = GPTQ if method in WITH_GPTQMODEL else NAME
+        found = self._installed(name, plan.options.engine_version)
+        if found is None:
+            label = plan.options.engine_version
+            command = f"uml engine install {name}" + (f"=={label}" if label else "")
+            raise EngineNotInstalled(name, plan.model.id, command)
+        return found
+
+    def cause(self, plan: LoadPlan, log: str, exit_code: int | None) -> UmlError | None:
+        """What the worker wrote last, else what the library did, else what its signal says."""
+        told = handover.failure_in(log) or handover.cause_of_exit(plan, exit_code)
+        if told is None and any(sentence in log[-4000:] for sentence in WITHOUT_MEMORY):
+            return OutOfMemory(plan.model.id, plan.placement.device, plan.footprint.total_bytes)
+        return told
+
+
+def _beside(plan: LoadPlan) -> tuple[Path, ...]:
+    """Folders that a worker reads beside its model's files: the model's own, for what the plan has not listed."""
+    info = plan.model.info
+    folder = info.path if info.path.is_dir() else info.path.parent
+    return (folder,)

@@ -1,0 +1,173 @@
+"""Transformers from the child's side: one loaded model that answers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
+from typing import Any
+
+import torch
+
+from uml.core.engine import Delta
+from uml.core.errors import BadRequest, EngineError, OutOfMemory, UmlError
+from uml.core.model import Role
+from uml.core.plan import LoadPlan
+from uml.engines.hosted import tools
+from uml.engines.hosted.prompt import Language
+from uml.engines.hosted.text import decode
+from uml.engines.transformers import loading
+from uml.engines.transformers.adapters import Adapters, parse
+from uml.engines.transformers.alone import Alone
+from uml.engines.transformers.answer import Answer
+from uml.engines.transformers.embedding import Embedder
+from uml.engines.transformers.guess import guesser_of
+from uml.engines.transformers.language import language_of
+from uml.engines.transformers.runner import Runner
+from uml.engines.transformers.step import Stepper, can_step
+from uml.sampling.chain import Chain
+from uml.sampling.grammar import Structures
+
+FALLBACK_CONTEXT = 2048
+
+
+class TransformersHost:
+    """The child's side."""
+
+    def __init__(self) -> None:
+        self._plan: LoadPlan
+        self._model: Any = None
+        self._language: Language
+        self._structures: Structures
+        self._adapters: Adapters
+        self._embedder: Embedder
+        self._runs: Runner | Alone | None = None
+        self._context = FALLBACK_CONTEXT
+
+    def load(self, plan: LoadPlan) -> None:
+        """Load the model; raises an UmlError."""
+        options = plan.options
+        if options.threads:
+            torch.set_num_threads(options.threads)
+        loaded = loading.load(plan)
+        self._plan, self._model = plan, loaded.model
+        self._language = language_of(loaded.model, loaded.tokenizer, options)
+        self._structures = Structures(self._language.vocabulary)
+        self._adapters = Adapters(loaded.model)
+        self._embedder = Embedder(loaded.model, loaded.folder, loaded.tokenizer, options)
+        for text in options.lora:
+            self._adapters.load(*parse(text))
+        self._context = options.ctx or plan.model.info.context_length or FALLBACK_CONTEXT
+        self._runs = self._runner()
+        if options.warmup and isinstance(self._runs, Runner):
+            # After the model is ready: who comes first waits for it, and nobody else does.
+            self._runs.warm_up()
+
+    def _runner(self) -> Runner | Alone:
+        model, options = self._model, self._plan.options
+        if self._plan.model.info.role is Role.EMBEDDING or not can_step(model):
+            return Alone(model, self._translate, self._adapters)
+        rows = max(1, options.parallel)
+        stepper = Stepper(model, rows, self._context)
+        guesser = guesser_of(self._plan, len(self._language.vocabulary), self._context)
+        return Runner(
+            *(stepper, rows, options.batch, self._translate),
+            adapts=self._adapters,
+            guesser=guesser,
+            reuse=options.cache_prompt,
+        )
+
+    def _translate(self, error: Exception) -> UmlError:
+        """An error in the middle of an answer."""
+        model, said = self._plan.model.id, f"{type(error).__name__}: {error}"
+        if isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in said:
+            return OutOfMemory(model, self._plan.placement.device)
+        return EngineError(model, said.splitlines()[0][:400])
+
+    async def generate(self, request: Mapping[str, Any]) -> AsyncIterator[Delta]:
+        """The answer to a request, piece by piece."""
+        if self._plan.model.info.role is Role.EMBEDDING:
+            raise BadRequest("this model is for embeddings; it does not answer", param="model")
+        assert self._runs is not None
+        # A long prompt takes the tokenizer a while, and a large schema its compiler.
+        answer, teller = await asyncio.to_thread(self._prepare, request, asyncio.get_running_loop())
+        self._runs.submit(answer)
+        try:
+            finished = False
+            while not finished:
+                news = [await answer.news.get()]
+                with suppress(asyncio.QueueEmpty):
+                    while True:
+                        news.append(answer.news.get_nowait())
+                delta = teller.tell(news)
+                finished = delta.finish is not None
+                yield delta
+        finally:
+            answer.gone = True
+
+    def _prepare(self, request: Mapping[str, Any], loop: asyncio.AbstractEventLoop) -> tuple[Answer, Any]:
+        ask = self._language.ask(request, self._context)
+        forced = tools.grammar(request, self._language.marks)
+        guide = self._structures.guide("tool_choice", forced) if forced else self._structures.of(request)
+        answer = Answer(
+            prompt=ask.tokens,
+            most=ask.most,
+            chain=Chain(ask.settings, self._language.vocabulary, ask.tokens),
+            ends=self._language.vocabulary.ends,
+            loop=loop,
+            guide=guide,
+            scales=self._adapters.of(request),
+            reuse=request.get("cache_prompt", True) is not False,
+        )
+        return answer, self._language.teller(request, ask)
+
+    def prompt(self, request: Mapping[str, Any]) -> str:
+        """What a chat request makes the model read."""
+        return self._language.prompt(request)
+
+    def tokenize(self, text: str) -> list[int]:
+        """Token ids of a text."""
+        return self._language.vocabulary.tokens_of(text)
+
+    def detokenize(self, tokens: list[int]) -> str:
+        """The text of token ids. Raises BadRequest."""
+        pieces = self._language.vocabulary.pieces
+        wrong = next((token for token in tokens if not 0 <= token < len(pieces)), None)
+        if wrong is not None:
+            raise BadRequest(f"token {wrong} is none; expected ids from 0 to {len(pieces) - 1}", param="tokens")
+        return decode(pieces, tokens)
+
+    def embed(self, texts: list[str]) -> list[list[float]]:
+        """One vector a text. Raises BadRequest."""
+        if not (self._plan.options.embeddings or self._plan.model.info.role is Role.EMBEDDING):
+            raise BadRequest("this model was loaded without embeddings; load it with embeddings=true", param="input")
+        assert self._runs is not None
+
+        def work() -> list[list[float]]:
+            self._adapters.use([])
+            return self._embedder.embed(texts, self._context)
+
+        return self._runs.between_steps(work).result()
+
+    def adapters(self) -> list[dict[str, Any]]:
+        """What is loaded."""
+        return self._adapters.shown()
+
+    def load_adapter(self, path: str, scale: float) -> int:
+        """Load another one: its id. Raises BadOption."""
+        assert self._runs is not None
+        return self._runs.between_steps(lambda: self._adapters.load(path, scale)).result()
+
+    def unload_adapter(self, id: int) -> None:
+        """Take one out. Raises BadRequest."""
+        assert self._runs is not None
+        self._runs.between_steps(lambda: self._adapters.unload(id)).result()
+
+    def scale_adapters(self, scales: Mapping[int, float]) -> None:
+        """What requests get that give no scales themselves."""
+        self._adapters.scale(scales)
+
+    def close(self) -> None:
+        """Give everything back: the end of the process does, as soon as no step runs any more."""
+        if self._runs is not None:
+            self._runs.close()

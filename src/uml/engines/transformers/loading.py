@@ -1,0 +1,183 @@
+"""From files to a model in memory: what the library is told, and what its errors mean."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+
+from uml.core.errors import BadFile, BadOption, CorruptFile, LoadFailed, OutOfMemory, UmlError, UnsupportedArchitecture
+from uml.core.model import Role
+from uml.core.plan import LoadPlan
+from uml.engines.transformers import trust
+from uml.engines.transformers.quantize import quantization_config
+from uml.engines.transformers.rope import with_rope
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A model with its tokenizer. folder: where both came from. code: whether code of the model runs."""
+
+    model: Any
+    tokenizer: Any
+    folder: Path
+    code: bool
+
+
+def load(plan: LoadPlan) -> Loaded:
+    """Load what a plan says. Raises an UmlError for whatever is wrong with the files, the options or the memory."""
+    folder = folder_of(plan)
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    code = trust.check(plan.model.id, folder, plan.options.trust_remote_code)
+    common: dict[str, Any] = {"trust_remote_code": code, "local_files_only": True}
+    try:
+        config = with_rope(transformers.AutoConfig.from_pretrained(folder, **common), plan.options)
+        # A kernel that the configuration names was refused before; no other is fetched.
+        model = _model(plan, folder, config, common)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **common)
+    except UmlError:
+        raise
+    except Exception as error:
+        # The boundary to the library: it raises errors of every kind for files that are not what they should be.
+        raise translated(plan, error) from error
+    return Loaded(model.eval(), tokenizer, folder, code)
+
+
+def folder_of(plan: LoadPlan) -> Path:
+    """The folder with the model's configuration. Raises BadFile where there is none."""
+    path = plan.model.info.path
+    folder = path if path.is_dir() else path.parent
+    if not (folder / "config.json").is_file():
+        inside = next((file.parent for file in plan.model.info.files if file.name == "config.json"), None)
+        if inside is None:
+            raise BadFile(path, "there is no config.json beside the weights, so nothing says what model they are of")
+        folder = inside
+    return folder
+
+
+def _model(plan: LoadPlan, folder: Path, config: Any, common: Mapping[str, Any]) -> Any:
+    options = plan.options
+    safe = any(folder.glob("*.safetensors"))
+    kind = _kind(plan, config)
+    arguments: dict[str, Any] = {
+        **common,
+        "config": config,
+        "dtype": options.dtype if options.dtype != "auto" else "auto",
+        "use_safetensors": safe,
+        # Files of PyTorch are programs; without this one they are data only.
+        "weights_only": True,
+        "disable_mmap": not options.mmap,
+        "output_loading_info": True,
+    }
+    attention = _attention(plan)
+    if attention:
+        arguments["attn_implementation"] = attention
+    quantized = quantization_config(plan)
+    if quantized is not None:
+        arguments["quantization_config"] = quantized
+    arguments |= _places(plan)
+    try:
+        model, told = kind.from_pretrained(folder, **arguments)
+    except ValueError as error:
+        if attention or "scaled_dot_product_attention" not in str(error):
+            raise
+        model, told = kind.from_pretrained(folder, **arguments, attn_implementation="eager")
+    _check_whole(plan, folder, told)
+    return model
+
+
+def _check_whole(plan: LoadPlan, folder: Path, told: Mapping[str, Any]) -> None:
+    """The library fills what is missing with random numbers, and says so in a log that nobody reads."""
+    missing = sorted(told.get("missing_keys") or ())
+    if missing:
+        raise CorruptFile(folder, f"{len(missing)} of the model's tensors are in none of its files: {missing[0]}")
+    wrong = list(told.get("mismatched_keys") or ())
+    if wrong:
+        raise CorruptFile(folder, f"the tensor {wrong[0][0]} has another shape than the configuration says")
+
+
+def _kind(plan: LoadPlan, config: Any) -> Any:
+    """The library's class for what the model is for."""
+    if plan.model.info.role is Role.EMBEDDING:
+        return transformers.AutoModel
+    if config.is_encoder_decoder:
+        return transformers.AutoModelForSeq2SeqLM
+    names = config.architectures or [""]
+    mapping = transformers.MODEL_FOR_CAUSAL_LM_MAPPING
+    if type(config) not in mapping and "ConditionalGeneration" in names[0]:
+        return transformers.AutoModelForImageTextToText
+    return transformers.AutoModelForCausalLM
+
+
+def _attention(plan: LoadPlan) -> str:
+    options = plan.options
+    if options.attention != "auto":
+        return options.attention
+    if options.flash_attention == "on":
+        return "flash_attention_2"
+    return "eager" if options.flash_attention == "off" else ""
+
+
+def _places(plan: LoadPlan) -> dict[str, Any]:
+    """Where weights go: nothing to say for a model that is whole in memory."""
+    options = plan.options
+    devices = [device for device in plan.placement.device_bytes if device != "cpu"]
+    limits = {**_limits(options.max_memory)}
+    if not devices and not limits and not options.offload_folder:
+        return {}
+    places: dict[str, Any] = {"device_map": "auto"}
+    if len(devices) == 1 and set(plan.placement.device_bytes) == set(devices) and not limits:
+        places["device_map"] = devices[0]
+    elif not limits:
+        limits = {_name(device): size for device, size in plan.placement.device_bytes.items()}
+    if limits:
+        places["max_memory"] = limits
+    if options.offload_folder:
+        places["offload_folder"] = str(Path(options.offload_folder).expanduser())
+    return places
+
+
+def _limits(texts: tuple[str, ...]) -> dict[int | str, int]:
+    """`DEVICE=GIB` as the library's `max_memory`. Raises BadOption."""
+    limits: dict[int | str, int] = {}
+    for text in texts:
+        device, _, amount = text.partition("=")
+        try:
+            limits[_name(device.strip())] = int(float(amount.lower().removesuffix("gib")) * (1 << 30))
+        except ValueError as error:
+            raise BadOption("max_memory", text, "DEVICE=GIB, such as cpu=4 or 0=10.5") from error
+    return limits
+
+
+def _name(device: str) -> int | str:
+    """A device as the library's `max_memory` calls it: `cpu`, or the number of a GPU."""
+    _, _, number = device.rpartition(":")
+    return int(number) if number.isdigit() else device
+
+
+def translated(plan: LoadPlan, error: Exception) -> UmlError:
+    """An error of the library as one of ours."""
+    said = f"{type(error).__name__}: {str(error) or 'nothing more was said'}"
+    short = said.splitlines()[0][:400]
+    name, path = plan.model.id, plan.model.info.path
+    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in said:
+        return OutOfMemory(name, plan.placement.device, plan.footprint.total_bytes)
+    if "SafetensorError" in said or "weights_only" in said or "UnpicklingError" in said:
+        return CorruptFile(path, short)
+    if "does not recognize this architecture" in said or "Unrecognized model" in said:
+        version = importlib.metadata.version("transformers")
+        return UnsupportedArchitecture(
+            name, f"Transformers {version} does not know the architecture {plan.model.info.architecture or 'it names'}"
+        )
+    if isinstance(error, ImportError):
+        return LoadFailed(name, f"a package is missing in the environment of the engine: {short}")
+    if isinstance(error, json.JSONDecodeError | UnicodeDecodeError):
+        return CorruptFile(path, short)
+    return LoadFailed(name, short)

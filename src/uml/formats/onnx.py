@@ -7,13 +7,13 @@ read by hand; the graph, which holds the weights, is stepped over.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from uml.core.errors import CorruptFile, MissingShard
+from uml.core.errors import BadFile, CorruptFile, MissingShard
 from uml.core.model import Format, ModelInfo, Role, Scalar, Shape
-from uml.formats import hf
+from uml.formats import hf, hf_config
 from uml.formats.bounded_json import child, count, read_object, scalars, text
 from uml.formats.reader import Cursor, opened
 
@@ -67,14 +67,16 @@ def inspect_onnx(path: Path) -> ModelInfo | None:
         return None
     beside = [path.with_name(name) for name in (f"{path.name}.data", f"{path.name}_data", f"{path.stem}.data")]
     data = [other for other in beside if other.is_file()]
+    reader = _of_texts(path)
     producer = model.metadata.get("producer_name", "")
-    return ModelInfo(
+    found = ModelInfo(
         path=path,
         format=Format.ONNX,
         role=Role.UNKNOWN,
         confidence=0.95 if producer or model.opset else 0.7,
         reason=f"ModelProto of IR version {model.metadata['ir_version']}, opset {model.opset}"
-        + (f", by {producer}" if producer else ""),
+        + (f", by {producer}" if producer else "")
+        + (f"; {reader.reason}" if reader else ""),
         size_bytes=size + sum(other.stat().st_size for other in data),
         files=(path, *data),
         version=f"IR {model.metadata['ir_version']}, opset {model.opset}",
@@ -82,6 +84,62 @@ def inspect_onnx(path: Path) -> ModelInfo | None:
         metadata=model.metadata,
         notes=(f"to generate text, it needs a {GENAI_CONFIG} and a tokenizer beside it",),
     )
+    if reader is None:
+        return found
+    return replace(
+        found,
+        role=reader.role,
+        files=(*found.files, *reader.files),
+        # Exports are called `model` and `model_quantized`, all of them.
+        name=f"{hf.folder_name(reader.folder)}-{path.stem}",
+        architecture=reader.architecture,
+        context_length=reader.context_length,
+        shape=reader.shape,
+        notes=() if reader.role in (Role.EMBEDDING, Role.RERANKER) else found.notes,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Reader:
+    """What the configuration of a model that reads texts says of a graph beside it."""
+
+    folder: Path
+    role: Role
+    reason: str
+    files: tuple[Path, ...]
+    architecture: str
+    context_length: int | None
+    shape: Shape | None
+
+
+_READS = ("config.json", "tokenizer.json", "tokenizer_config.json", "sentence_bert_config.json", "modules.json")
+
+
+def _of_texts(path: Path) -> _Reader | None:
+    """The configuration beside a graph, or above a folder `onnx`, with its tokenizer; None where one of them is not."""
+    folders = (path.parent, path.parent.parent) if path.parent.name == "onnx" else (path.parent,)
+    for folder in folders:
+        there = [folder / name for name in _READS if (folder / name).is_file()]
+        names = [file.name for file in there]
+        if not {"config.json", "tokenizer.json"} <= set(names):
+            continue
+        try:
+            config = read_object(folder / "config.json")
+            beside = [read_object(folder / name) if name in names else {} for name in _READS[2:4]]
+        except BadFile:
+            return None  # a file by that name of something else; the graph is good without it
+        role, because = hf_config.role(config, "modules.json" in names)
+        pooling = folder / "1_Pooling" / "config.json"
+        return _Reader(
+            folder,
+            role if role in (Role.EMBEDDING, Role.RERANKER) else Role.UNKNOWN,
+            because,
+            (*there, *([pooling] if pooling.is_file() else [])),
+            hf_config.architecture(config),
+            hf_config.context_length(config, *beside),
+            hf_config.shape(config),
+        )
+    return None
 
 
 def _read(cursor: Cursor) -> _Model | None:

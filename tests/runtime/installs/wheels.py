@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import zipfile
 from collections.abc import Mapping, Sequence
+from importlib.metadata import distribution
 from pathlib import Path
 
 from uml.core.install import Recipe
@@ -76,3 +77,20 @@ def stand_ins(folder: Path, made: Recipe, version: str = "") -> Path:
             name = made.module if found[1] == made.distribution else found[1].replace("-", "_")
             wheel(folder, name, found[2] or "1.0", called=found[1].replace("-", "_"))
     return folder
+
+
+def packed(folder: Path, *names: str) -> None:
+    """Wheels of packages as they are installed here, so that they can be installed elsewhere without a network."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        found = distribution(name)
+        tag = re.search(r"^Tag: (\S+)", found.read_text("WHEEL") or "", re.MULTILINE)
+        assert tag is not None
+        files = [file for file in found.files or () if ".." not in file.parts and file.suffix != ".pyc"]
+        about = next(file.parts[0] for file in files if file.parts[0].endswith(".dist-info"))
+        kept = [file for file in files if file.name not in ("RECORD", "INSTALLER", "REQUESTED", "direct_url.json")]
+        with zipfile.ZipFile(folder / f"{about.removesuffix('.dist-info')}-{tag[1]}.whl", "w") as archive:
+            for file in kept:
+                archive.write(str(file.locate()), str(file))
+            lines = "".join(f"{file},,\n" for file in kept)
+            archive.writestr(f"{about}/RECORD", f"{lines}{about}/RECORD,,\n")

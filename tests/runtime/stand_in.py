@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -223,7 +223,8 @@ def serve(path: str, deaf: bool, chatty: bool) -> None:
             if deaf:
                 kept.append(connection)
                 continue
-            with connection:
+            # Who asked may wait no longer.
+            with connection, suppress(OSError):
                 request = connection.recv(1 << 16)
                 if chatty:
                     print("x" * (9 << 20), flush=True)

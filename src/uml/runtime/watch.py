@@ -42,8 +42,14 @@ class Patience:
         """What fits the setting and the work. hurry: somebody waits for the worker to go once it is done."""
         slow = GPU_FACTOR if gpu else 1.0
         if hurry:
-            return cls(min(1.0, hang_s / 3), min(2.0, hang_s / 3) * slow, min(4.0, hang_s) * slow, min(3.0, hang_s))
+            most = HURRIED
+            stopped_s, deaf_s = min(most.stopped_s, hang_s / 3), min(most.deaf_s, hang_s / 3) * slow
+            return cls(stopped_s, deaf_s, min(most.quiet_s, hang_s) * slow, min(most.idle_s, hang_s))
         return cls(min(5.0, hang_s / 3), hang_s / 3 * slow, hang_s * slow, hang_s)
+
+
+HURRIED: Final = Patience(stopped_s=1.0, deaf_s=2.0, quiet_s=4.0, idle_s=3.0)
+"""The most while somebody waits for the worker to go."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -153,7 +153,7 @@ class Reader:
             assert self._think is not None
             opening, blank = self._think[0], self._held.lstrip()
             if blank.startswith(opening):
-                self._held, self._state = blank[len(opening) :].removeprefix("\n"), "thought"
+                self._held, self._state = blank[len(opening) :], "opened"
                 return True
             if opening.startswith(blank):
                 return False  # it may still become the mark
@@ -162,12 +162,12 @@ class Reader:
         if self._state == "thought":
             assert self._think is not None
             return self._until(self._think[1], said, "reasoning", "after")
-        if self._state == "after":
-            # Blank lines behind a thought are no part of the answer.
+        if self._state in ("opened", "after"):
+            # Empty lines behind a mark are no part of the thought, or of the answer.
             self._held = self._held.lstrip("\n")
             if not self._held:
                 return False
-            self._state = "text"
+            self._state = "thought" if self._state == "opened" else "text"
             return True
         if self._state == "text":
             if self._call is None:
@@ -234,7 +234,7 @@ class Reader:
     def _finish(self, said: Said) -> None:
         if self._state == "call":
             self._take(self._body + self._held, said, "")
-        elif self._state == "thought":
+        elif self._state in ("opened", "thought"):
             said.reasoning += self._held.rstrip()
         elif not self.calls or self._held.strip():
             said.text += self._held

@@ -20,8 +20,8 @@ from uml.engines.transformers import loading
 from uml.engines.transformers.adapters import Adapters, parse
 from uml.engines.transformers.alone import Alone
 from uml.engines.transformers.answer import Answer
+from uml.engines.transformers.draft import guesser_of
 from uml.engines.transformers.embedding import Embedder
-from uml.engines.transformers.guess import guesser_of
 from uml.engines.transformers.language import language_of
 from uml.engines.transformers.runner import Runner
 from uml.engines.transformers.step import Stepper, can_step

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from uml.engines.transformers.answer import Answer
+if TYPE_CHECKING:
+    from uml.engines.transformers.answer import Answer
 
 
 @dataclass(slots=True, eq=False)

@@ -9,6 +9,7 @@ import orjson
 
 from uml.core.errors import BadRequest
 from uml.core.model import Model
+from uml.gateway.nothing import Nothing, wants_nothing
 from uml.gateway.probabilities import shape_for
 from uml.gateway.processing import Rewriter, processing
 from uml.gateway.proxy import ANSWER_LIMIT, Errand, Figures, stream, whole
@@ -57,7 +58,7 @@ class Generation:
         model = resolve(self._house, body.get("model"))
         call.model = model.id
         checked = check(self._endpoint, body)
-        shape: Rewriter | None = shape_for(checked)
+        shape: Rewriter | None = Nothing() if wants_nothing(checked) else shape_for(checked)
         if steps is not None:
             shape = steps.answer(body, shape)
         async with Listener(call.receive) as listener:

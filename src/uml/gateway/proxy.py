@@ -12,6 +12,7 @@ import orjson
 
 from uml.core.errors import BadRequest, EngineError, UmlError
 from uml.gateway.choices import DONE, Events, Sums, join, last_event, without_sums
+from uml.gateway.nothing import asking_for_one, wants_nothing
 from uml.gateway.processing import Rewriter
 from uml.gateway.refusal import from_engine, refusal
 from uml.gateway.sink import ERROR, Sink
@@ -112,7 +113,7 @@ async def whole(errand: Errand, lease: Lease) -> tuple[bytes, Figures]:
 
 
 async def _joined(errand: Errand, lease: Lease) -> tuple[bytes, Figures]:
-    body = errand.body(stream=True, stream_options={"include_usage": True}, **_progress(errand, lease))
+    body = errand.body(stream=True, stream_options={"include_usage": True}, **_changed(errand, lease))
     response = await ask(errand, lease, body, stream=True)
     events, values = Events(), list[dict[str, Any]]()
     try:
@@ -142,7 +143,7 @@ async def stream(errand: Errand, lease: Lease, figures: Figures) -> None:
     """
     call = errand.call
     retold = errand.checked.choices > 1 or errand.shape is not None
-    extra = _progress(errand, lease)
+    extra = _changed(errand, lease)
     if retold:
         # The figures of every answer are wanted for the sum, whether the client asked for them or not.
         extra["stream_options"] = {"include_usage": True}
@@ -166,6 +167,12 @@ async def stream(errand: Errand, lease: Lease, figures: Figures) -> None:
         await call.fail(error)
     finally:
         response.close()
+
+
+def _changed(errand: Errand, lease: Lease) -> dict[str, Any]:
+    """What the engine is told otherwise than the client said it, or beside it."""
+    one = asking_for_one(lease.spec.dialect) if wants_nothing(errand.checked) else {}
+    return _progress(errand, lease) | one
 
 
 def _progress(errand: Errand, lease: Lease) -> dict[str, Any]:

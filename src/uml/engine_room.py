@@ -72,17 +72,14 @@ class EngineRoom:
     ) -> dict[str, Any]:
         """Make an install of `NAME` or `NAME==VERSION`, try it, and put it in use. It may take minutes.
 
-        One whose answer is wrong stays, and the one in use before stays in use. Raises BadRequest, InstallRefused,
+        One whose answer is wrong stays, and is not put in use. Raises BadRequest, InstallRefused,
         InstallFailed, Cancelled.
         """
         installs, settings = self.library.installs, self.library.settings
         order = installs.order(name, _kinds(), tool=tool, again=again, offline=settings.offline)
-        before = installs.find(order.recipe.engine)
-        made = installs.install(order, tell, cancelled)
-        self.library.roster.forget()
-        done = self._tried(made)
-        if done.smoke == "failed" and before is not None:
-            installs.use(before.engine, before.label)
+        done = self._tried(installs.install(order, tell, cancelled))
+        if done.smoke != "failed":
+            installs.use(done.engine, done.label)
         self.library.roster.forget()
         return shown(done, installs.find(done.engine))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -41,8 +42,8 @@ def test_an_engine_is_installed_chosen_and_removed(uml: Uml, wheels: Path) -> No
     assert "onnx==0.17.0 (in use" in uml("doctor").out
 
 
-def _engines(uml: Uml) -> list[dict[str, object]]:
-    found: list[dict[str, object]] = uml("engine", "ls", "--json").json["data"]
+def _engines(uml: Uml) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = uml("engine", "ls", "--json").json["data"]
     return found
 
 

@@ -47,7 +47,8 @@ class Bench:
 
     def install(self, name: str = "tiny", *, again: bool = False) -> Install:
         order = self.installs.order(name, NOTHING, again=again)
-        return self.installs.install(order, self.steps.append, environ=self.environ)
+        made = self.installs.install(order, self.steps.append, environ=self.environ)
+        return self.installs.use("tiny", made.label)
 
     @property
     def left(self) -> list[str]:
@@ -380,6 +381,16 @@ def test_an_install_whose_python_is_gone_is_not_used(bench: Bench) -> None:
     assert (lost.smoke, lost.smoke_says) == ("failed", "its Python, /nowhere/python3.9, is gone: install it anew")
     with pytest.raises(InstallRefused, match="is gone"):
         bench.installs.use("tiny", "2.0")
+
+
+def test_what_the_disk_refuses_is_said(bench: Bench) -> None:
+    wheel(bench.wheels, "tinyengine", "1.0")
+    made = bench.install()
+    (bench.folder / "tiny" / "in-use").unlink()
+    (bench.folder / "tiny" / "in-use").mkdir()
+    with pytest.raises(InstallRefused, match=r"tiny==1\.0 cannot be put in use: Is a directory"):
+        bench.installs.use("tiny", "1.0")
+    assert bench.installs.find("tiny") == made
 
 
 def test_a_test_is_written_down(bench: Bench) -> None:

@@ -8,7 +8,8 @@ import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -18,7 +19,6 @@ from uml.core.errors import (
     BadOption,
     BadRequest,
     EngineNotInstalled,
-    InstallFailed,
     InstallNotFound,
     InstallRefused,
 )
@@ -69,7 +69,7 @@ class Installs:
     def find(self, engine: str, label: str = "") -> Install | None:
         """An install by its label; the one in use where that is empty. It is `core.install.Installed`.
 
-        In use is what was last installed or chosen; where that is gone, the newest that has not failed its test, and
+        In use is what was last chosen; where that is gone, the newest that has not failed its test, and
         else what is shared.
         """
         if label:
@@ -142,7 +142,8 @@ class Installs:
         found = self.get(engine, label)
         if not found.shared and not found.python.exists():
             raise InstallRefused(f"{found.name} cannot be used: {found.smoke_says}")
-        self._choose(found)
+        with _on_disk(f"{found.name} cannot be put in use"):
+            self._choose(found)
         return found
 
     def _choose(self, install: Install) -> None:
@@ -167,8 +168,9 @@ class Installs:
                 processes=list(pids),
             )
         # It is gone in one step, and then its bytes; what an interruption leaves is swept up at the next start.
-        away = Path(tempfile.mkdtemp(prefix=LEAVING, dir=found.folder.parent))
-        found.folder.rename(away / found.label)
+        with _on_disk(f"{found.name} cannot be removed"):
+            away = Path(tempfile.mkdtemp(prefix=LEAVING, dir=found.folder.parent))
+            found.folder.rename(away / found.label)
         shutil.rmtree(away, ignore_errors=True)
         return found
 
@@ -176,7 +178,8 @@ class Installs:
         """Write down what a test has said. Of what is shared, nothing is kept."""
         done = replace(install, smoke=smoke, smoke_says=says)
         if not install.shared:
-            manifest.write(done)
+            with _on_disk(f"what a test of {install.name} said cannot be written down"):
+                manifest.write(done)
         return done
 
     def sweep(self) -> int:
@@ -236,21 +239,25 @@ class Installs:
         cancelled: Callable[[], bool] = lambda: False,
         environ: Mapping[str, str] = os.environ,
     ) -> Install:
-        """Make an install and put it in use; it may take minutes. Raises InstallFailed, NoRoom, Cancelled."""
+        """Make an install, which is not in use yet; it may take minutes. Raises InstallFailed, NoRoom, Cancelled."""
         root = self.folder / order.recipe.engine
         sweep(root)
-        made = make(order, Site(root, tell, cancelled, self._free, environ))
-        try:
-            self._choose(made)
-        except OSError as error:
-            raise InstallFailed(order.name, f"it cannot be put in use: {error}") from error
-        return made
+        return make(order, Site(root, tell, cancelled, self._free, environ))
 
     def _unknown(self, engine: str) -> BadRequest:
         known = list(self.recipes)
         close = difflib.get_close_matches(engine, known, 2)
         hint = f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(known)}"
         return BadRequest(f"{quoted(engine)} is no engine that can be installed; {hint}", param="engine", close=close)
+
+
+@contextmanager
+def _on_disk(sentence: str) -> Iterator[None]:
+    """What the disk refuses is an error of ours, with this sentence before the reason."""
+    try:
+        yield
+    except OSError as error:
+        raise InstallRefused(f"{sentence}: {error.strerror or error}") from error
 
 
 def running_in(folder: Path) -> tuple[int, ...]:

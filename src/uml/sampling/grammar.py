@@ -33,6 +33,9 @@ WORD: Final = 32
 """Tokens in a word of a mask."""
 KEPT: Final = 64
 """Compiled grammars that a model keeps; the same schema comes with every request of a program."""
+AMBIGUITY: Final = 500
+"""Ways in which a grammar may be read at one place. What a token takes grows with their square: 2 ms with 500, 180 ms
+with llguidance's 2,000, while all other answers of the worker wait. (Schemas are not ambiguous, only broad.)"""
 MOST_CHARACTERS: Final = 1 << 20
 MOST_CHOICES: Final = 10_000
 WHITE: Final = r"( |\n{1,2}[ \t]{0,20})?"
@@ -99,13 +102,17 @@ class Structures:
     def _compile(self, param: str, grammar: str) -> LLMatcher:
         from llguidance import LLMatcher, LLParserLimits
 
-        limits = LLParserLimits(verbose_errors=False)
-        failed, messages = LLMatcher.validate_grammar_with_warnings(grammar, self._tokenizer, limits=limits)
-        if failed:
-            raise BadRequest(f"{param}: {_one_line(messages[0])}", param=param)
+        limits = LLParserLimits(verbose_errors=False, max_items_in_row=AMBIGUITY if param == "grammar" else None)
         matcher = LLMatcher(self._tokenizer, grammar, log_level=0, limits=limits)
-        if matcher.is_error():
-            raise BadRequest(f"{param}: {_one_line(matcher.get_error())}", param=param)
+        # What is too large is found at the first token or behind it: a schema begins with a brace.
+        trial = matcher.deep_copy()
+        for _ in range(3):
+            bits = np.unpackbits(np.frombuffer(trial.compute_bitmask(), np.uint8), bitorder="little")
+            if trial.is_error():
+                raise BadRequest(f"{param}: {_one_line(trial.get_error())}", param=param)
+            if trial.is_stopped():
+                break
+            trial.consume_token(int(bits.argmax()))
         return matcher
 
     @property
@@ -171,7 +178,8 @@ class Guide:
             if token in self._ends and self.complete:
                 self._ended += 1
             elif self._ended or not self.matcher.consume_token(token):
-                raise EngineError("this model", f"the structure of the answer does not allow token {token}")
+                why = _one_line(self.matcher.get_error()) or "it has ended"
+                raise EngineError("this model", f"the structure of the answer does not allow token {token} ({why})")
 
     def rewind(self, count: int) -> None:
         """Take the last tokens back."""
@@ -243,14 +251,19 @@ def _written(format: Literal["gbnf", "regex"], param: str) -> Callable[[Any], st
 
 
 def _choice(choices: Any) -> str:
-    from llguidance import grammar_from
+    from llguidance import LLMatcher
 
     texts = [choices] if isinstance(choices, str) else choices
     good = isinstance(texts, list | tuple) and 0 < len(texts) <= MOST_CHOICES
     if not good or any(not isinstance(text, str) or not text for text in texts):
         raise BadRequest(f"choice is {quoted(choices)}; expected a list of texts that are not empty", param="choice")
     _check_length("".join(texts), "choice")
-    return grammar_from("choice", json.dumps(list(texts)))
+    # As an expression thousands of them are one automaton, as a grammar each would be a rule of its own.
+    return LLMatcher.grammar_from_regex("|".join(_SYNTAX.sub(r"\\\g<0>", text) for text in texts))
+
+
+_SYNTAX: Final = re.compile(r"[\\.+*?()|\[\]{}^$]")
+"""Characters with a meaning in expressions of Rust's `regex`; of others, a backslash in front may have one."""
 
 
 _WRITERS: Final[Mapping[str, Callable[[Any], str]]] = {

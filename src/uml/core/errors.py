@@ -36,6 +36,7 @@
     │   └── WorkerHung          504 worker_hung           it stood still with work to do, and was ended
     ├── RequestTimeLimit        504 request_time_limit    an answer took longer than the setting allows
     ├── EngineError             502 engine_error          a loaded model's engine answered with an error of its own
+    │   └── UnreadableAnswer    502 unreadable_answer     it could not tell text from calls of tools in an answer
     ├── ConnectionLost          502 connection_lost       a server went away in mid-answer
     ├── RemoteFailed            502 remote_failed         a hub or web server did not give what was asked of it
     │   ├── RemoteNotFound      404 remote_not_found
@@ -463,6 +464,22 @@ class EngineError(UmlError):
 
     def __init__(self, model: str, message: str) -> None:
         super().__init__(f"the engine of {model} failed: {message}", model=model)
+
+
+class UnreadableAnswer(EngineError):
+    """An engine could not part a model's answer into text, thoughts and calls of tools, and gives nothing of it."""
+
+    code = "unreadable_answer"
+
+    def __init__(self, model: str, reason: str) -> None:
+        UmlError.__init__(
+            self,
+            f"{model} did not answer in the form that its chat template leads the engine to expect ({reason}), and "
+            "the engine gives nothing of such an answer; ask again with a lower temperature or another seed, ask "
+            "/v1/completions, which takes an answer as it is, or load the model with another chat_template",
+            model=model,
+            reason=reason,
+        )
 
 
 class ConnectionLost(UmlError):

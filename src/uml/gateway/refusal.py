@@ -16,10 +16,13 @@ from uml.core.errors import (
     NotFound,
     Overloaded,
     UmlError,
+    UnreadableAnswer,
 )
 
 _FIELD: Final = re.compile(r"^Field '([^']+)': (?:\[json\.exception\.\S+ )?")
 _TOO_LONG: Final = re.compile(r"input \((\d+) tokens\) is (?:too large|larger).*batch size: (\d+)")
+_UNREADABLE: Final = re.compile(r"The model produced output that does not match the expected (.+)")
+"""llama.cpp's server parts an answer while it comes: its stream, too, holds nothing but this, and no raw text."""
 _CALLERS_FAULTS: Final = (
     "Failed to parse",
     "Cannot use both",
@@ -76,6 +79,8 @@ def from_engine(status: int, error: Body, model: str, asked: Body = MappingProxy
         return NotFound(f"{model}: {message}")
     if status in (429, 503):
         return Overloaded(f"{model}: {message}")
+    if found := _UNREADABLE.match(message):
+        return UnreadableAnswer(model, found[1])
     return EngineError(model, message or f"status {status}")
 
 

@@ -75,6 +75,24 @@ def test_a_request_says_how_long_the_model_stays_from_now_on() -> None:
     assert reasons(served(s, for_s(4, "qwen", 0), 300)) == {"qwen": "idle"}, "0: gone when it is done"
 
 
+def test_how_long_it_stays_outlives_a_worker_that_died_or_was_in_the_way() -> None:
+    s = scheduler("qwen", room_for=1, idle_unload_s=60)
+    served(s, for_s(1, "qwen", 300), 0)
+    s.on(Exited("qwen", LoadFailed("qwen", "it died")), 10)
+    s.on(Measured(machine(SIZE)), 10)
+    s.on(asked(2, "qwen"), 10)
+    s.on(Ready("qwen"), 10)
+    s.on(Released(2), 10)
+    assert s.deadline_s == 310
+    s.on(Tick(), 310)
+    s.on(Exited("qwen"), 310)
+    s.on(Measured(machine(SIZE)), 310)
+    s.on(asked(3, "qwen"), 400)
+    s.on(Ready("qwen"), 400)
+    s.on(Released(3), 400)
+    assert s.deadline_s == 460, "that time is over: the next one is as usual"
+
+
 def test_who_waits_for_a_model_is_served_before_it_leaves() -> None:
     s = scheduler("qwen", room_for=1)
     s.on(replace(for_s(1, "qwen", 0), slots=2), 0)

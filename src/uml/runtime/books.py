@@ -39,6 +39,7 @@ class Books:
         self._planner = planner
         self._machine = machine
         self._holds: dict[int, str] = {}
+        self._stays_s: dict[str, float] = {}
         self._order = 0
         self._unmeasured = False
 
@@ -119,16 +120,26 @@ class Books:
             # Its time without a request begins now.
             worker.idle_since_s = self.now_s
 
+    def unsay(self, model: str) -> None:
+        """Whoever unloads a model does not want it back, whatever was said of it before."""
+        self.recipes.forget(model)
+        self.wishes.drop(model)
+        self._stays_s.pop(model, None)
+
     def start(self, plan: LoadPlan, recipe: Recipe) -> Start:
         """A worker for this plan."""
         if recipe.less:
             plan = replace(plan, warnings=(*plan.warnings, *recipe.less))
-        self.workers[plan.model.id] = Resident(plan, recipe, self.now_s)
+        worker = self.workers[plan.model.id] = Resident(plan, recipe, self.now_s)
+        # How long it stays was said of the model: it holds for the worker that comes after one that was in the way.
+        worker.keep_alive_s = self._stays_s.get(plan.model.id, worker.keep_alive_s)
         return Start(plan)
 
     def stop(self, model: str, reason: Reason) -> list[Effect]:
         """Its worker is told to go."""
         self.workers[model].state = "stopping"
+        if reason == "idle":
+            self._stays_s.pop(model, None)
         return [Stop(model, reason)]
 
     def gone(self, model: str) -> Resident:
@@ -142,6 +153,8 @@ class Books:
         asked = self.waiting.pop(ticket).asked
         worker.holders[ticket] = asked.slots
         worker.take(asked)
+        if worker.keep_alive_s is not None:
+            self._stays_s[asked.model.id] = worker.keep_alive_s
         self._holds[ticket] = asked.model.id
         self._used(worker)
         return Grant(ticket, asked.model.id)

@@ -234,9 +234,7 @@ class Scheduler:
     def _unload(self, models: Iterable[str]) -> list[Effect]:
         books, effects = self._books, list[Effect]()
         for model in models:
-            books.recipes.forget(model)
-            # Whoever unloads it does not want it back, whatever was said before.
-            books.wishes.drop(model)
+            books.unsay(model)
             if (worker := books.workers.get(model)) is None or worker.state == "stopping":
                 continue
             if worker.state == "starting":

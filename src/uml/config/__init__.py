@@ -78,6 +78,8 @@ class Settings:
     sandbox: Literal["off", "auto", "required"] = "auto"
     sandbox_reads: tuple[Path, ...] = ()
     llama_server: Path | None = None
+    vllm: Path | None = None
+    trtllm_serve: Path | None = None
     plugins: bool = True
     log_level: str = "info"
     offline: bool = False
@@ -95,6 +97,11 @@ class Settings:
         if isinstance(self.worker_memory, float):
             return int(self.worker_memory * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
         return self.worker_memory
+
+    @property
+    def programs(self) -> Mapping[str, Path | None]:
+        """Servers of the user's by engine, that run instead of those of installs."""
+        return {"vllm": self.vllm, "tensorrt-llm": self.trtllm_serve}
 
     def explain(self) -> tuple[Row, ...]:
         """Every setting with its value and where that came from, in the order of `SETTINGS`."""
@@ -139,9 +146,10 @@ class Settings:
                     sources[setting.name] = layer.source(setting.name)
         data = values.setdefault("data", data_folder())
         values.setdefault("runtime", runtime_folder(data, environ))
-        if values.get("llama_server") == "auto":
-            values["llama_server"] = found = _on_path("llama-server", environ)
-            sources["llama_server"] += ": auto, found on PATH" if found else ": auto, not on PATH"
+        for name in ("llama_server", "vllm", "trtllm_serve"):
+            if values.get(name) == "auto":
+                values[name] = found = _on_path(name.replace("_", "-"), environ)
+                sources[name] += ": auto, found on PATH" if found else ": auto, not on PATH"
         return cls(**values, file=where, sources=sources, warnings=_strange(environ))
 
 

@@ -162,8 +162,8 @@ def _gpu_budget(value: object, base: Path) -> dict[str, int | float]:
     return {name: budget for name, budget in budgets.items() if budget is not None}
 
 
-def _llama_server(value: object, base: Path) -> Path | str | None:
-    """A program, None for the embedded engine, or `auto`, which is looked up when all is known."""
+def _program(value: object, base: Path) -> Path | str | None:
+    """A program, None for what the engine has itself, or `auto`, which is looked up when all is known."""
     text = _text(str(value) if isinstance(value, Path) else value, base)
     if text in ("auto", "none"):
         return text if text == "auto" else None
@@ -234,6 +234,8 @@ def _options(value: object, base: Path) -> dict[str, Any]:
     names = [options_by_name()[name.replace("-", "_")].name for name in given]
     return {name: getattr(checked, name) for name in names}
 
+
+_PROGRAM: Final = "the path of a program, `auto` (look on PATH) or `none`"
 
 SETTINGS: Final[tuple[Setting, ...]] = (
     Setting("data", "Where everything is kept", "a folder", _folder),
@@ -347,9 +349,11 @@ SETTINGS: Final[tuple[Setting, ...]] = (
     Setting(
         "llama_server",
         "A llama-server program to run instead of the embedded one",
-        "the path of a program, `auto` (look on PATH) or `none`",
-        _llama_server,
+        _PROGRAM,
+        _program,
     ),
+    Setting("vllm", "A `vllm` program to run instead of an install's", _PROGRAM, _program),
+    Setting("trtllm_serve", "A `trtllm-serve` program to run instead of an install's", _PROGRAM, _program),
     Setting("plugins", "Whether plug-ins of other packages are loaded", "`true` or `false`", _switch),
     Setting("log_level", "How much is logged", "one of " + ", ".join(LOG_LEVELS), _log_level),
     Setting("offline", "Nothing on the net is asked for anything", "`true` or `false`", _switch),

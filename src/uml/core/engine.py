@@ -26,8 +26,8 @@ class EngineSpec:
     notices_leaving: it stops an answer that is not streamed as soon as its connection closes; from one that
         does not, the gateway takes every answer as a stream.
     dialect: our name of a request parameter -> the engine's, or None where it has no such thing.
-        A parameter that is not in the dialect goes by its own name. `model` is None for a server that refuses every
-        name but one: it gets none.
+        A parameter that is not in the dialect goes by its own name; a dot means a field in an object. `model` is None
+        for a server that refuses every name but one: it gets none.
     inputs: what a prompt may hold beside text without a projector of its own: `image`, `audio`, `video`.
     kinds: of `Format.UNKNOWN`, what it runs: the names that a plug-in's detector puts into `ModelInfo.version`.
     home: kinds of device that it is made for; on others it runs too, and is the second choice. Empty: all of them.

@@ -5,6 +5,7 @@ An engine's file is imported when it is asked for; none of them imports its libr
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,21 +15,29 @@ if TYPE_CHECKING:
     from uml.core.engine import Engine, Host
 
 
-def builtin(llama_server: Path | None = None, installed: Installed = nowhere) -> dict[str, Engine]:
+def builtin(
+    llama_server: Path | None = None, installed: Installed = nowhere, programs: Mapping[str, Path | None] | None = None
+) -> dict[str, Engine]:
     """The engines of this package by name, the preferred one first.
 
     llama_server: a `llama-server` program to run instead of the built-in llama.cpp.
     installed: finds the environments of engines; one that has none is not available, unless it comes with this package.
+    programs: by engine, a server of the user's to run instead of an install's: `vllm`, `tensorrt-llm`.
     """
     from uml.engines.fake import Fake
     from uml.engines.llamacpp.engine import LlamaCpp
     from uml.engines.onnx.engine import Onnx
+    from uml.engines.tensorrt.engine import TensorRt
     from uml.engines.transformers.engine import Transformers
+    from uml.engines.vllm.engine import Vllm
 
+    given = programs or {}
     engines: tuple[Engine, ...] = (
         LlamaCpp(llama_server),
         Transformers(installed),
         Onnx(installed),
+        Vllm(installed, given.get("vllm")),
+        TensorRt(installed, given.get("tensorrt-llm")),
         Fake(installed),
     )
     return {engine.spec.name: engine for engine in engines}

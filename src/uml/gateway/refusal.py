@@ -21,6 +21,8 @@ from uml.core.errors import (
 
 _FIELD: Final = re.compile(r"^Field '([^']+)': (?:\[json\.exception\.\S+ )?")
 _TOO_LONG: Final = re.compile(r"input \((\d+) tokens\) is (?:too large|larger).*batch size: (\d+)")
+_OVER: Final = re.compile(r"maximum context length is (\d+) tokens\. However, .*?(\d+) input tokens")
+"""As vLLM says it."""
 _UNREADABLE: Final = re.compile(r"The model produced output that does not match the expected (.+)")
 """llama.cpp's server parts an answer while it comes: its stream, too, holds nothing but this, and no raw text."""
 _CALLERS_FAULTS: Final = (
@@ -56,6 +58,8 @@ def refusal(status: int, body: bytes, model: str, asked: Body = MappingProxyType
     except orjson.JSONDecodeError:
         reply = None
     error = reply.get("error") if isinstance(reply, dict) else None
+    if error is None and isinstance(reply, dict) and isinstance(reply.get("message"), str):
+        error = reply  # as TensorRT-LLM's server says it
     if isinstance(error, dict):
         return from_engine(status, error, model, asked)
     text = error if isinstance(error, str) else body[:200].decode("utf-8", "replace")
@@ -65,7 +69,12 @@ def refusal(status: int, body: bytes, model: str, asked: Body = MappingProxyType
 def from_engine(status: int, error: Body, model: str, asked: Body = MappingProxyType({})) -> UmlError:
     """The error object of a worker, ours or llama.cpp's, as one of ours."""
     message, code, kind = str(error.get("message", "")), error.get("code"), error.get("type")
-    if kind == "exceed_context_size_error" or code == "context_length_exceeded" or _TOO_LONG.search(message):
+    if (
+        kind == "exceed_context_size_error"
+        or code == "context_length_exceeded"
+        or _TOO_LONG.search(message)
+        or _OVER.search(message)
+    ):
         too_long = _too_long(message, error, asked)
         if too_long is not None:
             return too_long
@@ -90,6 +99,9 @@ def _too_long(message: str, error: Body, asked: Body) -> ContextLengthExceeded |
     if batch:
         # It is embedded in one step, whatever the context.
         return ContextLengthExceeded(int(batch[1]), int(batch[2]), param=param, option="ubatch")
+    said = _OVER.search(message)
+    if said:
+        return ContextLengthExceeded(int(said[2]), int(said[1]), param=param)
     details = error.get("details")
     parts = {**(details if isinstance(details, dict) else {}), **error}
     prompt = parts.get("n_prompt_tokens", parts.get("prompt_tokens"))

@@ -14,6 +14,9 @@ from uml.core.engine import EngineSpec
 from uml.core.errors import BadRequest
 from uml.generation.parameters import MAX_WINDOW
 
+BANNED: Final = -100.0
+"""The least bias that OpenAI's interface has: a token with it does not come."""
+
 Values = dict[str, Any]
 Names = dict[str, str]
 
@@ -57,6 +60,10 @@ def _bans(values: Values, given: Names, spec: EngineSpec, context_length: int) -
     except ValueError:
         raise BadRequest("custom_token_bans: expected token ids with commas", param="custom_token_bans") from None
     bias = values.get("logit_bias") or {}
+    if spec.dialect.get("custom_token_bans") == "logit_bias":  # an object is all that this engine takes
+        given.setdefault("logit_bias", "custom_token_bans")
+        values["logit_bias"] = {**dict(bias), **{str(token): BANNED for token in banned}}
+        return
     pairs = (
         [[int(key) if key.isdigit() else key, amount] for key, amount in bias.items()]
         if type(bias) is dict
@@ -64,6 +71,14 @@ def _bans(values: Values, given: Names, spec: EngineSpec, context_length: int) -
     )
     given.setdefault("logit_bias", "custom_token_bans")
     values["logit_bias"] = [*pairs, *([token, False] for token in banned)]
+
+
+def _schema(values: Values, given: Names, spec: EngineSpec, context_length: int) -> None:
+    """A schema as a format of the answer, for engines that know it by that name only."""
+    if "json_schema" in values and spec.dialect.get("json_schema") == "response_format":
+        given.setdefault("response_format", given.get("json_schema", "json_schema"))
+        named = {"name": "answer", "schema": values.pop("json_schema")}
+        values["response_format"] = {"type": "json_schema", "json_schema": named}
 
 
 def _one_tool(values: Values, given: Names, spec: EngineSpec, context_length: int) -> None:
@@ -170,6 +185,7 @@ CONVERSIONS: Final[tuple[Callable[[Values, Names, EngineSpec, int], None], ...]]
     _windows,
     _adaptive,
     _bans,
+    _schema,
     _one_tool,
     _choices,
     _probabilities,

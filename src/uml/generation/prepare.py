@@ -159,15 +159,21 @@ def _translate(
     said: dict[str, Any] = {}
     for name, value in values.items():
         target = spec.dialect.get(name, None if name in _RARE else name)
-        if target is None and name == "model":
-            continue  # it has brought the request here, and this engine wants no name
+        if target is None and name in _SILENT:
+            continue
         if target is None:
             warnings.append({"param": given.get(name, name), "reason": f"the engine {spec.name} has no such parameter"})
+        elif "." in target:  # a field of an object: `structured_outputs.regex`
+            outer, _, inner = target.partition(".")
+            said.setdefault(outer, {})[inner] = value
         else:
             said[target] = value
     return said, warnings
 
 
 _HINTS: Final = 10
+
+_SILENT: Final = frozenset({"model", *(parameter.name for parameter in PARAMETERS if parameter.inert)})
+"""What an engine may not want to see, and nobody misses: the name has brought the request here."""
 
 _RARE: Final = frozenset(parameter.name for parameter in PARAMETERS if parameter.rare)

@@ -56,7 +56,7 @@ class Library:
     def open(cls, settings: Settings) -> Library:
         """Open the registry in the data folder. Raises FolderNotWritable, and SetupError for an unknown engine."""
         installs = Installs(settings.data / "engines")
-        own = builtin(settings.llama_server, installs.find)
+        own = builtin(settings.llama_server, installs.find, settings.programs)
         plugins = load_plugins(own) if settings.plugins else Plugins()
         engines = {**own, **plugins.engines}
         if settings.engine.partition("==")[0] not in ("auto", *engines):

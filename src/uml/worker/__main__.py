@@ -1,6 +1,7 @@
-"""A worker: `python -m uml.worker --engine NAME`, or `--exec` in front of an engine that is a program.
+"""A worker: `python -m uml.worker --engine NAME`, or `--exec` in front of an engine that is a program; `--bridge` in
+front of one that can listen on a port only.
 
-Both read one JSON line from standard input. The pipe then stays open: its end means that the parent is gone.
+All read one JSON line from standard input. The pipe then stays open: its end means that the parent is gone.
 Only what the chosen way needs is imported, for a load must not take much longer than the engine alone takes.
 """
 
@@ -32,7 +33,9 @@ def main(arguments: list[str]) -> int:
         return run_engine(arguments[1])
     if arguments == ["--exec"]:
         run_program()
-    sys.stderr.write("usage: python -m uml.worker --engine NAME | --exec, with one JSON line on stdin\n")
+    if arguments == ["--bridge"]:
+        return run_bridge()
+    sys.stderr.write("usage: python -m uml.worker --engine NAME | --exec | --bridge, with one JSON line on stdin\n")
     return USAGE_ERROR
 
 
@@ -92,6 +95,17 @@ def run_program() -> NoReturn:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(STRANGERS)}
     program, *_ = order["argv"]
     os.execve(program, order["argv"], {**kept, **order["environment"]})  # noqa: S606 - an argument list, no shell
+
+
+def run_bridge() -> int:
+    """Start the program that standard input names, and be its socket."""
+    line = read_line(0)
+    if not line:
+        return 0  # the parent went before it said anything
+    threading.Thread(target=die_without, args=(0,), daemon=True, name="lifeline").start()
+    from uml.worker.bridge import run
+
+    return run(json.loads(line))
 
 
 if __name__ == "__main__":

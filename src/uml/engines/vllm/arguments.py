@@ -1,0 +1,91 @@
+"""A plan as `vllm serve` is told it. Names of arguments are those of version 0.33 (`vllm/engine/arg_utils.py`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from uml.core.engine import Endpoint
+from uml.core.errors import BadOption
+from uml.core.model import Role
+from uml.core.options import LoadOptions
+from uml.core.plan import LoadPlan
+
+CACHES: Final[Mapping[str, str]] = {"auto": "auto", "f16": "auto", "bf16": "bfloat16", "q8_0": "fp8"}
+"""Types of the cache. Of 8 bits it has FP8; of 16 the model's own, which `f16` leaves to it."""
+BESIDES: Final = 3 << 29
+"""Bytes on each GPU that no plan counts: contexts of CUDA, and graphs that are recorded."""
+LEAST, MOST = 0.05, 0.95
+
+
+def arguments(plan: LoadPlan, endpoint: Endpoint, totals: Mapping[str, int]) -> list[str]:
+    """Everything after `vllm`. totals: bytes of each GPU, by device id. Raises BadOption."""
+    options = plan.options
+    listen = (
+        ["--uds", str(endpoint.socket)] if endpoint.socket else ["--host", endpoint.host, "--port", str(endpoint.port)]
+    )
+    words = [
+        *("serve", str(plan.model.info.path), "--served-model-name", plan.model.id, *listen),
+        *("--disable-uvicorn-access-log", "--disable-log-stats", "--disable-fastapi-docs"),
+        *("--max-num-seqs", str(max(1, options.parallel))),
+        *_cache(options),
+        *_spread(plan),
+        *_share(plan, totals),
+    ]
+    if options.ctx:
+        words += ["--max-model-len", str(options.ctx)]
+    if options.batch != LoadOptions().batch:
+        # Fewer than there are sequences would not let each of them go on.
+        words += ["--max-num-batched-tokens", str(max(options.batch, options.parallel))]
+    if plan.model.info.role is Role.EMBEDDING:
+        words += ["--runner", "pooling"]
+    if options.draft_model:
+        words += ["--spec-model", options.draft_model, "--spec-tokens", str(options.draft_max)]
+    if template := options.chat_template_file or options.chat_template:
+        words += ["--chat-template", template]
+    if not options.cache_prompt:
+        words += ["--no-enable-prefix-caching"]
+    return words + list(options.extra_flags)
+
+
+def gpus(plan: LoadPlan) -> tuple[str, ...]:
+    """The GPUs of a plan, in order."""
+    chosen = plan.placement.device_bytes if plan.options.device == "auto" else plan.options.device.split(",")
+    return tuple(name for part in chosen if (name := part.strip()) not in ("", "cpu"))
+
+
+def visible(plan: LoadPlan) -> dict[str, str]:
+    """What lets the program see the GPUs of its plan, and no others."""
+    found = gpus(plan)
+    name = "HIP_VISIBLE_DEVICES" if found and found[0].startswith("rocm") else "CUDA_VISIBLE_DEVICES"
+    return {name: ",".join(gpu.partition(":")[2] or "0" for gpu in found)} if found else {}
+
+
+def _cache(options: LoadOptions) -> list[str]:
+    keys, values = options.cache_type_k, options.cache_type_v
+    if keys not in CACHES:
+        raise BadOption("cache_type_k", keys, f"one of {', '.join(CACHES)} with vLLM (q8_0 is FP8 there)")
+    if CACHES[keys] != CACHES.get(values):
+        raise BadOption("cache_type_v", values, f"{keys}, as cache_type_k: vLLM has one type for both")
+    return [] if CACHES[keys] == "auto" else ["--kv-cache-dtype", CACHES[keys]]
+
+
+def _spread(plan: LoadPlan) -> list[str]:
+    """Over several GPUs: layer after layer (a pipeline), or each layer in parts (in parallel)."""
+    count = len(gpus(plan))
+    if count < 2:
+        return []
+    if plan.options.split_mode == "none":
+        raise BadOption("split_mode", "none", "layer, row or tensor: the plan has several GPUs; name one with device")
+    way = "--pipeline-parallel-size" if plan.options.split_mode == "layer" else "--tensor-parallel-size"
+    return [way, str(count)]
+
+
+def _share(plan: LoadPlan, totals: Mapping[str, int]) -> list[str]:
+    """As much of each GPU as the plan gives it: by itself it would take nine tenths."""
+    shares = [
+        (planned + BESIDES) / totals[gpu]
+        for gpu, planned in plan.placement.device_bytes.items()
+        if gpu != "cpu" and totals.get(gpu)
+    ]
+    return ["--gpu-memory-utilization", f"{min(MOST, max(LEAST, *shares)):.3f}"] if shares else []

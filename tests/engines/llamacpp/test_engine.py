@@ -39,7 +39,7 @@ def endpoint(tmp_path: Path) -> Endpoint:
 
 
 def test_the_package_has_llamacpp_first_and_the_fake(program: Path) -> None:
-    assert [*builtin()][0] == "llamacpp" and [*builtin()][-1] == "fake"
+    assert next(iter(builtin())) == "llamacpp" and [*builtin()][-1] == "fake"
     assert builtin(program)["llamacpp"].available().way == "external"
     with pytest.raises(KeyError):
         host("llamacpp")

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from tests.runtime.stand_in import DEMO, StandIn, bench, flags, model
+from tests.runtime.stand_in import DEMO, StandIn, bench, flags, machine, model, plan
 from uml.core.engine import Endpoint, Launch
 from uml.core.errors import BadOption, LoadFailed, UmlError
 from uml.core.plan import LoadPlan
-from uml.runtime.rehearsal import NOWHERE
+from uml.runtime.rehearsal import BELIEVED_S, NOWHERE, Rehearsals
 
 REFUSALS: list[tuple[str, str, type[UmlError], str]] = [
     ("nonsense", "fake", BadOption, "nonsense"),
@@ -46,6 +47,34 @@ async def test_nobody_leaves_for_a_model_that_its_engine_refuses(
                     raise AssertionError("it loaded")
         assert office.pid == pid
         assert [status.model for status in office.supervisor.status()] == ["demo"]
+
+
+class Counting(StandIn):
+    """Counts how often it is asked for a command."""
+
+    asked = 0
+
+    def launch(self, plan: LoadPlan, endpoint: Endpoint) -> Launch:
+        self.asked += 1
+        return super().launch(plan, endpoint)
+
+
+def test_an_engine_is_not_asked_at_every_event_about_who_waits() -> None:
+    engine, now_s = Counting(), [0.0]
+    rehearsals = Rehearsals({"stand-in": engine}, lambda: now_s[0])
+    decided = plan(DEMO, flags(engine="stand-in"), machine(1 << 30), [])
+    for now_s[0] in (0.0, BELIEVED_S - 0.1):
+        rehearsals.rehearse(decided)
+    assert engine.asked == 1
+    rehearsals.rehearse(replace(decided, options=replace(decided.options, ctx=64)))
+    assert engine.asked == 2, "another way to load it"
+    now_s[0] = 2 * BELIEVED_S
+    rehearsals.rehearse(replace(decided, options=replace(decided.options, ctx=64)))
+    assert engine.asked == 3, "a file may have gone"
+    for _ in range(2):
+        with pytest.raises(BadOption):
+            rehearsals.rehearse(plan(DEMO, flags("no-launch", engine="stand-in"), machine(1 << 30), []))
+    assert engine.asked == 5, "or have come"
 
 
 class Fickle(StandIn):

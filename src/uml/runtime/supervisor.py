@@ -51,7 +51,7 @@ from uml.runtime.memory import Gauge
 from uml.runtime.observer import Observer, Unobserved
 from uml.runtime.policy import Policy
 from uml.runtime.queue import Place
-from uml.runtime.rehearsal import rehearse
+from uml.runtime.rehearsal import Rehearsals
 from uml.runtime.sandbox.confinement import Confinement
 from uml.runtime.scheduler import Scheduler
 from uml.runtime.sessions import Sessions
@@ -97,6 +97,7 @@ class Supervisor:
     ) -> None:
         self._engines = engines
         self._planner = planner
+        self._rehearsals = Rehearsals(engines)
         self._preparer = preparer
         self._request_limit_s = request_limit_s
         self._defaults = defaults
@@ -353,7 +354,7 @@ class Supervisor:
     def _plan(self, model: Model, options: LoadOptions, machine: Machine, running: Sequence[Running]) -> LoadPlan:
         try:
             plan = self._planner(model, options, machine, running)
-            rehearse(self._engines[plan.engine], plan)
+            self._rehearsals.rehearse(plan)
         except UmlError:
             raise
         except Exception as error:

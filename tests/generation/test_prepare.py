@@ -35,8 +35,7 @@ def test_a_plain_request_goes_as_it_came() -> None:
         "model": "m", "temperature": 0.7, "top_p": 1, "top_k": 40.0, "max_tokens": 5, "stream": True, "stop": ["a"],
         "seed": 1, "n": 1, "user": "me", "presence_penalty": None, "stream_options": {"include_usage": True},
     }  # fmt: skip
-    for spec in (LLAMA, FAKE):
-        assert said(spec=spec, **common) == Prepared(None)
+    assert said(spec=LLAMA, **common) == Prepared(None)
     assert said("completion", prompt=[[1, 2], "three"]).body is None
     assert said("embedding", encoding_format="base64").body is None
 
@@ -180,3 +179,15 @@ def test_no_value_breaks_it(given_values: dict[str, Any]) -> None:
         assert error.param
     else:
         assert prepared.body is None or all(value is not None for value in prepared.body.values())
+
+
+def test_an_engine_that_invents_tokens_says_what_it_is_deaf_to() -> None:
+    tools = [{"type": "function", "function": {"name": "now"}}]
+    found = said(spec=FAKE, logprobs=True, tools=tools, response_format={"type": "json_object"}, temperature=1, seed=3)
+    assert [notice["param"] for notice in found.warnings] == ["logprobs", "tools", "response_format", "temperature"]
+    assert found.body is not None and set(found.body) == {"messages", "seed"}
+    with pytest.raises(UnsupportedParameter, match="logprobs"):
+        said(spec=FAKE, logprobs=True, strict=True)
+    heard = {"messages", "prompt", "input", "model", "stream", "stream_options", "max_tokens", "stop", "n", "seed"}
+    silent = {one.name for one in PARAMETERS if not one.inert and not one.ours} - set(FAKE.dialect)
+    assert silent == heard | {"encoding_format", "strict"}, "every other parameter is told to have no effect"

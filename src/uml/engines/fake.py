@@ -32,6 +32,21 @@ DEFAULT_TOKENS: Final = 32
 DEFAULT_CONTEXT: Final = 2048
 EMBEDDING_LENGTH: Final = 8
 
+DEAF: Final = (
+    "ignore_eos min_tokens t_max_predict_ms temperature top_k top_p min_p top_a typical_p tfs top_h top_n_sigma "
+    "epsilon_cutoff eta_cutoff xtc_probability xtc_threshold min_keep dynamic_temperature dynatemp_low dynatemp_high "
+    "dynatemp_range dynatemp_exponent smoothing_factor smoothing_curve adaptive_target adaptive_decay mirostat_mode "
+    "mirostat_tau mirostat_eta repetition_penalty repetition_penalty_range presence_penalty frequency_penalty "
+    "encoder_repetition_penalty no_repeat_ngram_size dry_multiplier dry_base dry_allowed_length dry_penalty_last_n "
+    "dry_sequence_breakers penalty_alpha guidance_scale negative_prompt do_sample sampler_priority temperature_last "
+    "logit_bias custom_token_bans banned_strings grammar json_schema regex choice response_format tools tool_choice "
+    "parallel_tool_calls chat_template_kwargs enable_thinking reasoning_effort reasoning_format "
+    "reasoning_budget_tokens add_generation_prompt continue_final_message logprobs top_logprobs n_probs "
+    "post_sampling_probs return_tokens return_progress timings_per_token echo suffix best_of cache_prompt n_keep "
+    "n_discard n_indent lora dimensions"
+).split()
+"""Parameters of requests that change nothing here: whoever gives one is told so, as with every engine."""
+
 SPEC: Final = EngineSpec(
     name=NAME,
     title="Invented tokens, for tests",
@@ -41,6 +56,7 @@ SPEC: Final = EngineSpec(
     split="devices",
     served=False,
     options=frozenset({"engine", "ctx", "parallel", "extra_flags"}),
+    dialect=dict.fromkeys(DEAF),
 )
 
 

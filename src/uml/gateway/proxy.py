@@ -181,7 +181,7 @@ def _progress(errand: Errand, lease: Lease) -> dict[str, Any]:
     While it reads a prompt, llama.cpp looks at its connection only when it has something to tell; with
     progress it tells something after every batch.
     """
-    if len(errand.raw) < LONG_PROMPT or "return_progress" not in lease.spec.dialect:
+    if len(errand.raw) < LONG_PROMPT or lease.spec.dialect.get("return_progress") is None:
         return {}
     return {} if "return_progress" in errand.checked.body else {"return_progress": True}
 

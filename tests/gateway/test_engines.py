@@ -11,6 +11,7 @@ import pytest
 from tests.builders import hf_tensors, llama_config, write_hf_folder
 from tests.gateway.server import Server, eventually, running
 from tests.runtime.installs.wheels import offers, stand_ins
+from uml.cli.main import main
 from uml.client.client import Client
 from uml.core.errors import InstallFailed, InstallNotFound
 from uml.engines.recipes import RECIPES
@@ -97,3 +98,16 @@ def test_a_model_whose_engine_is_missing_says_how_to_get_it(shop: Server, tmp_pa
         reply = shop.post("/v1/models/load", body)
         assert (reply.status_code, reply.json()["error"]["code"]) == (409, "engine_not_installed")
         assert "uml engine install transformers" in reply.json()["error"]["message"]
+
+
+def test_the_command_line_speaks_to_the_server_that_is_named(shop: Server, capsys: pytest.CaptureFixture[str]) -> None:
+    def uml(*words: str) -> str:
+        code = main(["engine", *words, "--server", shop.url])
+        assert code == 0, capsys.readouterr().err
+        return capsys.readouterr().out
+
+    assert uml("install", "onnx", "--again").startswith("onnx==0.18.0 is installed")
+    assert "onnx " in uml("ls")
+    assert uml("use", "onnx==0.18.0") == "onnx==0.18.0 is in use from the next load on\n"
+    assert uml("test", "onnx").startswith("onnx==0.18.0: not run, ")
+    assert uml("rm", "onnx==0.18.0").startswith("onnx==0.18.0 is removed, ")

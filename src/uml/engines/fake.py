@@ -32,7 +32,12 @@ DEFAULT_TOKENS: Final = 32
 DEFAULT_CONTEXT: Final = 2048
 EMBEDDING_LENGTH: Final = 8
 
-DEAF: Final = (
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
+DEAF: Final = _names(
     "ignore_eos min_tokens t_max_predict_ms temperature top_k top_p min_p top_a typical_p tfs top_h top_n_sigma "
     "epsilon_cutoff eta_cutoff xtc_probability xtc_threshold min_keep dynamic_temperature dynatemp_low dynatemp_high "
     "dynatemp_range dynatemp_exponent smoothing_factor smoothing_curve adaptive_target adaptive_decay mirostat_mode "
@@ -44,7 +49,7 @@ DEAF: Final = (
     "reasoning_budget_tokens add_generation_prompt continue_final_message logprobs top_logprobs n_probs "
     "post_sampling_probs return_tokens return_progress timings_per_token echo suffix best_of cache_prompt n_keep "
     "n_discard n_indent lora dimensions"
-).split()
+)
 """Parameters of requests that change nothing here: whoever gives one is told so, as with every engine."""
 
 SPEC: Final = EngineSpec(

@@ -1,4 +1,4 @@
-"""What installers say, in our words: lines of pip 26.3 and uv 0.9 as they were printed."""
+"""What installers say, in our words: lines of pip 26.3 and uv 0.13 as they were printed."""
 
 from __future__ import annotations
 
@@ -48,13 +48,27 @@ def test_a_line_is_a_step_or_nothing(line: str, words: str | None) -> None:
             "there is no x==9 for this Python and system on the package index",
         ),
         ("ERROR: Wheel 'x' located at /tmp/x-1.0-py3-none-any.whl is invalid.", "the file of x is broken"),
+        ("  cause: Because x==5.0 has an invalid package format and you require x==5.0, we can", "file of x==5.0 is broken"),
         ("zipfile.BadZipFile: File is not a zip file", "is broken"),
         ("ERROR: THESE PACKAGES DO NOT MATCH THE HASHES FROM THE REQUIREMENTS FILE.", "its hash is another"),
         ("OSError: [Errno 28] No space left on device", "the disk is full (2.00 GiB are free)"),
         ("error: failed to write to file: No space left on device (os error 28)", "the disk is full"),
         ("ERROR: ResolutionImpossible: for help visit ...", "do not go together"),
-        ("  \N{MULTIPLICATION SIGN} No solution found when resolving dependencies:", "do not go together"),
-        ("error: Failed to fetch: `http://127.0.0.1:9/simple/x/`", "cannot be reached"),
+        (
+            "error: No solution found when resolving dependencies\n"
+            "  cause: Because there is no version of x==3 and you require x==3, we can conclude that your ...",
+            "there is no x==3 for this Python and system",
+        ),
+        (
+            "error: No solution found when resolving dependencies\n"
+            "  cause: Because x==1 depends on z>=2 and y==1 depends on z<2, we can conclude that x==1 and y==1 ...",
+            "do not go together",
+        ),
+        (
+            "error: Request failed after 3 retries in 5.7s\n  cause: Failed to fetch: http://127.0.0.1:9/simple/x/\n"
+            "  cause: error sending request for url (http://127.0.0.1:9/simple/x/)\n  cause: client error (Connect)",
+            "cannot be reached",
+        ),
         ("ERROR: Failed building wheel for exllamav2", "exllamav2 has no file for this machine"),
         ("ERROR: Failed to build installable wheels for some pyproject.toml based projects", "a package has no file"),
         ("ERROR: HTTP error 403 Client Error: Forbidden for url: https://index/x", "refuses to give it"),

@@ -1,4 +1,4 @@
-"""What pip and uv say: a step in words, and why it failed. The texts are those of pip 23.2 to 26.3 and uv 0.9.
+"""What pip and uv say: a step in words, and why it failed. The texts are those of pip 23.2 to 26.3 and uv 0.13.
 
 A text that is not known does no harm: then the installer's own last error is the reason.
 """
@@ -41,7 +41,7 @@ _ABSENT: Final = (
 _DISK: Final = re.compile(r"No space left on device|\[Errno 28\]|os error 28|Disk quota exceeded|\[Errno 122\]")
 _BROKEN: Final = re.compile(
     r"Wheel '?([^'\s]+)'? located at \S+ is invalid|(\S+\.whl) is not a valid wheel|Invalid wheel(?: filename)?: (\S+)|"
-    r"(\S+) has an invalid wheel|BadZipFile: (?:\S+ )*?(\S+)|Failed to (?:read|extract|unzip)[^`]*`?([^`\s]+\.whl)|"
+    r"(\S+) has an invalid (?:wheel|package format)|BadZipFile: (?:\S+ )*?(\S+)|Failed to (?:read|extract|unzip)[^`]*`?([^`\s]+\.whl)|"
     r"Failed to download `([^`]+)`"
 )
 _HASHES: Final = re.compile(r"DO NOT MATCH THE HASHES|Hash mismatch for `?([^`\s]+)")
@@ -94,10 +94,10 @@ def _reasons(free_bytes: int, offline: bool) -> tuple[tuple[re.Pattern[str], Cal
         (_HASHES, lambda _: "a file is not the one that the index promises (its hash is another)"),
         (_REFUSED, lambda _: "the package index refuses to give it (401 or 403); look at `pip config list`"),
         (_NO_NETWORK, lambda _: reach),
-        (_CONFLICT, lambda _: "the packages of this version do not go together; take another version"),
         # Of a network that is gone pip says nothing at all where it may not try twice.
         (_NOWHERE, lambda what: f"there is no {what} where pip looks, or it cannot look there; {advice}"),
         *((pattern, lambda what: f"there is no {what} for this Python and system{where}") for pattern in _ABSENT),
+        (_CONFLICT, lambda _: "the packages of this version do not go together; take another version"),
         (_UNBUILT, lambda what: f"{what or 'a package'} has no file for this machine and could not be built here"),
         (_PYTHON, lambda _: "it needs another version of Python"),
     )

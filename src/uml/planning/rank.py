@@ -119,8 +119,10 @@ def _reason(
     known = f" and knows {info.architecture}" if info.architecture in state.architectures else ""
     without = f", without {', '.join(lacks)}" if lacks else ""
     installed = "installed" if state.available else "not installed"
-    format_ = info.version if info.format is Format.UNKNOWN else info.format
-    return f"{spec.title} runs {format_}{place}{known}{without}; {installed}"
+    name = info.version if info.format is Format.UNKNOWN else info.format
+    method = info.quantization
+    coded = f" ({method.label})" if method and info.format is Format.SAFETENSORS and method.method != "none" else ""
+    return f"{spec.title} runs {name}{coded}{place}{known}{without}; {installed}"
 
 
 def _takes_anything(spec: EngineSpec) -> bool:

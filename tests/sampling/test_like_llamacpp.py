@@ -34,10 +34,10 @@ def left(row: Row) -> dict[int, float]:
     return {row.token(place): float(logit) for place, logit in enumerate(row.logits) if logit > -np.inf}
 
 
-def same(ours: dict[int, float], theirs: dict[int, float]) -> None:
+def same(ours: dict[int, float], theirs: dict[int, float], off: float = 2e-5) -> None:
     assert ours.keys() == theirs.keys()
     tokens = list(ours)
-    np.testing.assert_allclose([ours[t] for t in tokens], [theirs[t] for t in tokens], rtol=2e-5, atol=2e-5)
+    np.testing.assert_allclose([ours[t] for t in tokens], [theirs[t] for t in tokens], rtol=off, atol=off)
 
 
 def after(logits: Floats, step: Callable[[Row], None]) -> dict[int, float]:
@@ -173,7 +173,8 @@ def test_adaptive_p_reshapes_alike(logits: Floats, target: float, decay: float) 
     row = Row(logits)
     selection.Adaptive(target, decay).choose(row, 0.5)
     with llamacpp.sampler("adaptive_p", target, decay, 1) as theirs:
-        same(left(row), theirs.apply(logits).logits)
+        # Theirs adds the probabilities up in single precision.
+        same(left(row), theirs.apply(logits).logits, off=5e-4)
 
 
 def test_adaptive_p_remembers_alike() -> None:
@@ -188,7 +189,7 @@ def test_adaptive_p_remembers_alike() -> None:
             uniform = float(chances[: found.chosen].sum() + chances[found.chosen] / 2)
             mine = Row(logits)
             assert ours.choose(mine, uniform) == found.chosen
-            same(left(mine), found.logits)
+            same(left(mine), found.logits, off=5e-4)
 
 
 @pytest.mark.parametrize("probability", [0.0, 0.3])

@@ -39,18 +39,21 @@ class Phrases:
 
     def __init__(self, phrases: Sequence[str], vocabulary: Vocabulary) -> None:
         self._vocabulary = vocabulary
-        self._phrases = [phrase.encode() for phrase in phrases]
-        self._whole = sorted({token for phrase in self._phrases for token in vocabulary.containing(phrase)})
-        self._longest = max(map(len, self._phrases))
+        whole = [phrase.encode() for phrase in phrases]
+        self._whole = sorted({token for phrase in whole for token in vocabulary.containing(phrase)})
+        self._longest = max(map(len, whole))
+        self._rests: dict[bytes, list[bytes]] = {}
+        for phrase in whole:
+            for size in range(1, len(phrase)):
+                self._rests.setdefault(phrase[:size], []).append(phrase[size:])
 
     def banned(self, history: History) -> list[int]:
         """Tokens that may not come next."""
         tail = self._tail(history.answer)
         banned = list(self._whole)
-        for phrase in self._phrases:
-            for size in range(1, min(len(phrase), len(tail) + 1)):
-                if tail.endswith(phrase[:size]):
-                    banned += self._vocabulary.beginning_with(phrase[size:])
+        for start in range(len(tail)):
+            for rest in self._rests.get(tail[start:], ()):
+                banned += self._vocabulary.beginning_with(rest)
         return banned
 
     def _tail(self, answer: Tokens) -> bytes:

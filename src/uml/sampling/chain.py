@@ -141,8 +141,7 @@ class Chain:
         if count is None:
             return Choice(token)
         if self.settings.post_sampling_probs:
-            with np.errstate(divide="ignore"):
-                told = np.log(row.probabilities())
+            told = -row.surprises()
             places = best(told, min(count, len(row))) if count else ()
             return Choice(token, float(told[place]), tuple((row.token(int(at)), float(told[at])) for at in places))
         total = log_total(logits)
@@ -168,10 +167,9 @@ def _unbanned(logits: Floats, allowed: Mask | None) -> Candidates:
     row = Candidates(logits)
     if allowed is not None:
         bits = np.unpackbits(np.ascontiguousarray(allowed).view(np.uint8), bitorder="little")[: len(row)]
-        kept = np.flatnonzero(bits)
-        if not len(kept):
+        row.keep(bits.view(np.bool_))
+        if not len(row):
             raise EngineError("this model", "the structure of the answer allows no token")
-        row.take(kept, ordered=False)
     return row
 
 

@@ -61,28 +61,29 @@ class Counts:
     window: how many; below 0 for all.
     """
 
-    __slots__ = ("_drops", "_history", "_numbers", "_places", "_seen", "_tokens", "window")
+    __slots__ = ("_drops", "_history", "_now", "_numbers", "_places", "_seen", "_tokens", "window")
 
     def __init__(self, history: History, window: int) -> None:
         self._history, self.window = history, window
-        self._count_anew()
+        self._drops = -1  # nothing is counted before it is asked for
 
     def _count_anew(self) -> None:
         tokens, numbers = np.unique(self._history.last(self.window), return_counts=True)
         self._tokens, self._numbers = tokens, numbers
-        self._places = {int(token): place for place, token in enumerate(tokens)}
+        self._now = tokens, numbers
+        self._places = {token: place for place, token in enumerate(tokens.tolist())}
         self._seen, self._drops = len(self._history), self._history.drops
 
     def now(self) -> tuple[Tokens, NDArray[np.int64]]:
         """Tokens of the window, each once, and how often they are in it."""
-        behind = len(self._history) - self._seen
-        if self._drops != self._history.drops or behind > 8:
+        if self._drops != self._history.drops:
             self._count_anew()
-        elif behind:
+        elif behind := len(self._history) - self._seen:
             for token in self._history.last(behind).tolist():
                 self._move(token)
-        there = self._numbers > 0
-        return self._tokens[there], self._numbers[there]
+            there = self._numbers > 0
+            self._now = self._tokens[there], self._numbers[there]
+        return self._now
 
     def _move(self, token: int) -> None:
         """One token enters the window, and where it is full another one leaves."""

@@ -6,7 +6,7 @@ They see prompt and answer alike, as in llama.cpp, but for `encoder_repetition_p
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,7 +63,14 @@ def ban(row: Candidates, tokens: Tokens) -> None:
 
 
 def dry(
-    row: Candidates, history: Tokens, breaks: Breaks, *, multiplier: float, base: float, allowed: int, breaker: Any
+    row: Candidates,
+    history: Tokens,
+    breaks: Breaks,
+    *,
+    multiplier: float,
+    base: float,
+    allowed: int,
+    breaker: Callable[[int], bool],
 ) -> None:
     """Less likely is what would go on with a repetition: multiplier x base^(length - allowed).
 
@@ -83,14 +90,14 @@ def dry(
     highest = int(88.7228391 / math.log(base)) if base > 1.000001 else 0
     # A longer match than this gets no higher penalty.
     enough = min(most, allowed + highest) if highest else min(most, max(allowed, 1))
-    next_tokens, lengths = _repetitions(history, enough, allowed)
-    for token, length in zip(next_tokens.tolist(), lengths.tolist(), strict=True):
-        places, _ = row.places(np.array([token]))
-        if len(places) and not breaker(token):
-            row.change()[places] -= np.float32(multiplier * base ** (length - allowed))
+    longest = {token: length for token, length in _repetitions(history, enough, allowed).items() if not breaker(token)}
+    places, there = row.places(np.fromiter(longest, np.int64, len(longest)))
+    if len(places):
+        lengths = np.fromiter(longest.values(), np.int64, len(longest))[there]
+        row.change()[places] -= (multiplier * float(base) ** (lengths - allowed)).astype(np.float32)
 
 
-def _repetitions(history: Tokens, most: int, allowed: int) -> tuple[Tokens, NDArray[np.int64]]:
+def _repetitions(history: Tokens, most: int, allowed: int) -> dict[int, int]:
     """What followed earlier places that end as the history does, and the longest such end for each."""
     last = len(history) - 1
     # Every place ends as the history does in its last 0 tokens.
@@ -103,4 +110,4 @@ def _repetitions(history: Tokens, most: int, allowed: int) -> tuple[Tokens, NDAr
             found.update(dict.fromkeys(history[live + 1].tolist(), length))
         live = live[live >= length]
         live = live[history[live - length] == history[last - length]]
-    return np.fromiter(found, np.int64, len(found)), np.fromiter(found.values(), np.int64, len(found))
+    return found

@@ -47,11 +47,9 @@ class Mirostat:
         if self.version == 1:
             row.keep_best(self._count(row))
         else:
-            with np.errstate(divide="ignore"):
-                kept = -np.log2(row.probabilities()) <= self.mu
-            count = int(np.count_nonzero(kept))
-            if count:
-                row.take(kept, ordered=row.ordered)
+            kept = row.surprises() <= self.mu * math.log(2)
+            if kept.any():
+                row.keep(kept)
             else:
                 row.keep_best(1)
         place = by_chance(row, uniform)

@@ -8,7 +8,6 @@ from typing import Final
 import numpy as np
 
 from uml.sampling.row import Candidates
-from uml.sampling.truncation import entropy
 
 COLDEST: Final = 1e-5
 """Below this temperature the likeliest token is taken; single precision could not hold what a division would give."""
@@ -25,7 +24,7 @@ def temperature(row: Candidates, low: float, high: float, exponent: float) -> No
         choices = int(np.count_nonzero(row.logits > -np.inf))
         if choices < 2:
             return
-        degree = low + (high - low) * (entropy(row.probabilities()) / math.log(choices)) ** exponent
+        degree = low + (high - low) * (max(0.0, row.entropy()) / math.log(choices)) ** exponent
     if degree < COLDEST:
         row.keep_best(1)
     elif degree != 1.0:

@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from uml.sampling.row import Candidates, Floats, best
+from uml.sampling.row import SHORT, Candidates, Floats, best
 
 FIRST: Final = 256
 """Candidates of a long row that are sorted at first where it is not known how many will be needed."""
@@ -27,20 +27,7 @@ def top_k(row: Candidates, k: int) -> None:
 
 def top_p(row: Candidates, p: float, min_keep: int) -> None:
     """The likeliest whose probabilities add up to p at least: Holtzman et al. 2020, arXiv 1904.09751."""
-    chances = row.probabilities()
-    size = len(row)
-    count = size if row.ordered else min(size, FIRST)
-    while True:
-        places = np.arange(count) if row.ordered else best(row.logits, count)
-        reached = np.flatnonzero(np.cumsum(chances[places], dtype=np.float64) >= p)
-        if len(reached) or count == size:
-            break
-        count = min(size, count * 8)
-    keep = max(int(reached[0]) + 1 if len(reached) else size, min_keep, 1)
-    if keep > count:
-        row.keep_best(keep)
-    elif keep < size or not row.ordered:
-        row.take(places[:keep], ordered=True)
+    _keep_best(row, max(_needed(row.probabilities(), p, ordered=row.ordered), min_keep, 1))
 
 
 def min_p(row: Candidates, p: float, min_keep: int) -> None:
@@ -61,8 +48,8 @@ def epsilon_cutoff(row: Candidates, epsilon: float, min_keep: int) -> None:
 
 def eta_cutoff(row: Candidates, epsilon: float, min_keep: int) -> None:
     """As epsilon, but never more than sqrt(epsilon) exp(-entropy): Hewitt et al. 2022, arXiv 2210.15191, section 4."""
-    chances = row.probabilities()
-    _keep(row, chances >= min(epsilon, math.sqrt(epsilon) * math.exp(-entropy(chances))), min_keep)
+    limit = min(epsilon, math.sqrt(epsilon) * math.exp(-row.entropy()))
+    _keep(row, row.probabilities() >= limit, min_keep)
 
 
 def top_n_sigma(row: Candidates, n: float) -> None:
@@ -72,34 +59,33 @@ def top_n_sigma(row: Candidates, n: float) -> None:
     logits = row.logits
     most = logits.max()
     below = logits - most
-    total = float(below.sum(dtype=np.float64))
-    if not math.isfinite(total):  # banned tokens are no part of the distribution
+    mean = below.mean()
+    if not np.isfinite(mean):  # banned tokens are no part of the distribution
         below = below[logits > -np.inf]
-        total = float(below.sum(dtype=np.float64))
-    mean = total / len(below)
-    below -= np.float32(mean)
-    deviation = math.sqrt(float(np.square(below, out=below).sum(dtype=np.float64)) / len(below))
+        mean = below.mean()
+    below -= mean
+    deviation = math.sqrt(float(np.einsum("i,i->", below, below)) / len(below))
     _keep(row, logits >= most - np.float32(n * deviation), 1)
 
 
 def typical_p(row: Candidates, p: float, min_keep: int) -> None:
     """Those whose surprise is nearest to the entropy, up to a sum of p: Meister et al. 2022, arXiv 2202.00666."""
-    chances = row.probabilities()
-    with np.errstate(divide="ignore"):
-        surprise = -np.log(chances)
-    nearness = -np.abs(surprise - entropy(chances))
-    size = len(row)
-    count = min(size, 4 * FIRST)
+    chances, size = row.probabilities(), len(row)
+    farness = row.surprises()
+    farness -= farness.dtype.type(row.entropy())
+    np.abs(farness, out=farness)
+    count = min(size, FIRST)
     while True:
-        places = best(nearness, count)
+        places = best(-farness, count)
         reached = np.flatnonzero(np.cumsum(chances[places], dtype=np.float64) > p)
         if len(reached) or count == size:
             break
-        count = min(size, count * 8)
+        count = size if count > FIRST else min(size, 16 * FIRST)
     keep = max(int(reached[0]) + 1 if len(reached) else size, min_keep)
-    if keep > count:
-        places = best(nearness, keep)
-    row.take(np.sort(places[:keep]), ordered=row.ordered)
+    if keep < size:
+        kept = np.zeros(size, bool)
+        kept[places[:keep] if keep <= count else best(-farness, keep)] = True
+        row.keep(kept)
 
 
 def tfs(row: Candidates, z: float, min_keep: int) -> None:
@@ -110,13 +96,13 @@ def tfs(row: Candidates, z: float, min_keep: int) -> None:
     """
     if len(row) < 3:
         return
-    row.sort()
-    bends = np.abs(np.diff(row.probabilities(), n=2))
+    bends = np.abs(np.diff(np.sort(row.probabilities())[::-1], n=2))
     total = float(bends.sum(dtype=np.float64))
     shares = bends / total if total > 1e-6 else np.full(len(bends), 1 / len(bends))
     passed = np.flatnonzero(np.cumsum(shares, dtype=np.float64) > z)
     keep = max(int(passed[0]), min_keep, 1) if len(passed) else len(bends)
-    row.keep_best(keep if keep < len(bends) else len(row))
+    if keep < len(bends):
+        row.keep_best(keep)
 
 
 def top_h(row: Candidates, share: float, min_keep: int) -> None:
@@ -126,7 +112,8 @@ def top_h(row: Candidates, share: float, min_keep: int) -> None:
     """
     row.keep_best(MOST_TOP_H)
     chances = row.probabilities()
-    terms = _terms(chances)
+    # The smallest double in place of 0 makes its term 0.
+    terms = -chances * np.log(np.maximum(chances, np.finfo(chances.dtype).tiny))
     within = int(np.count_nonzero(np.cumsum(terms) <= share * terms.sum()))
     row.keep_best(max(within, min_keep, 1))
 
@@ -145,18 +132,29 @@ def xtc(row: Candidates, threshold: float, probability: float, min_keep: int, un
     ranked = above[np.argsort(-chances[above], kind="stable")]
     kept = np.ones(len(row), bool)
     kept[ranked[:-1]] = False
-    row.take(kept, ordered=row.ordered)
+    row.keep(kept)
 
 
-def entropy(chances: Floats) -> float:
-    """In nats; what has no probability adds nothing."""
-    return float(_terms(chances).sum(dtype=np.float64))
+def _needed(chances: Floats, p: float, *, ordered: bool) -> int:
+    """How many of the likeliest it takes to reach a sum of p; all of them where rounding keeps them below."""
+    if not ordered:
+        first = np.sort(chances[best(chances, FIRST)])[::-1] if len(chances) > 4 * FIRST else chances[:0]
+        # Where few will not do, sorting the bare numbers still takes a tenth of sorting places.
+        chances = first if first.sum(dtype=np.float64) >= p else np.sort(chances)[::-1]
+    reached = np.flatnonzero(np.cumsum(chances, dtype=np.float64) >= p)
+    return int(reached[0]) + 1 if len(reached) else len(chances)
 
 
-def _terms(chances: Floats) -> Floats:
-    # The smallest double in place of 0 makes its term 0, without a second pass over the row.
-    terms: Floats = -chances * np.log(np.maximum(chances, np.finfo(chances.dtype).tiny))
-    return terms
+def _keep_best(row: Candidates, count: int) -> None:
+    """The likeliest: sorted where they are few, else in the order of their ids, for sorting takes long."""
+    if count > SHORT and count < len(row) and not row.ordered:
+        least = np.partition(row.logits, len(row) - count)[len(row) - count]
+        kept = row.logits > least
+        # Of those that are equal to the last one, the first.
+        kept[np.flatnonzero(row.logits == least)[: count - int(np.count_nonzero(kept))]] = True
+        row.keep(kept)
+    elif count < len(row):
+        row.keep_best(count)
 
 
 def _keep(row: Candidates, mask: NDArray[np.bool_], min_keep: int) -> None:
@@ -165,4 +163,4 @@ def _keep(row: Candidates, mask: NDArray[np.bool_], min_keep: int) -> None:
     if kept < least:
         row.keep_best(least)
     elif kept < len(row):
-        row.take(mask, ordered=row.ordered)
+        row.keep(mask)

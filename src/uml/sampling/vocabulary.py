@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import accumulate
 
 
 @dataclass(frozen=True)
@@ -44,8 +45,22 @@ class Vocabulary:
         return tokens[low:high]
 
     def containing(self, part: bytes) -> list[int]:
-        """Tokens whose bytes contain these."""
-        return [token for piece, token in zip(*self._sorted, strict=True) if part in piece]
+        """Tokens whose bytes contain these, which are of a text in UTF-8."""
+        joined, starts = self._joined
+        _, tokens = self._sorted
+        found, at = [], joined.find(part)
+        while at >= 0:
+            place = bisect_right(starts, at) - 1
+            found.append(tokens[place])
+            at = joined.find(part, starts[place + 1])
+        return found
+
+    @cached_property
+    def _joined(self) -> tuple[bytes, list[int]]:
+        """All pieces one behind the other, each behind a byte that no text has, and where they begin."""
+        pieces, _ = self._sorted
+        joined = b"".join(b"\xff" + piece for piece in pieces)
+        return joined, [0, *accumulate(len(piece) + 1 for piece in pieces)]
 
     def tokens_of(self, text: str) -> list[int]:
         """A text as tokens, special ones left aside."""

@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any, cast
 
 from tools.docs_cli import page as cli_page
+from uml.core.errors import gib
 from uml.core.options import OPTIONS
 from uml.engines import builtin
+from uml.engines.recipes import RECIPES
 from uml.gateway import native
 from uml.house import House
 from uml.telemetry.metrics import Metrics
@@ -52,6 +54,7 @@ def engines_page() -> str:
         if lacks:
             lines += [f"- request parameters it does not have (answered with a warning): {', '.join(lacks)}"]
         lines += [""]
+    lines += _installs_part()
     lines += [
         "## Load options",
         "",
@@ -67,6 +70,35 @@ def engines_page() -> str:
         others = f" (also called {', '.join(option.aliases)})" if option.aliases else ""
         lines.append(f"| `{option.name}` | {option.expected} | {default} | {option.help}{others} | {honoured} |")
     return "\n".join(lines) + "\n"
+
+
+def _installs_part() -> list[str]:
+    """What each environment is made of, and what a user should know of it."""
+    lines = [
+        "## Installing engines",
+        "",
+        "llama.cpp comes with this package. Every other engine is installed into an environment of its own, in "
+        "`engines/NAME/VERSION` of the data folder: `uml engine install NAME`, or `NAME==VERSION` for another version "
+        "than the one below. Several stand side by side; the last that passed its test is in use, "
+        "`uml engine use NAME==VERSION` goes back at once, and a load may name one: `engine=NAME==VERSION`. The "
+        "installer is pip with its user's configuration, or uv (`--installer uv`). Nothing is left of an install that "
+        "fails, is stopped or is killed. Libraries that uml's own environment has count as `NAME==shared`.",
+        "",
+        "Sizes of those that need no GPU were measured; the others follow what their packages ask for, and were not "
+        "made yet.",
+        "",
+        "| environment | what it is | version | of it | needs | disk |",
+        "|---|---|---|---|---|---|",
+    ]
+    for recipe in RECIPES.values():
+        words = [word for step in recipe.steps for word in step if not word.startswith("-")]
+        parts = ", ".join(f"`{word.split(';')[0].replace('{version}', recipe.version)}`" for word in words)
+        what = f"{recipe.title}{f': {recipe.note}' if recipe.note else ''}"
+        needs = ", ".join(sorted(recipe.needs)) or "nothing"
+        disk = "; ".join(f"{gib(size)} ({kind})" for kind, size in recipe.disk_bytes.items() if not recipe.needs)
+        disk = disk or gib(recipe.disk_bytes["cpu"])
+        lines.append(f"| `{recipe.engine}` | {what} | {recipe.version} | {parts} | {needs} | about {disk} |")
+    return [*lines, ""]
 
 
 def api_page() -> str:

@@ -41,8 +41,8 @@ _ABSENT: Final = (
 _DISK: Final = re.compile(r"No space left on device|\[Errno 28\]|os error 28|Disk quota exceeded|\[Errno 122\]")
 _BROKEN: Final = re.compile(
     r"Wheel '?([^'\s]+)'? located at \S+ is invalid|(\S+\.whl) is not a valid wheel|Invalid wheel(?: filename)?: (\S+)|"
-    r"(\S+) has an invalid (?:wheel|package format)|BadZipFile: (?:\S+ )*?(\S+)|Failed to (?:read|extract|unzip)[^`]*`?([^`\s]+\.whl)|"
-    r"Failed to download `([^`]+)`"
+    r"(\S+) has an invalid (?:wheel|package format)|BadZipFile: (?:\S+ )*?(\S+)|"
+    r"Failed to (?:read|extract|unzip)[^`]*`?([^`\s]+\.whl)|Failed to download `([^`]+)`"
 )
 _HASHES: Final = re.compile(r"DO NOT MATCH THE HASHES|Hash mismatch for `?([^`\s]+)")
 _CONFLICT: Final = re.compile(r"ResolutionImpossible|conflicting dependencies|No solution found")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -17,12 +17,11 @@ from types import TracebackType
 from typing import Final, Self
 
 from uml.core.engine import Engine
-from uml.core.errors import LoadFailed, Overloaded, UmlError
+from uml.core.errors import Overloaded
 from uml.core.machine import Machine
 from uml.core.model import Model
 from uml.core.options import LoadOptions
-from uml.core.plan import LoadPlan, Progress, WorkerStatus
-from uml.planning.evict import Running
+from uml.core.plan import Progress, WorkerStatus
 from uml.runtime import board
 from uml.runtime.alarm import Alarm
 from uml.runtime.attended import Attended
@@ -49,9 +48,9 @@ from uml.runtime.events import (
 from uml.runtime.lease import Lease, Leasing
 from uml.runtime.memory import Gauge
 from uml.runtime.observer import Observer, Unobserved
+from uml.runtime.planner import CarefulPlanner
 from uml.runtime.policy import Policy
 from uml.runtime.queue import Place
-from uml.runtime.rehearsal import Rehearsals
 from uml.runtime.sandbox.confinement import Confinement
 from uml.runtime.scheduler import Scheduler
 from uml.runtime.sessions import Sessions
@@ -96,9 +95,7 @@ class Supervisor:
         confinement: Confinement | None = None,
     ) -> None:
         self._engines = engines
-        self._planner = planner
-        self._rehearsals = Rehearsals(engines)
-        self._preparer = preparer
+        self._planner = CarefulPlanner(planner, engines, preparer)
         self._request_limit_s = request_limit_s
         self._defaults = defaults
         self._policy = policy or Policy()
@@ -128,7 +125,9 @@ class Supervisor:
         swept, machine = await asyncio.gather(asyncio.to_thread(self._workforce.open), self._gauge.look())
         for model in swept:
             log.warning("ended the worker of %s that an earlier server had left behind", model)
-        self._scheduler = Scheduler(self._plan, machine, self._defaults, self._policy, self._honours)
+        self._scheduler = Scheduler(
+            self._planner, machine, self._defaults, self._policy, lambda engine: self._engines[engine].spec.options
+        )
         self._open = True
         return self
 
@@ -287,20 +286,10 @@ class Supervisor:
         if self._open and self._scheduler.held_back(model.id):
             model = await asyncio.to_thread(self._fresh, model)
         await self._measure()
-        await self._prepare_plan(model, options, needs)
-        return model
-
-    async def _prepare_plan(self, model: Model, options: LoadOptions | None, needs: tuple[str, ...] = ()) -> None:
-        """Let what takes long be found out in a thread, before a plan is made here."""
         asked = Asked(0, model, options, 0, needs)
-        if self._preparer is None or not self._open or self._scheduler.serves(asked):
-            return
-        outlook = self._scheduler.outlook(asked)
-        try:
-            await asyncio.to_thread(self._preparer, model, *outlook)
-        except Exception:
-            # It only makes the plan's figures better; whatever is wrong with the model, the plan says so itself.
-            log.debug("preparing %s failed", model.id, exc_info=True)
+        if self._open and not self._scheduler.serves(asked):
+            await self._planner.prepare(model, *self._scheduler.outlook(asked))
+        return model
 
     def _ask(
         self,
@@ -347,21 +336,6 @@ class Supervisor:
             self._workforce.stop(effect.model, effect.reason)
         else:
             log.warning("%s is not loaded, though it is to be kept: %s", effect.model, effect.error)
-
-    def _honours(self, engine: str) -> Collection[str]:
-        return self._engines[engine].spec.options
-
-    def _plan(self, model: Model, options: LoadOptions, machine: Machine, running: Sequence[Running]) -> LoadPlan:
-        try:
-            plan = self._planner(model, options, machine, running)
-            self._rehearsals.rehearse(plan)
-        except UmlError:
-            raise
-        except Exception as error:
-            # A planner reads files of strangers, and engines are plug-ins. One that breaks must not stop the queue.
-            log.exception("planning %s failed", model.id)
-            raise LoadFailed(model.id, f"it could not be planned: {type(error).__name__}: {error}") from error
-        return plan
 
     async def _measure_for_others(self) -> None:
         if self._waiting:

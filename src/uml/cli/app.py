@@ -35,6 +35,8 @@ COMMANDS: Final[Mapping[str, Entry]] = {
     "logs": Entry("logs", "Server"),
     "ls": Entry("models", "Models"),
     "scan": Entry("models", "Models"),
+    "alias": Entry("forget", "Models"),
+    "forget": Entry("forget", "Models"),
     "inspect": Entry("models", "Models"),
     "estimate": Entry("models", "Models"),
     "convert": Entry("convert", "Models"),

@@ -139,6 +139,18 @@ class Client:
         """Register the model at a path of the server's machine; an already known one is given back."""
         return self._object("POST", "/v1/models/add", {"path": str(path.absolute())}, timeout_s=None)
 
+    def alias(self, name: str, alias: str) -> dict[str, Any]:
+        """Give a model one more name: the model."""
+        return self._object("POST", "/v1/models/alias", {"model": name, "alias": alias})
+
+    def unalias(self, alias: str) -> dict[str, Any]:
+        """Take back a name that was given."""
+        return self._object("POST", "/v1/models/unalias", {"alias": alias})
+
+    def forget(self, name: str) -> dict[str, Any]:
+        """Forget a model, or a folder of the server's machine; no file is deleted: `folder` and `models`."""
+        return self._object("POST", "/v1/models/forget", {"model": name})
+
     def inspect(self, name: str) -> dict[str, Any]:
         """What a model, by id, alias or path, is."""
         return self._object("POST", "/v1/models/inspect", {"model": name}, timeout_s=None)

@@ -13,6 +13,7 @@ from uml.generation.capabilities import Ability, Said
 from uml.planning import Ranked
 from uml.plugins.load import Plugin
 from uml.registry.entries import ScanReport
+from uml.registry.forgetting import Target
 from uml.runtime.queue import Place
 
 REFERENCE: Final = "#/components/schemas/{model}"
@@ -99,6 +100,13 @@ class Unpinned:
 
     model: str
     was_kept: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Unaliased:
+    """The name that was taken back."""
+
+    alias: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +211,9 @@ _ANSWERS: Final[Mapping[tuple[str, str], Any]] = {
     ("post", "/v1/models/scan"): ScanReport,
     ("post", "/v1/models/add"): ModelEntry,
     ("post", "/v1/models/inspect"): ModelInfo,
+    ("post", "/v1/models/alias"): ModelEntry,
+    ("post", "/v1/models/unalias"): Unaliased,
+    ("post", "/v1/models/forget"): Target,
     ("get", "/v1/plugins"): PluginList,
     ("get", "/v1/system/resources"): Machine,
     ("get", "/health/live"): Live,

@@ -16,7 +16,7 @@ from uml.core.duration import EXPECTED as DURATION
 from uml.core.errors import BadRequest
 from uml.core.jsonable import jsonable
 from uml.core.options import LoadOptions
-from uml.gateway import capabilities, engines, faults, openapi, plugins
+from uml.gateway import capabilities, engines, faults, names, openapi, plugins
 from uml.gateway.docs import page
 from uml.gateway.replies import Load, json_reply
 from uml.gateway.wire import stay
@@ -107,6 +107,7 @@ def build(house: House, metrics: Metrics) -> FastAPI:
     faults.answer(app)
     _models(app, house)
     _actions(app, house)
+    names.add(app, house)
     capabilities.add(app, house)
     plugins.add(app, house)
     # After the fixed paths: a name may hold slashes, and would swallow them.

@@ -146,7 +146,10 @@ def test_mirostat_leaves_the_same_tokens(logits: Floats, tau: float) -> None:
         row, ours = Row(logits), selection.Mirostat(version, tau, 0.1, len(logits))
         ours.choose(row, 0.5)
         with llamacpp.sampler(*arguments) as theirs:
-            assert len(left(row).keys() ^ theirs.apply(logits).logits.keys()) <= 1
+            expected = theirs.apply(logits).logits
+        if version == 1 and len(expected) == 1 and len(row) == len(logits):
+            continue  # they mean all of a flat row, too, but a count beyond 31 bits becomes 1
+        assert len(left(row).keys() ^ expected.keys()) <= 1
 
 
 def test_mirostat_learns_what_llama_cpp_learns() -> None:

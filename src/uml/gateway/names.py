@@ -41,23 +41,22 @@ class ForgetBody(Strict):
 
 def add(app: FastAPI, house: House) -> None:
     """Put the routes into the application."""
-    registry = house.library.registry
 
     @app.post("/v1/models/alias", tags=["models"], summary="Give a model one more name")
     async def alias(body: AliasBody) -> Response:
-        model = await asyncio.to_thread(registry.alias, body.model, body.alias)
+        model = await asyncio.to_thread(house.library.registry.alias, body.model, body.alias)
         return json_reply(await asyncio.to_thread(house.library.describe, model, house.worker(model.id)))
 
     @app.post("/v1/models/unalias", tags=["models"], summary="Take back a name that was given")
     async def unalias(body: UnaliasBody) -> Response:
-        await asyncio.to_thread(registry.unalias, body.alias)
+        await asyncio.to_thread(house.library.registry.unalias, body.alias)
         return json_reply({"alias": body.alias})
 
     @app.post("/v1/models/forget", tags=["models"], summary="Forget a model, or a folder; no file is deleted")
     async def forgotten(body: ForgetBody) -> Response:
-        found = await asyncio.to_thread(target, registry, body.model)
+        found = await asyncio.to_thread(target, house.library.registry, body.model)
         _refuse_loaded(house, found)
-        return json_reply(jsonable(await asyncio.to_thread(forget, registry, found)))
+        return json_reply(jsonable(await asyncio.to_thread(forget, house.library.registry, found)))
 
 
 def _refuse_loaded(house: House, found: Target) -> None:

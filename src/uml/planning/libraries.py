@@ -22,6 +22,7 @@ from uml.core.options import LoadOptions
 from uml.core.plan import Footprint
 from uml.planning.cache import CACHE_BLOCKS
 from uml.planning.llamacpp_weights import stored_bytes
+from uml.planning.torch_weights import torch_weights
 
 _MIB: Final = 1 << 20
 
@@ -74,10 +75,13 @@ def weigh(info: ModelInfo, options: LoadOptions, *, in_memory: bool) -> Footprin
     """
     library = _LIBRARIES.get(info.format, _OTHER)
     weights, plain = stored_bytes(info), _is_plain(info)
+    changed = torch_weights(info, options, weights) if library is TORCH else None
+    if changed:
+        weights, plain = changed.bytes, False
     if info.shape is None:
         kept, least, computed = weights // 4, 0, weights // 4
     else:
-        size = _computed_in(info, library, in_memory)
+        size = (changed.element_bytes if changed else 0) or _computed_in(info, library, in_memory)
         kinds = (options.cache_type_k, options.cache_type_v)
         keys, values = (_element_bytes(kind) if library.typed_cache else float(size) for kind in kinds)
         kept = _cached(info, info.shape, options, keys, values)
@@ -85,7 +89,9 @@ def weigh(info: ModelInfo, options: LoadOptions, *, in_memory: bool) -> Footprin
             _cached(info, info.shape, options, min(keys, 2), min(values, 2)), _latent(info, info.shape, options) or kept
         )
         computed = _activations(info.shape, options, size)
-    mapped = weights if library.mapped and plain and in_memory and info.format is Format.SAFETENSORS else 0
+    mapped = (
+        weights if library.mapped and options.mmap and plain and in_memory and info.format is Format.SAFETENSORS else 0
+    )
     loaded = library.base_bytes + (weights - mapped if in_memory else 0)
     found = Footprint(
         weight_bytes=weights,

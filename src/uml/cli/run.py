@@ -29,40 +29,52 @@ def _sampling(flag: str, metavar: str, help: str) -> Any:
     return typer.Option(flag, metavar=metavar, help=help, rich_help_panel=_SAMPLING, show_default=False)
 
 
+_Model = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL", help="Id, alias or path of a model", autocompletion=complete.models, show_default=False
+    ),
+]
+_Prompt = Annotated[
+    str | None, typer.Argument(metavar="PROMPT", help="What to ask; without, a chat", show_default=False)
+]
+_System = Annotated[str | None, _sampling("--system", "TEXT", "A system message")]
+_Temperature = Annotated[float | None, _sampling("--temperature", "X", "0: always the likeliest token")]
+_TopP = Annotated[float | None, _sampling("--top-p", "X", "Only the likeliest tokens that sum to this")]
+_TopK = Annotated[int | None, _sampling("--top-k", "N", "Only so many of the likeliest tokens")]
+_MinP = Annotated[float | None, _sampling("--min-p", "X", "Only tokens at least so likely beside the likeliest")]
+_RepeatPenalty = Annotated[float | None, _sampling("--repeat-penalty", "X", "Over 1: repeat less")]
+_Seed = Annotated[int | None, _sampling("--seed", "N", "The same seed, the same answer")]
+_MaxTokens = Annotated[int | None, _sampling("--max-tokens", "N", "Stop after so many tokens")]
+_Stop = Annotated[list[str] | None, _sampling("--stop", "TEXT", "Stop at this text; may be given several times")]
+_Schema = Annotated[
+    str | None, _sampling("--json-schema", "SCHEMA", "Answer by this JSON schema: a file, or the schema itself")
+]
+_Param = Annotated[
+    list[str] | None,
+    _sampling("--param", "NAME=VALUE", "Any other field of /v1/chat/completions; VALUE is JSON or a text"),
+]
+_Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Tell tokens and speed after an answer")]
+
+
 @command(load_options=True)
 def run(
     session: Session,
-    model: Annotated[
-        str,
-        typer.Argument(
-            metavar="MODEL", help="Id, alias or path of a model", autocompletion=complete.models, show_default=False
-        ),
-    ],
+    model: _Model,
     options: dict[str, Any],
-    prompt: Annotated[
-        str | None, typer.Argument(metavar="PROMPT", help="What to ask; without, a chat", show_default=False)
-    ] = None,
-    system: Annotated[str | None, _sampling("--system", "TEXT", "A system message")] = None,
-    temperature: Annotated[float | None, _sampling("--temperature", "X", "0: always the likeliest token")] = None,
-    top_p: Annotated[float | None, _sampling("--top-p", "X", "Only the likeliest tokens that sum to this")] = None,
-    top_k: Annotated[int | None, _sampling("--top-k", "N", "Only so many of the likeliest tokens")] = None,
-    min_p: Annotated[
-        float | None, _sampling("--min-p", "X", "Only tokens at least so likely beside the likeliest")
-    ] = None,
-    repeat_penalty: Annotated[float | None, _sampling("--repeat-penalty", "X", "Over 1: repeat less")] = None,
-    seed: Annotated[int | None, _sampling("--seed", "N", "The same seed, the same answer")] = None,
-    max_tokens: Annotated[int | None, _sampling("--max-tokens", "N", "Stop after so many tokens")] = None,
-    stop: Annotated[
-        list[str] | None, _sampling("--stop", "TEXT", "Stop at this text; may be given several times")
-    ] = None,
-    json_schema: Annotated[
-        str | None, _sampling("--json-schema", "SCHEMA", "Answer by this JSON schema: a file, or the schema itself")
-    ] = None,
-    param: Annotated[
-        list[str] | None,
-        _sampling("--param", "NAME=VALUE", "Any other field of /v1/chat/completions; VALUE is JSON or a text"),
-    ] = None,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Tell tokens and speed after an answer")] = False,
+    prompt: _Prompt = None,
+    system: _System = None,
+    temperature: _Temperature = None,
+    top_p: _TopP = None,
+    top_k: _TopK = None,
+    min_p: _MinP = None,
+    repeat_penalty: _RepeatPenalty = None,
+    seed: _Seed = None,
+    max_tokens: _MaxTokens = None,
+    stop: _Stop = None,
+    json_schema: _Schema = None,
+    param: _Param = None,
+    verbose: _Verbose = False,
 ) -> Result | None:
     """Ask a model, or chat with it.
 

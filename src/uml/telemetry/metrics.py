@@ -45,72 +45,56 @@ class Metrics:
         Gauge("uml_requests_in_flight", "Requests being answered", registry=self.registry).set_function(
             lambda: self.in_flight
         )
-        self._requests = Counter(
-            "uml_requests", "Requests answered", ("route", "model", "status"), registry=self.registry
-        )
-        self._seconds = Histogram(
-            "uml_request_seconds",
-            "From a request's arrival to its last byte",
-            ("route",),
-            buckets=_SECONDS,
-            registry=self.registry,
-        )
-        self._first = Histogram(
-            "uml_first_token_seconds",
-            "From a streamed request's arrival to the first byte of its answer",
-            ("model",),
-            buckets=_SECONDS,
-            registry=self.registry,
-        )
-        self._queue = Histogram(
-            "uml_queue_seconds",
-            "Time a request waited for a free slot or a load",
-            ("model",),
-            buckets=_SECONDS,
-            registry=self.registry,
-        )
-        self._tokens = Counter("uml_tokens", "Tokens by kind", ("model", "kind"), registry=self.registry)
-        self._loads = Histogram(
-            "uml_load_seconds",
-            "From the start of a worker to its end or to ready; outcome: ready, or the code of the error",
-            ("model", "engine", "outcome"),
-            buckets=_SECONDS,
-            registry=self.registry,
-        )
-        self._stops = Counter(
-            "uml_worker_stops", "Workers that were told to go, by reason", ("model", "reason"), registry=self.registry
-        )
-        self._swaps = Histogram(
-            "uml_swap_seconds",
-            "From the moment that models were told to make room to the moment that the new one served",
-            ("model", "engine"),
-            buckets=_SECONDS,
-            registry=self.registry,
-        )
-        self._evictions = Histogram(
-            "uml_evict_seconds",
-            "From the moment that an idle model was told to make room to the end of its process",
-            ("model", "engine"),
-            buckets=_EVICTION_SECONDS,
-            registry=self.registry,
-        )
-        self._estimates = Histogram(
-            "uml_estimate_error_ratio",
-            "Memory that was predicted for a load over what it took, less 1; below 0 it was too little; "
-            "method: header, dry run, corrected or measured",
-            ("model", "engine", "method"),
-            buckets=_ERRORS,
-            registry=self.registry,
-        )
-        self._exits = Counter(
-            "uml_worker_exits", "Worker processes that ended", ("model", "engine", "exit_code"), registry=self.registry
-        )
         self.waiting = Gauge("uml_requests_waiting", "Requests that wait for a model", registry=self.registry)
+        self._count_requests()
+        self._count_workers()
         self.registry.register(_Workers(self))
         ProcessCollector(registry=self.registry)
         # Children by label values: looking one up in the library takes longer than counting.
         self._by_request: dict[tuple[str, str, int], tuple[Any, Any]] = {}
         self._by_model: dict[str, tuple[Any, Any, Any, Any]] = {}
+
+    def _count_requests(self) -> None:
+        self._requests = self._counter("uml_requests", "Requests answered", "route", "model", "status")
+        self._tokens = self._counter("uml_tokens", "Tokens by kind", "model", "kind")
+        self._seconds = self._histogram("uml_request_seconds", "From a request's arrival to its last byte", "route")
+        self._first = self._histogram(
+            "uml_first_token_seconds", "From a streamed request's arrival to the first byte of its answer", "model"
+        )
+        self._queue = self._histogram("uml_queue_seconds", "Time a request waited for a free slot or a load", "model")
+
+    def _count_workers(self) -> None:
+        self._stops = self._counter("uml_worker_stops", "Workers that were told to go, by reason", "model", "reason")
+        self._exits = self._counter("uml_worker_exits", "Worker processes that ended", "model", "engine", "exit_code")
+        self._loads = self._histogram(
+            "uml_load_seconds",
+            "From the start of a worker to its end or to ready; outcome: ready, or the code of the error",
+            *("model", "engine", "outcome"),
+        )
+        self._swaps = self._histogram(
+            "uml_swap_seconds",
+            "From the moment that models were told to make room to the moment that the new one served",
+            *("model", "engine"),
+        )
+        self._evictions = self._histogram(
+            "uml_evict_seconds",
+            "From the moment that an idle model was told to make room to the end of its process",
+            *("model", "engine"),
+            buckets=_EVICTION_SECONDS,
+        )
+        self._estimates = self._histogram(
+            "uml_estimate_error_ratio",
+            "Memory that was predicted for a load over what it took, less 1; below 0 it was too little; "
+            "method: header, dry run, corrected or measured",
+            *("model", "engine", "method"),
+            buckets=_ERRORS,
+        )
+
+    def _counter(self, name: str, help: str, *labels: str) -> Counter:
+        return Counter(name, help, labels, registry=self.registry)
+
+    def _histogram(self, name: str, help: str, *labels: str, buckets: Sequence[float] = _SECONDS) -> Histogram:
+        return Histogram(name, help, labels, buckets=buckets, registry=self.registry)
 
     def request(self, route: str, model: str, status: int, seconds: float) -> None:
         """A request is over. route: the pattern, not the path; model: an id, or empty."""

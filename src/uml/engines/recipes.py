@@ -67,8 +67,22 @@ RECIPES: Final[Mapping[str, Recipe]] = {
             steps=(
                 TORCH,
                 ("transformers==5.23.0", "accelerate>=1.10,<2", "llguidance==1.9.1", "jinja2>=3.1,<4", *WORKER),
-                ("optimum>=2.3,<3", "ninja", "setuptools", "wheel", "pillow"),
-                # It asks for a newer PyTorch than it needs (>=2.14.1), and would replace the one that is here.
+                # What it asks for itself, but for PyTorch >= 2.14.1, which it does not need.
+                (
+                    "optimum>=2.3,<3",
+                    "pypcre>=0.6.4",
+                    "tokenicer>=0.0.14",
+                    "logbar>=0.4.15",
+                    "device-smi>=0.5.7",
+                    "defuser>=0.0.28",
+                    "threadpoolctl>=3.7",
+                    "torchao==0.18.0",
+                    "datasets>=5.1",
+                    "pillow>=13",
+                    "ninja",
+                    "setuptools",
+                    "wheel",
+                ),
                 ("--no-deps", "--no-build-isolation", "gptqmodel=={version}"),
             ),
             disk_bytes={"cpu": 1400 * _MIB, "cuda": _TORCH_CUDA_DISK + 700 * _MIB},

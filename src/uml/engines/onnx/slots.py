@@ -7,8 +7,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
+from typing import Final
 
 from uml.engines.onnx.native import Generator, Model, NativeError
+
+ENDING_S: Final = 1.0
+"""An answer of which all was told needs a moment to give its slot back."""
 
 
 @dataclass(slots=True)
@@ -31,7 +35,7 @@ class Slots:
     def __init__(self, model: Model, slots: int, context: int, similarity: float) -> None:
         self._model, self._context, self._similarity = model, context, similarity
         self._slots = [Slot() for _ in range(slots)]
-        self._lock = threading.Lock()
+        self._lock = threading.Condition()
         self._clock = count(1)
 
     @contextmanager
@@ -49,8 +53,10 @@ class Slots:
         finally:
             if not kept:
                 self._drop(slot)
-            slot.used = next(self._clock)
-            slot.busy = False
+            with self._lock:
+                slot.used = next(self._clock)
+                slot.busy = False
+                self._lock.notify_all()
 
     def _choose(self, prompt: Sequence[int], adapter: str) -> Slot:
         with self._lock:
@@ -81,10 +87,12 @@ class Slots:
         slot.generator, slot.adapter = None, ""
         slot.tokens.clear()
 
-    def forget(self, adapter: str) -> None:
-        """Give up the conversations of an adapter, so that it can be taken out; those in use end by themselves."""
+    def forget(self, adapter: str, limit_s: float = ENDING_S) -> None:
+        """Give up the conversations of an adapter, so that it can be taken out. One that is answered is waited for."""
         with self._lock:
-            for slot in self._slots:
+            own = [slot for slot in self._slots if slot.adapter == adapter]
+            self._lock.wait_for(lambda: not any(slot.busy for slot in own), limit_s)
+            for slot in own:
                 if slot.adapter == adapter and not slot.busy:
                     self._drop(slot)
 

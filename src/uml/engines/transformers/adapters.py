@@ -54,7 +54,6 @@ class Adapters:
             self._model.load_adapter(
                 str(folder),
                 adapter_name=adapter.name,
-                local_files_only=True,
                 adapter_kwargs={"use_safetensors": any(folder.glob("*.safetensors"))},
             )
             if self._is_variant(adapter.name):

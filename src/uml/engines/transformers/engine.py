@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +21,11 @@ ENVIRONMENT: Final = {
     "USE_HUB_KERNELS": "0",
     "TRANSFORMERS_VERBOSITY": "error",
     "TOKENIZERS_PARALLELISM": "false",
+}
+SPIN: Final = {
+    # How often a thread looks before it sleeps, between two steps of a computation. libgomp's default, for
+    # milliseconds, makes a machine that does anything else besides many times slower. Whoever has set it knows better.
+    "GOMP_SPINCOUNT": "30000",
 }
 WITHOUT_MEMORY: Final = ("can't allocate memory", "Cannot allocate memory", "out of memory", "MemoryError")
 
@@ -45,7 +51,7 @@ class Transformers:
         folder = plan.options.offload_folder
         if folder and not Path(folder).expanduser().is_dir():
             raise BadOption("offload_folder", folder, "a folder that is there")
-        environment = dict(ENVIRONMENT)
+        environment = ENVIRONMENT | {name: value for name, value in SPIN.items() if name not in os.environ}
         if endpoint.socket:
             # Code of a model that is trusted is copied there before it runs.
             environment["HF_MODULES_CACHE"] = str(endpoint.socket.parent / "modules")

@@ -1,0 +1,124 @@
+"""Makes tiny models and tells what Transformers itself makes of them. Run by an interpreter that has it:
+
+    python make.py FOLDER SOURCE
+
+SOURCE: the demo model as safetensors; its tokenizer serves every model here. Writes `FOLDER/NAME/` each, and to
+standard output one JSON object: name -> prompts as tokens and the greedy answers to them.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+CHAT = "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n"
+PROMPTS = ("The king", CHAT.format("Tell me a story."), CHAT.format("Who are you?"), "Two plus two is")
+NEW = 20
+MARGIN = 1e-3
+"""How far the best token must be ahead: arithmetic in another order may change what is closer."""
+
+
+def main(folder: Path, source: Path) -> None:
+    import torch
+    import transformers as hf
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    torch.set_num_threads(1)
+    tokenizer = hf.AutoTokenizer.from_pretrained(source)
+    common: dict[str, Any] = {"vocab_size": len(tokenizer), "eos_token_id": 2, "pad_token_id": 0, "bos_token_id": None}
+    small = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 4, "num_attention_heads": 4}
+    heads = {**small, "num_key_value_heads": 2, "head_dim": 16, "max_position_embeddings": 256}
+    window = {"sliding_window": 8, "layer_types": ["sliding_attention", "full_attention"] * 2}
+    made: dict[str, Any] = {
+        "window": hf.MistralForCausalLM(hf.MistralConfig(**common, **heads, sliding_window=8)),
+        "mixed": hf.Gemma3ForCausalLM(hf.Gemma3TextConfig(**common, **heads, **window)),
+        "mamba": hf.MambaForCausalLM(
+            hf.MambaConfig(**common, hidden_size=64, num_hidden_layers=2, state_size=8, intermediate_size=128)
+        ),
+        "t5": hf.T5ForConditionalGeneration(
+            hf.T5Config(
+                **{**common, "decoder_start_token_id": 0, "is_encoder_decoder": True},
+                d_model=64,
+                d_kv=16,
+                d_ff=128,
+                num_layers=2,
+                num_heads=4,
+            )
+        ),
+    }
+    told = {}
+    for seed, (name, model) in enumerate(made.items()):
+        torch.manual_seed(seed)
+        for parameter in model.parameters():
+            if parameter.dim() > 1:
+                # Larger than at the start of a training: the likeliest token then stands out.
+                torch.nn.init.normal_(parameter, std=0.4)
+        save(model, folder / name, source)
+        told[name] = answers(model, tokenizer)
+    demo = hf.AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32).eval()
+    told["demo"] = answers(demo, tokenizer)
+    told |= adapters(demo, folder, tokenizer)
+    bert = hf.BertModel(hf.BertConfig(vocab_size=len(tokenizer), pad_token_id=0, **small)).eval()
+    save(bert, folder / "bert", source)
+    ids = torch.tensor([tokenizer("A small house")["input_ids"]])
+    with torch.no_grad():
+        mean = bert(ids).last_hidden_state[0].mean(0)
+    told["bert"] = {"vector": torch.nn.functional.normalize(mean, dim=0).tolist()}
+    torch.save(demo.state_dict(), folder / "pytorch_model.bin")
+    json.dump(told, sys.stdout)
+
+
+def save(model: Any, folder: Path, source: Path) -> None:
+    """The model beside the demo model's tokenizer."""
+    model.eval().save_pretrained(folder)
+    for path in source.iterdir():
+        if "tokenizer" in path.name or path.name.endswith(".jinja"):
+            shutil.copy(path, folder)
+
+
+def answers(model: Any, tokenizer: Any) -> dict[str, Any]:
+    """Prompts and what follows them greedily, as far as the best token is well ahead."""
+    import torch
+
+    prompts = [tokenizer(text)["input_ids"] for text in PROMPTS]
+    found = []
+    for prompt in prompts:
+        out = model.generate(
+            torch.tensor([prompt]),
+            max_new_tokens=NEW,
+            do_sample=False,
+            output_scores=True,
+            return_dict_in_generate=True,
+        )
+        tokens = out.sequences[0, -len(out.scores) :].tolist()
+        clear = [float(best[0] - best[1]) > MARGIN for best in (scores[0].topk(2).values for scores in out.scores)]
+        found.append(tokens[: clear.index(False) if False in clear else len(tokens)])
+    return {"prompts": prompts, "answers": found}
+
+
+def adapters(demo: Any, folder: Path, tokenizer: Any) -> dict[str, Any]:
+    """Two adapters of the demo model, with what it answers by each."""
+    import peft
+    import torch
+
+    told = {}
+    for seed, name in enumerate(("one", "two")):
+        torch.manual_seed(100 + seed)
+        config = peft.LoraConfig(r=4, lora_alpha=8, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM")
+        model = peft.get_peft_model(demo, config)
+        for part, parameter in model.named_parameters():
+            if "lora_B" in part:
+                torch.nn.init.normal_(parameter, std=0.5)
+        model.eval().save_pretrained(folder / name)
+        told[name] = answers(model, tokenizer)
+        demo = model.unload()
+    return told
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -1,0 +1,206 @@
+"""Real workers of Transformers: what they answer is what the library answers, alone and many at once."""
+
+from __future__ import annotations
+
+import json
+import math
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from tests.engines.transformers.conftest import Start
+from tests.worker.process import LEFT_S, Worker, question, text_of
+
+# Every worker imports PyTorch, which takes seconds.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+Made = dict[str, Any]
+WEATHER = {
+    "type": "function",
+    "function": {
+        "name": "get_weather",
+        "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+    },
+}
+
+
+def greedy(worker: Worker, prompt: list[int], **more: Any) -> list[int]:
+    """The tokens of a greedy answer."""
+    asked = {"prompt": prompt, "temperature": 0, "max_tokens": 20, "return_tokens": True, **more}
+    found: list[int] = worker.post("/v1/completions", asked)["choices"][0]["tokens"]
+    return found
+
+
+def agree(told: dict[str, Any], found: list[list[int]]) -> None:
+    """Every answer begins as the library's, as far as that is sure."""
+    for expected, tokens in zip(told["answers"], found, strict=True):
+        assert tokens[: len(expected)] == expected
+    assert sum(map(len, told["answers"])) >= 20
+
+
+@pytest.mark.parametrize("name", ["demo", "window", "mixed", "mamba", "t5"])
+def test_it_answers_as_the_library_does(made: Made, start: Start, name: str) -> None:
+    worker = start(made[name]["folder"])
+    agree(made[name], [greedy(worker, prompt) for prompt in made[name]["prompts"]])
+
+
+@pytest.mark.parametrize("name", ["demo", "window", "mixed"])
+def test_many_at_once_are_each_as_alone(made: Made, start: Start, name: str) -> None:
+    worker = start(made[name]["folder"])
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda prompt: greedy(worker, prompt), made[name]["prompts"] * 2))
+    agree(made[name], found[:4])
+    agree(made[name], found[4:])
+
+
+@pytest.mark.parametrize("options", [{"spec_type": "ngram-simple", "spec_ngram_size_n": 3}, {"draft_model": "demo"}])
+def test_guessing_ahead_changes_nothing(made: Made, start: Start, options: dict[str, Any]) -> None:
+    if "draft_model" in options:
+        options = {"draft_model": str(made["demo"]["folder"])}
+    worker = start(made["demo"]["folder"], **options)
+    agree(made["demo"], [greedy(worker, prompt) for prompt in made["demo"]["prompts"]])
+    sampled = [greedy(one, [5, 6], temperature=1, seed=3) for one in (worker, start(made["demo"]["folder"]))]
+    assert sampled[0] == sampled[1]
+
+
+def test_adapters_come_and_go_and_each_request_has_its_own(made: Made, start: Start) -> None:
+    worker = start(made["demo"]["folder"], lora=[f"{made['one']['folder']}=0"])
+    agree(made["demo"], [greedy(worker, prompt) for prompt in made["demo"]["prompts"]])
+    second = worker.post("/lora-adapters", {"path": str(made["two"]["folder"]), "scale": 0})["id"]
+    assert [one["id"] for one in worker.request("GET", "/lora-adapters")[1]] == [0, second]
+    asked = [(name, prompt) for prompt in made["demo"]["prompts"] for name in ("demo", "one", "two")]
+    chosen: dict[str, list[Any]] = {"demo": [], "one": [{"id": 0}], "two": [{"id": second, "scale": 1.0}]}
+    with ThreadPoolExecutor(12) as pool:
+        found = list(pool.map(lambda one: greedy(worker, one[1], lora=chosen[one[0]]), asked))
+    for place, name in enumerate(("demo", "one", "two")):
+        agree(made[name], found[place::3])
+    worker.post("/lora-adapters", {"unload": second})
+    status, answer = worker.request("POST", "/v1/completions", {"prompt": "a", "lora": [{"id": second}]})
+    assert (status, "no adapter" in answer["error"]["message"]) == (400, True)
+    worker.post("/lora-adapters", {"id": 0, "scale": 1})
+    agree(made["one"], [greedy(worker, prompt) for prompt in made["one"]["prompts"]])
+
+
+def test_vectors_are_the_librarys(made: Made, start: Start) -> None:
+    worker = start(made["bert"]["folder"])
+    answer = worker.post("/v1/embeddings", {"input": ["A small house"]})
+    assert answer["data"][0]["embedding"] == pytest.approx(made["bert"]["vector"], abs=1e-4)
+    status, refused = worker.request("POST", "/v1/completions", {"prompt": "a"})
+    assert (status, "embeddings" in refused["error"]["message"]) == (400, True)
+
+
+def test_what_was_read_is_not_read_again(made: Made, start: Start) -> None:
+    worker = start(made["demo"]["folder"])
+    words = "a house by a river and a boat " * 4
+    first = worker.post("/v1/completions", {"prompt": words, "max_tokens": 8, "temperature": 0})
+    again = worker.post("/v1/completions", {"prompt": words, "max_tokens": 8, "temperature": 0})
+    size = again["usage"]["prompt_tokens"]
+    assert again["usage"]["prompt_tokens_details"]["cached_tokens"] == size - 1
+    assert again["choices"][0]["text"] == first["choices"][0]["text"]
+    fresh = worker.post("/v1/completions", {"prompt": words, "max_tokens": 8, "temperature": 0, "cache_prompt": False})
+    assert "prompt_tokens_details" not in fresh["usage"]
+
+
+def test_a_stream_says_what_the_whole_says(made: Made, start: Start) -> None:
+    worker = start(made["demo"]["folder"])
+    asked = question("Who are you?", max_tokens=16)
+    chunks = worker.stream("/v1/chat/completions", {**asked, "stream_options": {"include_usage": True}})
+    whole = worker.post("/v1/chat/completions", asked)
+    assert text_of(chunks) == whole["choices"][0]["message"]["content"]
+    assert chunks[-2]["usage"]["completion_tokens"] == whole["usage"]["completion_tokens"]
+    assert chunks[-3]["choices"][0]["finish_reason"] == whole["choices"][0]["finish_reason"]
+
+
+def test_seeds_repeat_and_probabilities_sum_to_one(made: Made, start: Start) -> None:
+    worker = start(made["demo"]["folder"])
+    asked = {**question("Tell me a story", max_tokens=12), "temperature": 1, "seed": 7}
+    texts = [worker.post("/v1/chat/completions", asked)["choices"][0]["message"]["content"] for _ in range(2)]
+    assert texts[0] == texts[1]
+    told = worker.post("/v1/chat/completions", {**asked, "logprobs": True, "top_logprobs": 20, "max_tokens": 3})
+    for token in told["choices"][0]["logprobs"]["content"]:
+        assert 0.5 < sum(math.exp(one["logprob"]) for one in token["top_logprobs"]) <= 1 + 1e-6
+
+
+def test_structures_are_followed_also_side_by_side(made: Made, start: Start) -> None:
+    worker = start(made["demo"]["folder"])
+    schema = {
+        "type": "object",
+        "properties": {"age": {"type": "integer", "maximum": 99}, "well": {"type": "boolean"}},
+        "required": ["age", "well"],
+        "additionalProperties": False,
+    }
+    asked = [
+        {"json_schema": schema},
+        {"regex": "[ab]{3}c"},
+        {"choice": ["yes", "no"]},
+        {},
+        {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}},
+    ]
+
+    def ask(more: dict[str, Any]) -> str:
+        answer = worker.post("/v1/chat/completions", question("Say something", max_tokens=40, **more))
+        return str(answer["choices"][0]["message"]["content"])
+
+    with ThreadPoolExecutor(5) as pool:
+        first, matched, chosen, _, last = pool.map(ask, asked)
+    assert json.loads(first).keys() == json.loads(last).keys() == {"age", "well"}
+    assert len(matched) == 4 and matched.endswith("c")
+    assert chosen in ("yes", "no")
+
+
+def test_a_tool_that_must_be_called_is(made: Made, start: Start) -> None:
+    worker = start(made["demo"]["folder"], ctx=512)
+    asked = question("What is the weather in Paris?", max_tokens=60, tools=[WEATHER], tool_choice="required")
+    choice = worker.post("/v1/chat/completions", asked)["choices"][0]
+    assert choice["finish_reason"] == "tool_calls"
+    (call,) = choice["message"]["tool_calls"]
+    assert call["function"]["name"] == "get_weather"
+    assert isinstance(json.loads(call["function"]["arguments"])["city"], str)
+    shown = worker.post("/apply-template", {"messages": asked["messages"], "tools": [WEATHER]})["prompt"]
+    assert "get_weather" in shown
+
+
+@pytest.mark.parametrize("name", ["demo", "mamba"])
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_client_that_leaves_frees_its_slot(made: Made, start: Start, name: str, stream: bool) -> None:
+    worker = start(made[name]["folder"], ctx=2048, parallel=1, batch=2048)
+    asked = {"prompt": "a", "max_tokens": 1900, "ignore_eos": True, "stream": stream}
+    answering = worker.send("POST", "/v1/completions", asked)
+    worker.wait_until_busy(1)
+    waiting = worker.send("POST", "/v1/completions", asked)
+    waiting.close()
+    answering.close()
+    assert worker.wait_until_busy(0) < LEFT_S
+    reading = worker.send("POST", "/v1/completions", {**asked, "prompt": "house river boat " * 300, "max_tokens": 4})
+    worker.wait_until_busy(1)
+    reading.close()
+    assert worker.wait_until_busy(0) < LEFT_S
+    assert worker.post("/v1/completions", {"prompt": "a", "max_tokens": 2})["usage"]["completion_tokens"] >= 1
+
+
+def test_tokens_go_there_and_back(made: Made, start: Start) -> None:
+    worker = start(made["demo"]["folder"])
+    text = "Größe 12 <|im_end|>\n"
+    tokens = worker.post("/tokenize", {"content": text})["tokens"]
+    assert worker.post("/detokenize", {"tokens": tokens})["content"] == text
+    status, answer = worker.request("POST", "/detokenize", {"tokens": [10**6]})
+    assert (status, "expected ids" in answer["error"]["message"]) == (400, True)
+    status, answer = worker.request("POST", "/v1/completions", {"prompt": "a b " * 200})
+    assert (status, answer["error"]["n_ctx"]) == (400, 128)
+
+
+@pytest.mark.parametrize("quantize", ["bnb-nf4", "bnb-int8", "torchao-int8", "torchao-float8"])
+def test_weights_are_quantized_while_they_are_loaded(made: Made, start: Start, quantize: str) -> None:
+    try:
+        worker = start(made["demo"]["folder"], quantize=quantize)
+    except AssertionError as error:
+        if "needs the package" in str(error):
+            pytest.skip("the environment has no such package")
+        raise
+    answer = worker.post("/v1/chat/completions", question("Who are you?", max_tokens=12))
+    assert answer["usage"]["completion_tokens"] >= 3
+
+
+def test_positions_can_be_stretched(made: Made, start: Start) -> None:
+    worker = start(made["demo"]["folder"], rope_scaling="linear", rope_freq_scale=0.5)
+    assert greedy(worker, made["demo"]["prompts"][1]) != made["demo"]["answers"][1]

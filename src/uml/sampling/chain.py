@@ -167,7 +167,7 @@ def _unbanned(logits: Floats, allowed: Mask | None) -> Candidates:
     row = Candidates(logits)
     if allowed is not None:
         bits = np.unpackbits(np.ascontiguousarray(allowed).view(np.uint8), bitorder="little")[: len(row)]
-        row.keep(bits.view(np.bool_))
+        row.allow(bits.view(np.bool_))
         if not len(row):
             raise EngineError("this model", "the structure of the answer allows no token")
     return row

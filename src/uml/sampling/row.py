@@ -77,6 +77,16 @@ class Candidates:
         """Keep those that the mask names, in the order that they have."""
         self._take(np.flatnonzero(mask))
 
+    def allow(self, mask: NDArray[np.bool_]) -> None:
+        """Keep those that the mask names, or, where they are many of a long row, ban all others."""
+        if len(self) <= SHORT or np.count_nonzero(mask) * 10 < len(self):
+            self.keep(mask)
+        else:
+            # Choosing by a mask without a pattern takes ten times as long as reckoning with its bits.
+            there = masked(self.logits, mask).view(np.int32)
+            there |= (mask.astype(np.int32) - 1) & _BANNED
+            self.replace(there.view(np.float32), ordered=self.ordered)
+
     def keep_best(self, count: int) -> None:
         """Keep so many of the highest logits, sorted; among equal ones the lowest ids."""
         if not self.ordered:
@@ -113,6 +123,15 @@ class Candidates:
         finite = np.maximum(self.logits, np.float32(-1e30))
         mean = float(np.einsum("i,i->", self.probabilities(), finite))
         return self._log_total - mean
+
+
+_BANNED: Final = np.float32(-np.inf).view(np.int32)
+"""The bits of minus infinity."""
+
+
+def masked(values: Floats, mask: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Single-precision values, 0 for those that the mask does not name."""
+    return (values.view(np.int32) & -mask.astype(np.int32)).view(np.float32)
 
 
 def best(values: Floats, count: int) -> Ids:

@@ -41,9 +41,12 @@ def quadratic_sampling(row: Candidates, factor: float, curve: float) -> None:
     most = row.logits.max()
     below = row.logits - most
     banned = np.isneginf(below)
-    below[banned] = 0
+    some = bool(banned.any())
+    if some:
+        below[banned] = 0
     k, s = np.float32((3 - curve) / 2 * factor), np.float32((curve - 1) / 2 * factor)
     bent = most + below * below * (s * below - k)
-    bent[banned] = -np.inf
+    if some:
+        bent[banned] = -np.inf
     # Beyond a curve of 3 the unlikely may overtake the likely.
     row.replace(bent, ordered=row.ordered and curve <= 3)

@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from uml.sampling.row import SHORT, Candidates, Floats, best
+from uml.sampling.row import SHORT, Candidates, Floats, best, masked
 
 FIRST: Final = 256
 """Candidates of a long row that are sorted at first where it is not known how many will be needed."""
@@ -58,13 +58,16 @@ def top_n_sigma(row: Candidates, n: float) -> None:
         return
     logits = row.logits
     most = logits.max()
-    below = logits - most
-    mean = below.mean()
-    if not np.isfinite(mean):  # banned tokens are no part of the distribution
-        below = below[logits > -np.inf]
-        mean = below.mean()
-    below -= mean
-    deviation = math.sqrt(float(np.einsum("i,i->", below, below)) / len(below))
+    below, count = logits - most, len(row)
+    total = below.sum()
+    if np.isfinite(total):
+        below -= total / np.float32(count)
+    else:  # banned tokens are no part of the distribution
+        there = logits > -np.inf
+        count = int(np.count_nonzero(there))
+        below = masked(below, there)
+        below = masked(below - below.sum() / np.float32(count), there)
+    deviation = math.sqrt(float(np.einsum("i,i->", below, below)) / count)
     _keep(row, logits >= most - np.float32(n * deviation), 1)
 
 

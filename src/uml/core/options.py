@@ -216,7 +216,9 @@ class LoadOptions:
         memory=True,
         aliases=("n_cpu_moe",),
     )
-    override_tensor: tuple[str, ...] = _option((), "PATTERN=DEVICE for single tensors", kind="texts", low=0, high=256)
+    override_tensor: tuple[str, ...] = _option(
+        (), "PATTERN=DEVICE for single tensors (`ffn_up=CPU`); beats cpu_moe_layers", kind="texts", low=0, high=256
+    )
     override_kv: tuple[str, ...] = _option((), "KEY=TYPE:VALUE over the file's metadata", kind="texts", low=0, high=256)
 
     cache_type_k: str = _option(
@@ -320,14 +322,18 @@ class LoadOptions:
         "How token vectors become one; auto: the model's, else mean",
         choices=("auto", "none", "mean", "cls", "last", "rank"),
     )
-    mmproj: str = _option("", "Path of the projector for images and sound", memory=True)
+    mmproj: str = _option("", "Path or id of the projector for images and sound", memory=True)
     mmproj_offload: bool = _flag(True, "Keep the projector on the GPU", memory=True)
     image_min_tokens: int = _option(0, "Fewest tokens an image becomes; 0: the model's", low=0, high=1 << 16)
     image_max_tokens: int = _option(0, "Most tokens an image becomes; 0: the model's", low=0, high=1 << 16)
 
-    lora: tuple[str, ...] = _option((), "LoRA adapters: PATH or PATH=SCALE", kind="texts", low=0, high=64, memory=True)
+    lora: tuple[str, ...] = _option(
+        (), "LoRA adapters: PATH or PATH=SCALE; an id does for a path", kind="texts", low=0, high=64, memory=True
+    )
     control_vector: tuple[str, ...] = _option((), "Control vectors: PATH or PATH=SCALE", kind="texts", low=0, high=64)
-    draft_model: str = _option("", "Path of a small model that guesses ahead", memory=True, aliases=("model_draft",))
+    draft_model: str = _option(
+        "", "Path or id of a small model that guesses ahead", memory=True, aliases=("model_draft",)
+    )
     draft_max: int = _option(3, "Most tokens guessed ahead", low=1, high=64)
     draft_min: int = _option(0, "Fewest tokens guessed ahead", low=0, high=64)
     draft_device: str = _option(

@@ -24,6 +24,7 @@ def builtin(
     installed: finds the environments of engines; one that has none is not available, unless it comes with this package.
     programs: by engine, a server of the user's to run instead of an install's: `vllm`, `tensorrt-llm`.
     """
+    from uml.engines.exllama.engine import version_2, version_3
     from uml.engines.fake import Fake
     from uml.engines.llamacpp.engine import LlamaCpp
     from uml.engines.onnx.engine import Onnx
@@ -33,9 +34,11 @@ def builtin(
 
     given = programs or {}
     engines: tuple[Engine, ...] = (
-        LlamaCpp(llama_server),
+        LlamaCpp(llama_server, installed),
         Transformers(installed),
         Onnx(installed),
+        version_3(installed),
+        version_2(installed),
         Vllm(installed, given.get("vllm")),
         TensorRt(installed, given.get("tensorrt-llm")),
         Fake(installed),
@@ -62,6 +65,16 @@ def host(name: str) -> Host:
         from uml.engines.transformers.host import TransformersHost
 
         return TransformersHost()
+    if name == "exllamav3":
+        from uml.engines.exllama.host import ExLlamaHost
+        from uml.engines.exllama.v3 import Library3
+
+        return ExLlamaHost(Library3)
+    if name == "exllamav2":
+        from uml.engines.exllama.host import ExLlamaHost
+        from uml.engines.exllama.v2 import Library2
+
+        return ExLlamaHost(Library2)
     if name == "fake":
         from uml.engines.fake import FakeHost
 

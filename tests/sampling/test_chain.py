@@ -252,6 +252,21 @@ def test_a_structure_restricts_what_may_come() -> None:
         chain().choose(row, np.array([0], np.int32))
 
 
+@pytest.mark.parametrize("share", [0.01, 0.5, 0.99])
+def test_a_structure_on_a_long_row_leaves_out_all_that_it_does_not_allow(share: float) -> None:
+    large, random = Vocabulary.of_pieces([b"%d" % token for token in range(6001)], [0]), np.random.default_rng(6)
+    bits = np.append(random.random(6001) < share, np.zeros(31, bool))[:6016]
+    mask = np.packbits(bits, bitorder="little").view(np.int32)
+    allowed = np.flatnonzero(bits)
+    # What is not allowed is likelier than all the rest.
+    row = np.where(bits[:6001], random.standard_normal(6001), 20).astype(np.float32)
+    for request in ({}, NEUTRAL, EVERYTHING, {**EVERYTHING, "top_k": 0, "top_h": 0}, {"mirostat_mode": 1}):
+        one = chain([1, 2, 3], large, seed=1, **request)
+        assert {one.choose(row, mask).token for _ in range(30)} <= set(allowed.tolist())
+    greedy = chain(None, large, temperature=0).choose(row, mask).token
+    assert greedy == allowed[row[allowed].argmax()]
+
+
 # --- what is told -------------------------------------------------------------------------------------------------
 
 

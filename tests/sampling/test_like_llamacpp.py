@@ -61,6 +61,15 @@ def test_truncations_leave_the_same_tokens(logits: Floats, p: float, keep: int) 
 
 
 @few
+@given(rows, st.floats(0.1, 3), st.integers(0, 1 << 32))
+def test_banned_tokens_are_no_part_of_the_deviation(logits: Floats, n: float, seed: int) -> None:
+    banned = logits.copy()
+    banned[1:][np.random.default_rng(seed).random(len(logits) - 1) < 0.5] = -np.inf
+    with llamacpp.sampler("top_n_sigma", n) as theirs:
+        same(after(banned, lambda row: truncation.top_n_sigma(row, n)), theirs.apply(banned).logits)
+
+
+@few
 @given(rows, st.sampled_from([0.1, 0.35, 0.5, 0.7, 0.9, 0.97]), st.integers(0, 5))
 def test_sums_of_probabilities_end_at_the_same_token(logits: Floats, p: float, keep: int) -> None:
     for name, step in (("top_p", truncation.top_p), ("typical", truncation.typical_p)):

@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
+import sys
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from uml.config import ensure_private
-from uml.core.errors import UmlError
-from uml.core.install import Install, Recipe, Step
+from uml.core.errors import InstallFailed, InstallRefused, UmlError
+from uml.core.install import SHARED, Install, Recipe, Step
 from uml.core.jsonable import jsonable
 from uml.core.model import Format, Model
 from uml.core.options import LoadOptions
+from uml.engines.llamacpp import native
+from uml.engines.llamacpp.spec import NAME as LLAMACPP
 from uml.formats import inspect
 from uml.hardware import snapshot
 from uml.house import Library
+from uml.registry import packaged_model
 from uml.runtime.installs import tiny
 from uml.runtime.installs.installer import Installer
-from uml.runtime.installs.trial import Trial, compared
+from uml.runtime.installs.make import Order
+from uml.runtime.installs.trial import Speed, Trial, compared, timed
 from uml.runtime.limits import Limits
 from uml.runtime.sandbox.confinement import Confinement
 
@@ -29,6 +35,11 @@ Cancelled = Callable[[], bool]
 
 _TRIED_WITH: Final = Format.SAFETENSORS
 """The format of the tiny model."""
+_READ: Final = "Once upon a time there was a small robot who wanted to learn everything about the sea. " * 24
+"""A prompt of some hundred tokens, so that it is read in batches."""
+_MADE: Final = 64
+_ALIKE: Final = 8
+"""Characters of an answer that must be the same: further on, builds may differ by their roundings."""
 _OPTIONS: Final = {"ctx": tiny.CONTEXT // 2, "parallel": 1, "device": "auto"}
 
 
@@ -82,6 +93,64 @@ class EngineRoom:
             installs.use(done.engine, done.label)
         self.library.roster.forget()
         return shown(done, installs.find(done.engine))
+
+    def build(self, tell: Tell = lambda step: None, cancelled: Cancelled = lambda: False) -> dict[str, Any]:
+        """Build llama.cpp out of its source for this machine, prove it, and compare it with the wheel; minutes.
+
+        It is not put in use: whoever sees the figures decides. `install`, and `speeds`: tokens a second of prompts
+        (`prompt`) and answers (`answer`), by label. Raises InstallRefused: what it needs is not here; InstallFailed.
+        """
+        installs, settings = self.library.installs, self.library.settings
+        if lacking := native.missing(shutil.which):
+            raise InstallRefused(f"to build llama.cpp this machine lacks {'; '.join(lacking)}", missing=list(lacking))
+        machine = snapshot()
+        if not installs.find(LLAMACPP):
+            raise InstallRefused("the wheel to compare it with is not installed: pip install xllamacpp")
+        if not installs.chosen(LLAMACPP):
+            installs.use(LLAMACPP, SHARED)
+        wheel, why = installs.get(LLAMACPP, SHARED), ""
+        with tempfile.TemporaryDirectory(prefix="uml-build-") as folder:
+            header = Path(folder) / "before_all.h"
+            header.write_text(native.HEADER, "ascii")
+            for attempt in native.attempts(machine.instructions):
+                order = Order(
+                    recipe=native.RECIPE,
+                    version=wheel.version,
+                    python=Path(sys.executable),
+                    offline=settings.offline,
+                    our_pip=installs.our_pip,
+                    mark=attempt.mark,
+                    variables=native.variables(attempt, header, machine.threads),
+                )
+                made = installs.install(order, tell, cancelled)
+                tell(Step(LLAMACPP, "testing", f"comparing the build {attempt.says} with the wheel", percent=99.0))
+                try:
+                    speeds = self._compared(made, wheel)
+                except (UmlError, LookupError) as error:
+                    why = f"{made.name} does not work here: {error}"
+                    installs.remove(LLAMACPP, made.label)
+                    continue
+                figures = ", ".join(f"{label}: {asdict(speed)}" for label, speed in speeds.items())
+                done = installs.tested(made, "passed", f"it answers as the wheel does; {figures}")
+                return {
+                    "install": shown(done, installs.find(LLAMACPP)),
+                    "speeds": {label: asdict(speed) for label, speed in speeds.items()},
+                }
+        raise InstallFailed("a build of llama.cpp for this machine", f"{why}; the wheel stays in use")
+
+    def _compared(self, made: Install, wheel: Install) -> dict[str, Speed]:
+        """How fast both are with the demo model. Raises LookupError where they do not say the same."""
+        engine, settings = self.library.engines[LLAMACPP], self.library.settings
+        private, model = ensure_private(settings.runtime), Model("demo", inspect(packaged_model()))
+        speeds, texts = {}, set()
+        for one in (wheel, made):
+            options = {"engine": LLAMACPP, "engine_version": one.label, "ctx": 2048, "parallel": 1, "device": "cpu"}
+            plan = self.library.decide(model, LoadOptions.parse(options), snapshot())
+            text, speeds[one.label] = asyncio.run(timed(engine, plan, _READ, _MADE, private))
+            texts.add(text[:_ALIKE])
+        if len(texts) > 1:
+            raise LookupError(f"its answer is another one than the wheel's: {' and '.join(map(repr, texts))}")
+        return speeds
 
     def use(self, engine: str, label: str) -> dict[str, Any]:
         """Run this install from the next load on. Raises InstallNotFound, BadRequest, InstallRefused."""

@@ -89,7 +89,7 @@ class Recipe:
     download_bytes: the same of what is fetched for it.
     hosted: our worker serves it, and must find what it needs there. pythons: versions of Python that it runs on, as
         (major, minor), the preferred one first; empty: the one that uml runs on.
-    note: what a user should know before.
+    note: what a user should know before. built: out of its source, for this machine, by `uml engine build`.
     """
 
     engine: str
@@ -104,3 +104,4 @@ class Recipe:
     hosted: bool = True
     pythons: tuple[tuple[int, int], ...] = ()
     note: str = ""
+    built: bool = False

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from uml.core.install import Recipe
+from uml.engines.llamacpp.native import RECIPE as LLAMACPP
 
 _MIB: Final = 1 << 20
 _GIB: Final = 1 << 30
@@ -33,6 +34,7 @@ CUDA: Final = frozenset({"cuda"})
 RECIPES: Final[Mapping[str, Recipe]] = {
     recipe.engine: recipe
     for recipe in (
+        LLAMACPP,
         Recipe(
             engine="transformers",
             title="Hugging Face Transformers",

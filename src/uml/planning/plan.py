@@ -67,7 +67,7 @@ def plan(
         spec=spec,
         on_cpu=any(device.kind == "cpu" for device in devices),
         # Only a build for this very machine, not the wheel for all, has AMX in it.
-        amx=availability.way == "external" and "amx_int8" in machine.instructions,
+        amx=availability.way in ("external", "native") and "amx_int8" in machine.instructions,
         running=tuple(running),
         budget=budget,
         companions=companions or {},

@@ -86,14 +86,15 @@ def needed_libraries(path: Path) -> list[str]:
     return found
 
 
-def system_info(llama_server: Path | None = None) -> dict[str, bool]:
+def system_info(llama_server: Path | None = None, python: Path | None = None) -> dict[str, bool]:
     """Instruction sets and features that the build uses, asked in a short-lived child.
 
     `{"AVX2": True, "F16C": True, ...}`; empty when the child says nothing. A program of the user's does not tell.
+    python: the interpreter of the environment that it is in; ours by default.
     """
     if llama_server is not None:
         return {}
-    text = _ask(sys.executable, "-c", "import xllamacpp; print(xllamacpp.get_system_info())")
+    text = _ask(str(python or sys.executable), "-c", "import xllamacpp; print(xllamacpp.get_system_info())")
     pairs = (part.rpartition(":")[2].partition("=") for part in text.split("|"))
     return {name.strip(): value.strip() == "1" for name, equals, value in pairs if equals}
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 from typing import Final
 
 from uml.core.engine import Ask, Availability, Endpoint, Held, Launch, SessionKey
 from uml.core.errors import UmlError
+from uml.core.install import Installed, nowhere
 from uml.core.model import Model
 from uml.core.plan import Buffer, LoadPlan
+from uml.engines import handover
 from uml.engines.llamacpp import build, order, slots
 from uml.engines.llamacpp.buffers import buffers
 from uml.engines.llamacpp.causes import cause
@@ -39,13 +40,15 @@ SPIN: Final = {
 class LlamaCpp:
     """One engine, two ways to run it, one contract.
 
-    server: path of a `llama-server`; None for the library that comes with this package. Arguments are those
+    server: path of a `llama-server`; None for the library that comes with this package, or that was built for this
+    machine, where `installed` finds one in use. Arguments are those
     of build b11549; a program of that build was run with all of them but those for GPUs, and held to the contract
     of the library, on 2026-11-21 (tests/worker, with UML_TEST_LLAMA_SERVER).
     """
 
-    def __init__(self, server: Path | None = None) -> None:
+    def __init__(self, server: Path | None = None, installed: Installed = nowhere) -> None:
         self.server = server
+        self._installed = installed
         embedded = HONOURED - EXTERNAL_ONLY
         self.spec = (
             spec(HONOURED | {"engine"}, build.server_devices(server))
@@ -62,6 +65,9 @@ class LlamaCpp:
                 return Availability(False, way="external", reason=f"{self.server} is not a program that can be run")
             version = build.server_version(self.server)
             return Availability(True, version, "external", str(self.server), self.spec.devices)
+        own = self._installed(NAME, "")
+        if own and not own.shared:
+            return Availability(True, own.version, "native", str(own.folder), self.spec.devices)
         version = build.embedded_version()
         if not version:
             return Availability(False, way="embedded", reason="the package xllamacpp is not installed")
@@ -70,6 +76,7 @@ class LlamaCpp:
     def launch(self, plan: LoadPlan, endpoint: Endpoint) -> Launch:
         """The command for a worker. Raises BadOption for what would end it."""
         check(plan, external=self.server is not None)
+        own = None if self.server else self._installed(NAME, plan.options.engine_version)
         if self.server is None:
             words, line = ["--engine", NAME], order.for_library(plan, endpoint)
             environment = {**_environment(), **build.visible_devices(gpus(plan))}
@@ -77,11 +84,11 @@ class LlamaCpp:
             words, line = ["--exec"], order.for_program(self.server, plan, endpoint)
             environment = _environment()
         return Launch(
-            argv=(sys.executable, "-m", "uml.worker", *words),
+            argv=(*handover.worker(own), *words),
             environment=environment,
             stdin=line,
             writes=(endpoint.sessions,) if endpoint.sessions else (),
-            reads=(self.server,) if self.server else (),
+            reads=(self.server,) if self.server else (own.folder,) if own and not own.shared else (),
         )
 
     def foretell(self, plan: LoadPlan) -> bool:
@@ -123,7 +130,8 @@ class LlamaCpp:
 
     def system_info(self) -> dict[str, bool]:
         """Instruction sets that the build uses, by the engine's names; empty where it does not tell."""
-        return build.system_info(self.server)
+        own = self._installed(NAME, "")
+        return build.system_info(self.server, own.python if own else None)
 
 
 def _environment() -> dict[str, str]:

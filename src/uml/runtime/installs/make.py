@@ -49,6 +49,7 @@ class Order:
 
     python: the interpreter that the environment is made of. program: uv's, where that is the installer.
     our_pip: there is a pip beside uml, which fills it from outside; else it gets one of its own.
+    mark: put behind the version, where that alone does not say what it is. variables: for what builds it.
     """
 
     recipe: Recipe
@@ -59,6 +60,8 @@ class Order:
     accelerator: str = "cpu"
     offline: bool = False
     our_pip: bool = True
+    mark: str = ""
+    variables: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -210,7 +213,7 @@ class _Making:
             version=version,
             folder=self._folder,
             python=manifest.python_of(self._folder),
-            label=_free_label(self._site.root, version),
+            label=_free_label(self._site.root, version + order.mark),
             packages=packages,
             platform=platform.platform(),
             accelerator=manifest.accelerator_of(packages),
@@ -233,6 +236,7 @@ class _Making:
 
     def _child(self, argv: tuple[str, ...]) -> None:
         environment = installer.environment(self._site.environ, self._temporary, offline=self._order.offline)
+        environment |= self._order.variables
         self._lines.append("$ " + " ".join(argv))
         code = child.run(
             argv, environment, self._heard, cancelled=self._site.cancelled, beat=self._beat, keep=(self._lock,)

@@ -74,7 +74,7 @@ class Installs:
         """
         if label:
             return self._labelled(engine, label)
-        chosen = self._labelled(engine, self._chosen(engine))
+        chosen = self._labelled(engine, self.chosen(engine))
         if chosen and chosen.python.exists():
             return chosen
         return next((install for install in self.all(engine) if install.smoke != "failed"), None)
@@ -110,7 +110,13 @@ class Installs:
         except OSError:
             return []
 
-    def _chosen(self, engine: str) -> str:
+    @property
+    def our_pip(self) -> bool:
+        """Whether there is a pip beside uml, which can fill environments."""
+        return bool(_version("pip"))
+
+    def chosen(self, engine: str) -> str:
+        """The label of the install that somebody has chosen; empty where nobody has."""
         try:
             return (self.folder / engine / IN_USE).read_text("utf-8").strip()
         except (OSError, ValueError):
@@ -206,6 +212,10 @@ class Installs:
         if recipe is None:
             raise self._unknown(engine.strip())
         asked = asked.strip() if wanted else recipe.version
+        if recipe.built:
+            raise InstallRefused(
+                f"{recipe.title} comes with uml; for this very machine it is built: uml engine build {recipe.engine}"
+            )
         if not _LABEL.fullmatch(asked):
             raise BadRequest(
                 f"{quoted(name)} is no NAME==VERSION; try: {recipe.engine}=={recipe.version}", param="engine"
@@ -230,7 +240,7 @@ class Installs:
         if program is None:
             raise InstallRefused("uv is not on PATH; install it (pip install uv), or leave out --installer uv")
         accelerator = next((kind for kind in ("cuda", "rocm", "metal") if kind in devices), "cpu")
-        return Order(recipe, asked, python, tool, program, accelerator, offline, bool(_version("pip")))
+        return Order(recipe, asked, python, tool, program, accelerator, offline, self.our_pip)
 
     def install(
         self,

@@ -6,9 +6,11 @@ import asyncio
 import json
 import secrets
 import tempfile
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from uml.core.engine import Endpoint, Engine
 from uml.core.errors import UmlError
@@ -39,6 +41,15 @@ async def answer(
 
     Raises the UmlError of a load that failed; LookupError, with what came, for an answer that is none.
     """
+    async with _worker(engine, plan, folder, fence) as process:
+        return _text(await _asked(process, prompt, tokens))
+
+
+@asynccontextmanager
+async def _worker(
+    engine: Engine, plan: LoadPlan, folder: Path, fence: Confinement | None
+) -> AsyncIterator[WorkerProcess]:
+    """A worker that is ready, until the block ends."""
     with tempfile.TemporaryDirectory(dir=folder, prefix="t") as name:
         place = Path(name)
         # In the worker's own folder: a confined one may write nowhere else.
@@ -51,15 +62,15 @@ async def answer(
             await asyncio.wait({life, ready}, return_when=asyncio.FIRST_COMPLETED)
             if not ready.done():
                 raise life.result().error or LookupError("its worker ended")
-            return await _asked(process, prompt, tokens)
+            yield process
         finally:
             ready.cancel()
             process.stop()
             await life
 
 
-async def _asked(process: WorkerProcess, prompt: str, tokens: int) -> str:
-    asked = {"model": process.plan.model.id, "prompt": prompt, "max_tokens": tokens, "temperature": 0}
+async def _asked(process: WorkerProcess, prompt: str, tokens: int, **more: Any) -> dict[str, Any]:
+    asked = {"model": process.plan.model.id, "prompt": prompt, "max_tokens": tokens, "temperature": 0, **more}
     try:
         async with asyncio.timeout(ANSWER_LIMIT_S):
             response = await process.channel.request("POST", "/v1/completions", json.dumps(asked).encode())
@@ -69,9 +80,41 @@ async def _asked(process: WorkerProcess, prompt: str, tokens: int) -> str:
     except TimeoutError as error:
         raise LookupError(f"it gave no answer within {ANSWER_LIMIT_S:g} s") from error
     try:
-        return str(json.loads(body)["choices"][0]["text"])
-    except (ValueError, KeyError, IndexError, TypeError) as error:
+        found: dict[str, Any] = json.loads(body)
+        _text(found)
+    except (ValueError, LookupError, TypeError) as error:
         raise LookupError(f"it answered {response.status}: {body[:200].decode(errors='replace')}") from error
+    return found
+
+
+def _text(found: Mapping[str, Any]) -> str:
+    return str(found["choices"][0]["text"])
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """Tokens a second, by the engine's own clock: of a prompt that is read, and of an answer."""
+
+    prompt_per_s: float
+    answer_per_s: float
+
+
+async def timed(
+    engine: Engine, plan: LoadPlan, prompt: str, tokens: int, folder: Path, rounds: int = 3
+) -> tuple[str, Speed]:
+    """What a worker says to a prompt, and how fast: the median of some rounds, each read anew.
+
+    For engines whose answers have `timings`, as llama.cpp's. Raises as `answer`.
+    """
+    async with _worker(engine, plan, folder, None) as process:
+        found = [await _asked(process, prompt, tokens, cache_prompt=False, ignore_eos=True) for _ in range(rounds)]
+    try:
+        timings = [one["timings"] for one in found]
+        read = sorted(float(one["prompt_per_second"]) for one in timings)[rounds // 2]
+        made = sorted(float(one["predicted_per_second"]) for one in timings)[rounds // 2]
+    except (KeyError, TypeError, ValueError) as error:
+        raise LookupError("its answer tells no times") from error
+    return _text(found[0]), Speed(read, made)
 
 
 async def compared(

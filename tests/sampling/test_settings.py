@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -151,3 +153,11 @@ def test_the_core_starts_without_numpy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_the_page_about_samplers_has_them_all_in_their_order() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "sampling.md").read_text("utf-8")
+    cells = [line.split("|")[1] for line in page.splitlines() if line.startswith("| `")]
+    assert [name for cell in cells for name in re.findall("`([a-z_]+)`", cell)] == list(order.DEFAULT)
+    parameters = {name for name in (*NUMBERS, *INTEGERS) if name not in ("seed", "guidance_scale", "min_keep")}
+    assert parameters <= set(re.findall("`([a-z_]+)`", page))

@@ -18,6 +18,8 @@ from uml.core.options import OPTIONS
 from uml.engines import builtin
 from uml.engines.recipes import RECIPES
 from uml.gateway import native
+from uml.generation import PARAMETERS
+from uml.generation.capabilities import said
 from uml.house import House
 from uml.telemetry.metrics import Metrics
 
@@ -36,13 +38,43 @@ def pages() -> Mapping[Path, str]:
     }
 
 
+CHOICE = """\
+## Which engine runs a model
+
+The engines that can run it are put in order, and the first that is installed runs it:
+
+1. It reads the format, the quantization and the kind of model, and knows the architecture where its version tells.
+2. It can use a device of this machine.
+3. It can do what the load options ask for: adapters, a projector, embeddings, a draft model.
+4. It can use a GPU; it is made for the device; it is made for the format, and does not take it among many.
+
+`uml inspect MODEL`, `/v1/models/{id}` and `uml ps` show the choice and its reason, and where one that is not installed
+would suit better, its command. `engine=NAME` (or `NAME==VERSION`) in the load options or the settings overrides it.
+`uml inspect MODEL --capabilities` and `GET /v1/models/{id}/capabilities` have what a model can do on its engine: every
+ability, parameter and load option.
+
+vLLM and TensorRT-LLM also run as programs of your own: the settings `vllm` and `trtllm_serve` name them (`auto` looks
+on PATH), and come before installs.
+
+## Plug-ins
+
+A Python package beside this one adds engines, formats, processors of requests and answers, and commands: it names a
+module under the entry points `uml.plugins`, and that marks functions with `uml.plugins.hookimpl`.
+`src/uml/plugins/hooks.py` has the hooks, `examples/wordchain` is a complete one. What cannot be imported, raises or
+hangs is left out, and `uml plugin ls` says why; the setting `plugins = false` switches all of them off. A plug-in runs
+inside the server, with all that the server may do: install those that you trust.
+"""
+
+
 def engines_page() -> str:
     """What each engine runs and which load options it honours."""
     engines = builtin()
     lines = [GENERATED + "# Engines", ""]
     for name, engine in engines.items():
         spec = engine.spec
-        lacks = sorted(parameter for parameter, theirs in spec.dialect.items() if theirs is None)
+        able = {one.name: said(one, spec) for one in PARAMETERS if not one.inert}
+        lacks = sorted(parameter for parameter, found in able.items() if not found.can)
+        samplers = [parameter for parameter, found in able.items() if found.sampler and found.can]
         lines += [
             f"## {spec.title}",
             "",
@@ -50,10 +82,13 @@ def engines_page() -> str:
             f"- formats: {', '.join(sorted(spec.formats))}",
             f"- models: {', '.join(sorted(spec.roles))}",
             f"- devices: {', '.join(sorted(spec.devices))}; one model may be spread: {spec.split}",
+            f"- samplers: {', '.join(samplers)}",
         ]
         if lacks:
             lines += [f"- request parameters it does not have (answered with a warning): {', '.join(lacks)}"]
+        lines += [f"- {spec.note}."] if spec.note else []
         lines += [""]
+    lines += [*CHOICE.splitlines(), ""]
     lines += _installs_part()
     lines += [
         "## Load options",

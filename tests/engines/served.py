@@ -22,7 +22,7 @@ def _names(text: str) -> tuple[str, ...]:
 
 VLLM_FLAGS = _names(
     "--uds --host --port --served-model-name --max-model-len --max-num-seqs --max-num-batched-tokens --kv-cache-dtype "
-    "--tensor-parallel-size --pipeline-parallel-size --gpu-memory-utilization --runner --spec-model --spec-tokens "
+    "--tensor-parallel-size --pipeline-parallel-size --gpu-memory-utilization --runner --speculative-config "
     "--chat-template --dtype --tool-call-parser --kv-cache-memory-bytes"
 )
 VLLM_SWITCHES = _names(

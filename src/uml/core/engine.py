@@ -29,6 +29,7 @@ class EngineSpec:
         A parameter that is not in the dialect goes by its own name; a dot means a field in an object. `model` is None
         for a server that refuses every name but one: it gets none.
     inputs: what a prompt may hold beside text without a projector of its own: `image`, `audio`, `video`.
+    note: what a user should know of it, as sentences: what of it was run, and what was not.
     kinds: of `Format.UNKNOWN`, what it runs: the names that a plug-in's detector puts into `ModelInfo.version`.
     home: kinds of device that it is made for; on others it runs too, and is the second choice. Empty: all of them.
     """
@@ -48,6 +49,7 @@ class EngineSpec:
     inputs: frozenset[str] = frozenset()
     home: frozenset[str] = frozenset()
     kinds: frozenset[str] = frozenset()
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)

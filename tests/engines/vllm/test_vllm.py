@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,8 @@ def test_a_plan_becomes_its_arguments() -> None:
                          cache_type_v="q8_0", chat_template_file="/t.jinja", cache_prompt=False))  # fmt: skip
     assert (found["model"], found["served_model_name"], found["uds"]) == ("/models/m", "demo", "/run/w.sock")
     assert (found["max_model_len"], found["max_num_seqs"], found["max_num_batched_tokens"]) == ("8192", "16", "4096")
-    assert (found["spec_model"], found["spec_tokens"], found["kv_cache_dtype"]) == ("/d", "5", "fp8")
+    assert found["kv_cache_dtype"] == "fp8"
+    assert json.loads(found["speculative_config"]) == {"model": "/d", "num_speculative_tokens": 5}
     assert found["chat_template"] == "/t.jinja" and found["no_enable_prefix_caching"]
     assert found["pipeline_parallel_size"] == "2" and found["tensor_parallel_size"] is None
     plain = told(plan_of(Placement({"cpu": 1}), ctx=0), Endpoint("key", None, "127.0.0.1", 81))

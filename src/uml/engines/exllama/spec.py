@@ -55,6 +55,12 @@ def _dialect(own: Iterable[str], others: Iterable[str]) -> Mapping[str, str | No
     }
 
 
+_NOTE: Final = (
+    "It was not run on a GPU yet: its calls were read from the source of {}, and are held against a stand-in of the "
+    "library that takes these and no others. It samples on the GPU, by its own steps in its own order. `extra_flags` "
+    "take `k_bits=2` to `k_bits=8` and `v_bits` for caches that have no type of their own"
+)
+
 SPEC_V3: Final = EngineSpec(
     name=V3,
     title="ExLlamaV3",
@@ -67,6 +73,7 @@ SPEC_V3: Final = EngineSpec(
     dialect=_dialect(_V3, _V2),
     quantizations=frozenset({"exl3", "none"}),
     install_command=f"uml engine install {V3}",
+    note=_NOTE.format("exllamav3 1.6.5"),
 )
 
 SPEC_V2: Final = EngineSpec(
@@ -80,4 +87,5 @@ SPEC_V2: Final = EngineSpec(
     options=OPTIONS,
     dialect=_dialect(_V2, _V3),
     install_command=f"uml engine install {V2}",
+    note=_NOTE.format("exllamav2 0.3.2"),
 )

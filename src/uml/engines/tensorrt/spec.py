@@ -64,4 +64,9 @@ SPEC: Final = EngineSpec(
     # Whether it notices in every version is not known: what is streamed it notices when it writes.
     notices_leaving=False,
     install_command=INSTALL,
+    note=(
+        "It was not run on a GPU yet: its arguments and parameters were read from its source, and are held against a "
+        "program that takes these and refuses others. Its server has no key and listens on a port of loopback: a "
+        "sandbox keeps that to its worker, without one it is open to the users of this machine"
+    ),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Final
 
@@ -40,7 +41,8 @@ def arguments(plan: LoadPlan, endpoint: Endpoint, totals: Mapping[str, int]) -> 
     if plan.model.info.role is Role.EMBEDDING:
         words += ["--runner", "pooling"]
     if options.draft_model:
-        words += ["--spec-model", options.draft_model, "--spec-tokens", str(options.draft_max)]
+        guessing = {"model": options.draft_model, "num_speculative_tokens": options.draft_max}
+        words += ["--speculative-config", json.dumps(guessing)]
     if template := options.chat_template_file or options.chat_template:
         words += ["--chat-template", template]
     if not options.cache_prompt:

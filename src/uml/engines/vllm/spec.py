@@ -79,4 +79,10 @@ SPEC: Final = EngineSpec(
     install_command=INSTALL,
     inputs=frozenset({"image", "audio", "video"}),
     home=frozenset({"cuda", "rocm"}),
+    note=(
+        "It was not run on a GPU yet: its arguments and parameters were read from version 0.33, and are held against a "
+        "program that takes these and refuses others. Its sleep mode is not used: the way out of memory is the end of "
+        "the worker. Calls of tools that a model chooses itself need `--enable-auto-tool-choice` and "
+        "`--tool-call-parser` in `extra_flags`"
+    ),
 )

@@ -34,9 +34,9 @@ TRTLLM_FLAGS = _names(
     "--pipeline_parallel_size --chat_template --tokenizer --free_gpu_memory_fraction"
 )
 TRTLLM_FIELDS = _names(
-    "model messages prompt stream stream_options n stop seed ignore_eos max_tokens min_tokens temperature top_k top_p min_p "
-    "presence_penalty frequency_penalty repetition_penalty logit_bias logprobs top_logprobs response_format tools "
-    "tool_choice chat_template_kwargs add_generation_prompt echo best_of"
+    "model messages prompt stream stream_options n stop seed ignore_eos max_tokens min_tokens temperature top_k "
+    "top_p min_p presence_penalty frequency_penalty repetition_penalty logit_bias logprobs top_logprobs "
+    "response_format tools tool_choice chat_template_kwargs add_generation_prompt echo best_of"
 )
 """Of its requests, those that we may send; it answers 400 for any field that it does not have."""
 

@@ -23,13 +23,17 @@ class Documents(Protocol):
 
 
 def documents(
-    seed: int, split: Split, start: int = 0, change: Callable[[Dialogue], Dialogue] | None = None
+    seed: int,
+    split: Split,
+    start: int = 0,
+    change: Callable[[Dialogue], Dialogue] | None = None,
+    practice: bool = False,
 ) -> Iterator[Spans]:
     """The corpus, rendered as chats. Every shard has a seed of its own, so that entering late is cheap.
 
-    `change` says otherwise what the dialogues say.
+    `change` says otherwise what the dialogues say; `practice` is as for `dialogues`.
     """
     for shard in itertools.count(start // SHARD):
         skipped = start % SHARD if shard == start // SHARD else 0
-        for dialogue in itertools.islice(dialogues(seed * 1_000_003 + shard, split), skipped, SHARD):
+        for dialogue in itertools.islice(dialogues(seed * 1_000_003 + shard, split, practice=practice), skipped, SHARD):
             yield render(change(dialogue) if change else dialogue)

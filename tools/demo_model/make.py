@@ -2,9 +2,9 @@
 
     python -m tools.demo_model.make OUT [--ship src/uml/models]
 
-One stage after another: the model, its draft, its adapter, its embedding model, the files, the scores, the card. What
-is finished is not done again, and a training that was stopped goes on: give the same command. A seed gives the same
-weights again on the same machine.
+One stage after another: the model, practice of what is hard for it, its draft, its adapter, its embedding model, the
+files, the scores, the card. What is finished is not done again, and a training that was stopped goes on: give the same
+command. A seed gives the same weights again on the same machine.
 """
 
 from __future__ import annotations
@@ -14,12 +14,14 @@ import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from tools.demo_model import draft, embedding, lora, scores, train
 from tools.demo_model.card import card
 from tools.demo_model.convert import TYPES, convert
+from tools.demo_model.documents import documents
 from tools.demo_model.export import export, trained, write_folder
 
 
@@ -28,6 +30,7 @@ class Size:
     """Steps of each training, documents that the tokenizer learns from, questions a family, kinds of file."""
 
     model: int = 3800
+    practice: int = 1200
     draft: int = 900
     adapter: int = 400
     embedding: int = 500
@@ -36,8 +39,14 @@ class Size:
     kinds: tuple[str, ...] = tuple(TYPES)
 
 
-QUICK: Final = Size(model=3, draft=2, adapter=1, embedding=2, documents=500, questions=1, kinds=("f16", "q8_0"))
+QUICK: Final = Size(
+    model=3, practice=2, draft=2, adapter=1, embedding=2, documents=500, questions=1, kinds=("f16", "q8_0")
+)
 """A few steps of every stage, to see that they fit together; the model says nothing."""
+
+
+PRACTICE_RATES: Final = {"matrix-rate": 0.004, "rate": 0.0008}
+"""Under half of the first training's: what is known must stay known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,16 +62,22 @@ def _model(out: Path, size: Size) -> None:
     train.main([str(out / "model"), "--steps", str(size.model), "--documents-for-tokenizer", str(size.documents)])
 
 
+def _practice(out: Path, size: Size) -> None:
+    rates = [f"--{name}={rate}" for name, rate in PRACTICE_RATES.items()]
+    given = [str(out / "practised"), "--base", str(out / "model"), "--seed", "2", "--steps", str(size.practice), *rates]
+    train.main(given, partial(documents, practice=True))
+
+
 def _draft(out: Path, size: Size) -> None:
-    draft.main([str(out / "draft"), "--teacher", str(out / "model"), "--steps", str(size.draft)])
+    draft.main([str(out / "draft"), "--teacher", str(out / "practised"), "--steps", str(size.draft)])
 
 
 def _adapter(out: Path, size: Size) -> None:
-    lora.main([str(out / "pirate"), "--base", str(out / "model"), "--steps", str(size.adapter)])
+    lora.main([str(out / "pirate"), "--base", str(out / "practised"), "--steps", str(size.adapter)])
 
 
 def _embedding(out: Path, size: Size) -> None:
-    embedding.main([str(out / "embedding"), "--base", str(out / "model"), "--steps", str(size.embedding)])
+    embedding.main([str(out / "embedding"), "--base", str(out / "practised"), "--steps", str(size.embedding)])
 
 
 def _files(out: Path, size: Size) -> None:
@@ -70,8 +85,8 @@ def _files(out: Path, size: Size) -> None:
     files = out / "files"
     shutil.rmtree(files, ignore_errors=True)
     (files / "kinds").mkdir(parents=True)
-    shape, weights = trained(out / "model")
-    folder = write_folder(files / "demo-safetensors", shape, weights, out / "model" / "tokenizer.json")
+    shape, weights = trained(out / "practised")
+    folder = write_folder(files / "demo-safetensors", shape, weights, out / "practised" / "tokenizer.json")
     for kind in size.kinds:
         convert(folder, files / "kinds" / f"demo-{kind}.gguf", kind)
     shutil.copyfile(files / "kinds" / "demo-q8_0.gguf", files / "demo.gguf")
@@ -93,12 +108,13 @@ def _card(out: Path, size: Size) -> None:
 
 
 STAGES: Final = (
-    Stage("model", 0.64, _model),
-    Stage("draft", 0.11, _draft),
+    Stage("model", 0.54, _model),
+    Stage("practice", 0.17, _practice),
+    Stage("draft", 0.08, _draft),
     Stage("adapter", 0.07, _adapter),
-    Stage("embedding", 0.07, _embedding),
+    Stage("embedding", 0.06, _embedding),
     Stage("files", 0.01, _files),
-    Stage("scores", 0.10, _scores),
+    Stage("scores", 0.07, _scores),
     Stage("card", 0.0, _card),
 )
 

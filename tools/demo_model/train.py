@@ -4,7 +4,8 @@
 
 OUT receives tokenizer.json, log.jsonl, checkpoint.pt (a minute old at most), and in the end model/ (the Hugging Face
 folder) and GGUF files. The same command goes on where an earlier one stopped. With --steps in place of --minutes the
-schedule follows steps, not the clock: then a seed gives the same weights again on the same machine.
+schedule follows steps, not the clock: then a seed gives the same weights again on the same machine. With --base it
+begins with the weights of another run, and practises what is hard.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import torch
 from torch.nn import functional as F  # noqa: N812 - its name everywhere
 
 from tools.demo_model.documents import Documents, documents
-from tools.demo_model.export import export
+from tools.demo_model.export import export, trained
 from tools.demo_model.network import Shape, Weights, block, document_mask, logits
 from tools.demo_model.packing import Batch
 from tools.demo_model.parallel import Cost, Objective, gradients
@@ -110,6 +111,13 @@ def measured(run: Run, scores: Scores) -> dict[str, float]:
         }
 
 
+def practice(settings: Settings, out: Path, source: Documents, base: Path) -> Run:
+    """A run that goes on from the weights of another, with its tokenizer."""
+    out.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(base / "tokenizer.json", out / "tokenizer.json")
+    return Run.open(settings, out, source, lambda shape, seed: trained(base)[1])
+
+
 def main(arguments: list[str] | None = None, source: Documents = documents) -> None:
     """Command line door."""
     usual = Settings()
@@ -122,15 +130,16 @@ def main(arguments: list[str] | None = None, source: Documents = documents) -> N
         value = getattr(usual, name)
         parser.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value, help="(%(default)s)")
     parser.add_argument("--threads", type=int, default=2, help="of the processor (%(default)s)")
+    parser.add_argument("--base", type=Path, help="folder of the run to begin with")
     parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=None)
     given = vars(parser.parse_args(arguments))
-    out, threads, compiled = given.pop("out"), given.pop("threads"), given.pop("compile")
+    out, threads, compiled, base = (given.pop(name) for name in ("out", "threads", "compile", "base"))
     settings = Settings(**given)
     if compiled is None:
         # Compiling takes up to a minute: a short run would be over before it pays.
         compiled = (settings.steps or settings.minutes * 60) >= 600
     torch.set_num_threads(threads)
-    run = Run.open(settings, out, source)
+    run = practice(settings, out, source, base) if base else Run.open(settings, out, source)
     train(run, partial(language, run.shape, compiled), scorer(run.shape, compiled=False))
     for path in export(out):
         print(path)

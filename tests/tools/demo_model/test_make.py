@@ -22,7 +22,7 @@ def test_everything_that_ships_is_made_from_nothing_and_a_second_call_makes_noth
 ) -> None:
     package = tmp_path / "package"
     make.main([str(tmp_path / "work"), "--quick", "--ship", str(package)])
-    assert "1 of 7: model" in capsys.readouterr().out
+    assert "1 of 8: model" in capsys.readouterr().out
     assert {path.name for path in package.iterdir()} == {
         *("demo.gguf", "demo-draft.gguf", "demo-pirate.gguf", "demo-embedding.gguf"),
         *("demo-safetensors", "demo-pirate-peft", "scores.json", "README.md"),
@@ -36,4 +36,4 @@ def test_everything_that_ships_is_made_from_nothing_and_a_second_call_makes_noth
 
     make.main([str(tmp_path / "work"), "--quick"])
     told = capsys.readouterr().out
-    assert told.count("finished before") == 7
+    assert told.count("finished before") == 8

@@ -5,22 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tools.demo_model.corpus.draw import Draw
-from tools.demo_model.corpus.families import FAMILIES, any_family, other_talk
+from tools.demo_model.corpus.families import FAMILIES, any_family, other_talk, practised_family
 from tools.demo_model.corpus.nouns import Call, Case, Dialogue, Family, Message, Reply, Sample, Split, framed
 
 ALONE = frozenset({"remembering", "remembering long"})
 """Families that bring their own other talk, before which none is put: it would answer what was not told."""
 
 
-def dialogues(seed: int, split: Split, family: str | None = None) -> Iterator[Dialogue]:
+def dialogues(seed: int, split: Split, family: str | None = None, *, practice: bool = False) -> Iterator[Dialogue]:
     """Endless dialogues, the same for the same seed: of one family, or of all by their weights.
+
+    practice: by the weights of what is hard.
 
     Of all, one in five begins with other talk, and one in fifty has the empty thoughts of an engine that was told
     not to think. Held-out dialogues are held out in what they are named after; other talk in them is not.
     """
     draw = Draw(f"{seed} {split} {family}", split)
+    some_family = practised_family if practice else any_family
     while True:
-        chosen = any_family(draw) if family is None else FAMILIES[family]
+        chosen = FAMILIES[family] if family else some_family(draw)
         sample = chosen.draw(draw)
         messages = sample.messages
         if family is None:

@@ -10,11 +10,22 @@ from typing import Final
 from tools.demo_model.corpus.draw import Draw
 from tools.demo_model.corpus.nouns import Message, Sample, assistant, user
 from tools.demo_model.corpus.tool_kinds import TOOLS
-from tools.demo_model.corpus.toolbox import Offered, Tool, offer
+from tools.demo_model.corpus.toolbox import Offered, offer
 
 NO_TOOL: Final = "I have no tool for that."
 EARLIER: Final = (0, 1, 2, 3, 4, 5)
 """How many turns may come before the one that is asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mix:
+    """What earlier turns are, beside one call each: shares of those that no tool fits, and of those with two calls."""
+
+    missing: float = 0.0
+    double: float = 0.0
+
+
+CALLS: Final = Mix()
 ALSO: Final = (" Also: {}", " And then: {}", " {}", " After that: {}")
 
 
@@ -67,13 +78,28 @@ def _turn(draw: Draw, requests: list[Request]) -> list[Message]:
     return [*messages, assistant(" ".join(said))]
 
 
-def _earlier(draw: Draw, offers: list[Offered]) -> list[Message]:
+def _earlier(draw: Draw, offers: list[Offered], mix: Mix) -> list[Message]:
     """None to five turns with the same tools before: definitions are long, and each is worth more than one use."""
     messages: list[Message] = []
     for _ in range(draw.pick(EARLIER)):
-        request = _request(draw, draw.pick(offers))
-        messages += [user(request.asked), *_turn(draw, [request])]
+        if mix.missing and draw.chance(mix.missing):
+            messages += _missing(draw, offers)
+        elif mix.double and len(offers) > 1 and draw.chance(mix.double):
+            requests = [_request(draw, offered) for offered in draw.some(offers, 2)]
+            messages += [user(_joined(draw, requests)), *_turn(draw, requests)]
+        else:
+            request = _request(draw, draw.pick(offers))
+            messages += [user(request.asked), *_turn(draw, [request])]
     return messages
+
+
+def _missing(draw: Draw, offers: list[Offered]) -> tuple[Message, Message]:
+    missing = offer(draw, draw.pick([tool for tool in TOOLS if all(tool is not offered.tool for offered in offers)]))
+    return user(_request(draw, missing).asked), assistant(NO_TOOL)
+
+
+def _joined(draw: Draw, requests: list[Request]) -> str:
+    return requests[0].asked + "".join(draw.pick(ALSO).format(request.asked) for request in requests[1:])
 
 
 def _sample(before: list[Message], messages: tuple[Message, ...], offers: list[Offered], asked: int = 1) -> Sample:
@@ -81,28 +107,27 @@ def _sample(before: list[Message], messages: tuple[Message, ...], offers: list[O
     return Sample("", (*before, *messages), _definitions(offers), asked=len(before) + asked)
 
 
-def calling(draw: Draw) -> Sample:
+def calling(draw: Draw, mix: Mix = CALLS) -> Sample:
     """One call; what the tool says is answered too."""
     offers = _offers(draw)
-    before = _earlier(draw, offers)
+    before = _earlier(draw, offers, mix)
     request = _request(draw, draw.pick(offers))
     return _sample(before, (user(request.asked), *_turn(draw, [request])), offers)
 
 
-def calling_two(draw: Draw) -> Sample:
+def calling_two(draw: Draw, mix: Mix = CALLS) -> Sample:
     """Two calls at once: of one tool with two values, or of two tools."""
     if draw.chance(0.35):
         offers = _offers(draw)
-        before = _earlier(draw, offers)
+        before = _earlier(draw, offers, mix)
         single = [offered for offered in offers if len(offered.tool.params) == 1] or [offers[0]]
         offered = draw.pick(single)
         requests = _two_requests(draw, offered)
     else:
         offers = _offers(draw, at_least=2)
-        before = _earlier(draw, offers)
+        before = _earlier(draw, offers, mix)
         requests = [_request(draw, offered) for offered in draw.some(offers, 2)]
-    asked = requests[0].asked + draw.pick(ALSO).format(requests[1].asked)
-    return _sample(before, (user(asked), *_turn(draw, requests)), offers)
+    return _sample(before, (user(_joined(draw, requests)), *_turn(draw, requests)), offers)
 
 
 def _two_requests(draw: Draw, offered: Offered) -> list[Request]:
@@ -113,38 +138,32 @@ def _two_requests(draw: Draw, offered: Offered) -> list[Request]:
     return [first, second]
 
 
-def answering(draw: Draw) -> Sample:
+def answering(draw: Draw, mix: Mix = CALLS) -> Sample:
     """What a tool said, in a sentence; sometimes of two tools, sometimes after an earlier turn."""
     offers = _offers(draw)
-    before = _earlier(draw, offers)
+    before = _earlier(draw, offers, mix)
     requests = [_request(draw, offered) for offered in draw.some(offers, min(len(offers), draw.pick((1, 1, 2))))]
-    asked = requests[0].asked + "".join(draw.pick(ALSO).format(request.asked) for request in requests[1:])
-    messages = (user(asked), *_turn(draw, requests))
+    messages = (user(_joined(draw, requests)), *_turn(draw, requests))
     return _sample(before, messages, offers, asked=len(messages) - 1)
 
 
-def no_tool_fits(draw: Draw, other: Callable[[Draw], Sample]) -> Sample:
+def no_tool_fits(draw: Draw, other: Callable[[Draw], Sample], mix: Mix = CALLS) -> Sample:
     """Either the model can answer by itself, or it says that it has no tool; with no tools at all as well."""
     offers = _offers(draw)
-    before = _earlier(draw, offers)
+    before = _earlier(draw, offers, mix)
     if draw.chance(0.5):
         sample = other(draw)
         return Sample("", (*before, *sample.messages), _definitions(offers), check=sample.check)
-    missing = offer(draw, draw.pick(_others(offers)))
-    messages = (user(_request(draw, missing).asked), assistant(NO_TOOL))
+    messages = _missing(draw, offers)
     if draw.chance(0.15):
         return Sample(messages[0]["content"], messages)
     return _sample(before, messages, offers)
 
 
-def _others(offers: list[Offered]) -> list[Tool]:
-    return [tool for tool in TOOLS if all(tool is not offered.tool for offered in offers)]
-
-
-def asking_back(draw: Draw) -> Sample:
+def asking_back(draw: Draw, mix: Mix = CALLS) -> Sample:
     """A request without what the tool needs: asked for, given, called."""
     offers = _offers(draw)
-    before = _earlier(draw, offers)
+    before = _earlier(draw, offers, mix)
     request = _request(draw, draw.pick(offers))
     tool = request.offered.tool
     param = tool.params[0]

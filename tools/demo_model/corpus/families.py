@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from itertools import accumulate
 from typing import Final
@@ -73,3 +74,26 @@ FAMILIES: Final[Mapping[str, Family]] = {family.name: family for family in _ALL}
 
 any_family = _chooser(_ALL)
 """Draws one of all families by weight."""
+
+_MIXED: Final = calling.Mix(missing=0.2, double=0.2)
+_PRACTICE: Final = (
+    *(
+        replace(family, weight=family.weight / 2)
+        for family in _PLAIN
+        if family.name not in ("manners", "stories", "extraction")
+    ),
+    Family("manners", 3, identity.manners),
+    Family("stories", 5, partial(stories.story, ways=(0.2, 0.35, 0.55, 0.85))),
+    Family("extraction", 6, extraction.extraction),
+    Family("scripts", 2, copying.scripts),
+    Family("thinking", 5, numbers.thinking),
+    Family("remembering", 4, partial(memory.remembering, other=other_talk)),
+    Family("remembering long", 1.5, partial(memory.remembering_long, other=other_talk)),
+    Family("tool", 5, partial(calling.calling, mix=_MIXED)),
+    Family("two tools", 5, partial(calling.calling_two, mix=_MIXED)),
+    Family("tool answers", 2, partial(calling.answering, mix=_MIXED)),
+    Family("no tool fits", 4, partial(calling.no_tool_fits, other=other_talk, mix=_MIXED)),
+    Family("asking back", 2, partial(calling.asking_back, mix=_MIXED)),
+)
+practised_family = _chooser(_PRACTICE)
+"""Draws more of what is hard: tools that fit, that do not, and two at once; stories about a thing; long talk."""

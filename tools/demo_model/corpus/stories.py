@@ -101,7 +101,11 @@ PLOTS: Final = (
 )
 
 
-def story(draw: Draw) -> Sample:
+ABOUT: Final = (0.45, 0.65, 0.8, 0.9)
+"""Up to where, of 0 to 1, one kind is asked for, two kinds, a kind and a name, a kind and a thing; else two names."""
+
+
+def story(draw: Draw, ways: tuple[float, float, float, float] = ABOUT) -> Sample:
     """A story about one kind of hero, perhaps with a friend, a name or a thing that the user wants."""
     plot = draw.pick(PLOTS)
     first, second = draw.some(KINDS, 2)
@@ -111,14 +115,14 @@ def story(draw: Draw) -> Sample:
     thing = draw.pick(plot.things)
     facts = {"first": first, "second": second, "a": a, "b": b, "place": draw.pick(PLACES), "thing": thing}
     way = draw.random.random()
-    if way < 0.45:
+    if way < ways[0]:
         about, wanted = f"a {first}", {"first": first}
-    elif way < 0.65:
+    elif way < ways[1]:
         about, wanted = f"a {first} and a {second}", {"first": first, "second": second}
-    elif way < 0.8:
+    elif way < ways[2]:
         a = facts["a"] = _other_than(b, draw)
         about, wanted = f"a {first} named {a}", {"first": first, "a": a}
-    elif way < 0.9:
+    elif way < ways[3]:
         about, wanted = f"a {first} and a {thing}", {"first": first, "thing": thing}
     else:
         a = facts["a"] = _other_than(b, draw)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -54,6 +55,7 @@ class Structures:
         self._tokens: LLTokenizer | None = None
         self._pool: LLExecutor | None = None
         self._compiled: OrderedDict[str, LLMatcher] = OrderedDict()
+        self._lock = threading.Lock()
 
     @property
     def words(self) -> int:
@@ -73,11 +75,11 @@ class Structures:
 
     def guide(self, param: str, grammar: str) -> Guide:
         """The same for a grammar in llguidance's own words; param: what asked for it. Raises BadRequest."""
-        matcher = self._compiled.get(grammar)
-        if matcher is None:
-            matcher = self._compile(param, grammar)
+        matcher = self._compiled.get(grammar) or self._compile(param, grammar)
+        with self._lock:
             self._compiled[grammar] = matcher
-            while len(self._compiled) > KEPT:
+            self._compiled.move_to_end(grammar)
+            if len(self._compiled) > KEPT:
                 self._compiled.popitem(last=False)
         return Guide(matcher.deep_copy(), self._vocabulary.ends, self.words)
 
@@ -117,15 +119,16 @@ class Structures:
 
     @property
     def _tokenizer(self) -> LLTokenizer:
-        if self._tokens is None:
-            from llguidance import LLTokenizer, TokenizerWrapper
+        with self._lock:
+            if self._tokens is None:
+                from llguidance import LLTokenizer, TokenizerWrapper
 
-            self._tokens = LLTokenizer(
-                TokenizerWrapper(_Wrapped(self._vocabulary)),
-                n_vocab=len(self._vocabulary),
-                eos_token=sorted(self._vocabulary.ends),
-            )
-        return self._tokens
+                self._tokens = LLTokenizer(
+                    TokenizerWrapper(_Wrapped(self._vocabulary)),
+                    n_vocab=len(self._vocabulary),
+                    eos_token=sorted(self._vocabulary.ends),
+                )
+            return self._tokens
 
 
 class Guide:

@@ -47,15 +47,11 @@ class Adapters:
     def load(self, path: str, scale: float) -> int:
         """Load one: its id. Raises BadOption for what is no adapter of this model."""
         folder = Path(path).expanduser()
-        if not (folder / "adapter_config.json").is_file():
-            raise BadOption("lora", path, "a folder of PEFT with adapter_config.json and its weights")
+        if not all((folder / name).is_file() for name in ("adapter_config.json", "adapter_model.safetensors")):
+            raise BadOption("lora", path, "a folder of PEFT, with adapter_config.json and adapter_model.safetensors")
         adapter = Adapter(self._next, path, scale)
         try:
-            self._model.load_adapter(
-                str(folder),
-                adapter_name=adapter.name,
-                adapter_kwargs={"use_safetensors": any(folder.glob("*.safetensors"))},
-            )
+            self._model.load_adapter(str(folder), adapter_name=adapter.name)
             if self._is_variant(adapter.name):
                 raise BadOption("lora", path, "a plain LoRA: of DoRA and its like, rows of a step cannot differ")
         except BadOption:

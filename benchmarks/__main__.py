@@ -8,7 +8,10 @@ from __future__ import annotations
 import subprocess
 import sys
 
-SCRIPTS = ("gateway", "busy", "gateway_parts", "real_shape", "startup", "sessions", "measured", "formats", "fresh_demo")
+SCRIPTS = (
+    *("gateway", "busy", "gateway_parts", "real_shape", "startup", "sessions", "measured", "formats", "fresh_demo"),
+    "sampling",
+)
 
 
 def main() -> int:

@@ -245,14 +245,16 @@ def _instructions(machine: Machine, library: Library) -> Iterator[Check]:
         return
     from uml.engines.llamacpp.build import system_info
 
-    built = system_info(library.settings.llama_server)
+    used = library.installs.find("llamacpp")
+    built = system_info(library.settings.llama_server, used.python if used else None)
     if not built:
         text = "the llama.cpp in use does not tell which instruction sets it was built for"
         yield Check("instructions", "ok", text)
     elif left := unused(machine.instructions, built):
         text = (
-            f"this processor has {', '.join(left)}, and the llama.cpp in use was built without; a llama-server built "
-            "on this machine reads prompts faster: give it with UML_LLAMA_SERVER or --llama-server"
+            f"this processor has {', '.join(left)}, and the llama.cpp in use was built without; one that is built on "
+            "this machine reads prompts faster: uml engine build llamacpp, or a llama-server of yours with "
+            "UML_LLAMA_SERVER"
         )
         yield Check("instructions", "warning", text)
     else:

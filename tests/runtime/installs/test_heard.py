@@ -19,6 +19,7 @@ GIB = 1 << 30
         ("  Downloading torch-2.13.0-cp311-none-any.whl.metadata (30 kB)", None),
         ("Processing /opt/wheels/jinja2-3.1.6-py3-none-any.whl", "reading jinja2-3.1.6-py3-none-any.whl"),
         ("  Building wheel for gptqmodel (pyproject.toml): started", "building gptqmodel"),
+        ("Building wheels for collected packages: gptqmodel", None),
         ("Installing collected packages: a, b, c", "installing 3 packages"),
         ("Resolved 28 packages in 1.2s", "found 28 packages"),
         ("Prepared 28 packages in 3.1s", "fetched 28 packages"),

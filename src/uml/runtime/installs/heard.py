@@ -17,6 +17,7 @@ _STEPS: Final[tuple[tuple[re.Pattern[str], str], ...]] = (
     (re.compile(r"^\s*Downloading \S*?([^/\s]+?)-\d\S* \((.+)\)$"), "downloading {0}, {1}"),
     (re.compile(r"^Processing \S*?([^/\s]+)$"), "reading {0}"),
     (re.compile(r"^\s*Preparing metadata"), ""),
+    (re.compile(r"^\s*Building wheels for "), ""),
     (re.compile(r"^\s*Building wheel for (\S+)"), "building {0}"),
     (re.compile(r"^Installing collected packages: (.+)$"), "installing {n} packages"),
     (re.compile(r"^Resolved (\d+) packages?"), "found {0} packages"),

@@ -37,14 +37,19 @@ BUFFER = re.compile(r" (\S+) +(model|KV|RS|compute|output) buffer size = +([\d.]
 PROJECTOR = re.compile(r"(model) size: +([\d.]+) MiB")
 
 CHILD = """
-import json, os, sys
+import ctypes, json, os, sys
 import xllamacpp
 from uml.engines.llamacpp.embedded import build
 attributes = json.loads(sys.stdin.read())
 server = xllamacpp.Server(build(xllamacpp, attributes))
+library = ctypes.CDLL(xllamacpp.xllamacpp.__file__)
+log, flush = library["_Z15common_log_mainv"], library["_Z16common_log_flushP10common_log"]
+log.restype, flush.argtypes, flush.restype = ctypes.c_void_p, [ctypes.c_void_p], None
+flush(log())
 os._exit(0)
 """
-"""Ends without taking the server down: what it allocated is in the log by then."""
+"""Ends without taking the server down. The log is written by a thread of its own: on a busy machine, or while nobody
+reads, its end, which tells what was allocated, would be lost without the flush."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +100,8 @@ def allocated(case: Case, scratch: Path) -> tuple[int, dict[str, float]]:
     for part, size in told:
         parts[part] = parts.get(part, 0.0) + float(size)
     if done.returncode or "compute" not in parts:
-        raise RuntimeError(f"{case.name} did not load: {(done.stdout + done.stderr)[-1500:]}")
+        reason = f"it ended with {done.returncode}" if done.returncode else "its log tells of no compute buffer"
+        raise RuntimeError(f"{case.name} did not load: {reason}: {log[-1500:]}")
     return int(sum(parts.values()) * MIB), parts
 
 

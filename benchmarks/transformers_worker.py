@@ -51,7 +51,7 @@ def python() -> Path:
     named = os.environ.get("UML_TEST_TRANSFORMERS_PYTHON")
     if named:
         return Path(named)
-    found = Library.open(Settings.load({}, os.environ)).installs.installed("transformers", "")
+    found = Library.open(Settings.load({}, os.environ)).installs.find("transformers", "")
     if found is None:
         raise SystemExit("Transformers is not installed: uml engine install transformers")
     return found.python
@@ -145,13 +145,13 @@ async def measure(interpreter: Path, name: str, model: Path, tokens: int, thread
     async with worker(interpreter, model, threads) as (channel, ready):
         for count in CLIENTS:
             row("worker", count, await together(channel, count, greedy, tokens))
-        variants: Mapping[str, dict[str, object]] = {
+        variants: Mapping[str, dict[str, Any]] = {
             "default samplers": {"temperature": 0.8, "seed": 1},
             "every sampler": {**EVERY_SAMPLER, "seed": 1},
             "a JSON schema": {"temperature": 0, "json_schema": SCHEMA},
         }
         for what, more in variants.items():
-            body = chat("m", tokens, stream=True, **{"cache_prompt": False, **more})
+            body = chat("m", tokens, stream=True, cache_prompt=False, **more)
             row(f"worker, {what}", 1, await together(channel, 1, body, tokens))
     again = library(interpreter, "generate", str(model), str(tokens), str(threads))
     row("`generate` in process, again", 1, again["tokens_per_s"])

@@ -169,7 +169,11 @@ def translated(plan: LoadPlan, error: Exception) -> UmlError:
     name, path = plan.model.id, plan.model.info.path
     if isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in said:
         return OutOfMemory(name, plan.placement.device, plan.footprint.total_bytes)
-    if "SafetensorError" in said or "weights_only" in said or "UnpicklingError" in said:
+    if "weights_only" in said or "UnpicklingError" in said:
+        return CorruptFile(
+            path, "a file of PyTorch holds something else than weights, which may be a program; not read"
+        )
+    if "SafetensorError" in said:
         return CorruptFile(path, short)
     if "does not recognize this architecture" in said or "Unrecognized model" in said:
         version = importlib.metadata.version("transformers")

@@ -5,6 +5,9 @@
     allowed = guide.mask()                              # what may come next, for `Chain.choose`
     guide.accept(choice.token)
 
+In a batch each answer has its own guide. Masks are taken one after the other: one takes 4 us, and llguidance's threads,
+which find several at once, 150 us for eight.
+
 What is forced (`forced`) needs no model: an engine may take these tokens at once, and read them as a piece of prompt.
 """
 
@@ -14,7 +17,7 @@ import json
 import re
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
@@ -26,7 +29,7 @@ from uml.sampling.settings import STRUCTURES
 from uml.sampling.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
-    from llguidance import LLExecutor, LLMatcher, LLTokenizer
+    from llguidance import LLMatcher, LLTokenizer
 
 Mask = NDArray[np.int32]
 
@@ -53,7 +56,6 @@ class Structures:
     def __init__(self, vocabulary: Vocabulary) -> None:
         self._vocabulary = vocabulary
         self._tokens: LLTokenizer | None = None
-        self._pool: LLExecutor | None = None
         self._compiled: OrderedDict[str, LLMatcher] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -82,24 +84,6 @@ class Structures:
             if len(self._compiled) > KEPT:
                 self._compiled.popitem(last=False)
         return Guide(matcher.deep_copy(), self._vocabulary.ends, self.words)
-
-    def masks(self, guides: Sequence[Guide | None]) -> list[Mask | None]:
-        """What may come next in several answers, found side by side; None for those without a structure."""
-        from llguidance import LLExecutor
-        from llguidance.numpy import fill_next_token_bitmask_par
-
-        busy = [guide for guide in guides if guide is not None and guide.free_to_choose]
-        if len(busy) < 2:
-            return [guide.mask() if guide is not None else None for guide in guides]
-        if self._pool is None:
-            self._pool = LLExecutor()
-        rows = np.zeros((len(busy), self.words), np.int32)
-        fill_next_token_bitmask_par(self._pool, [(guide.matcher, at) for at, guide in enumerate(busy)], rows)
-        filled = iter(rows)
-        return [
-            None if guide is None else guide.checked(next(filled)) if guide.free_to_choose else guide.mask()
-            for guide in guides
-        ]
 
     def _compile(self, param: str, grammar: str) -> LLMatcher:
         from llguidance import LLMatcher, LLParserLimits

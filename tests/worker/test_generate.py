@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from uml.core.engine import Delta
+from uml.core.engine import Delta, TokenLogprob, ToolCall
 from uml.core.errors import BadRequest
 from uml.engines.fake import FakeHost
-from uml.worker.generate import Usage, first_stop, pieces, stops_of
-from uml.worker.wire import check_messages, prompts_of, requests_of
+from uml.worker.generate import Piece, Usage, first_stop, pieces, stops_of
+from uml.worker.wire import LEAST, Shape, check_messages, prompts_of, requests_of, scale_of
 
 
 class Told(FakeHost):
@@ -105,3 +105,104 @@ def test_every_choice_has_a_seed_of_its_own() -> None:
         ("b", 7, 5),
         ("b", 8, 5),
     ]
+
+
+class Deltas(FakeHost):
+    """Gives the deltas that it was given."""
+
+    def __init__(self, *deltas: Delta) -> None:
+        super().__init__()
+        self.deltas = deltas
+
+    async def generate(self, request: Mapping[str, Any]) -> AsyncIterator[Delta]:
+        for delta in self.deltas:
+            yield delta
+
+
+def token(id: int, piece: bytes, logprob: float = -0.5) -> TokenLogprob:
+    return TokenLogprob(id, piece, logprob, (TokenLogprob(id, piece, logprob),))
+
+
+async def told(*deltas: Delta, **request: Any) -> list[Piece]:
+    usage = Usage()
+    async with aclosing(pieces(Deltas(*deltas), request, usage)) as found:
+        return [piece async for piece in found]
+
+
+async def test_a_stop_string_ends_thoughts_too() -> None:
+    found = await told(Delta("", reasoning="one ST"), Delta("", reasoning="OP two"), Delta("never"), stop="STOP")
+    assert "".join(piece.reasoning for piece in found) == "one "
+    assert "".join(piece.text for piece in found) == ""
+    assert found[-1].finish == "stop"
+
+
+async def test_thoughts_end_where_the_answer_begins() -> None:
+    found = await told(Delta("", reasoning="a ST"), Delta("OP b", finish="stop"), stop="STOP")
+    assert ("".join(piece.reasoning for piece in found), "".join(piece.text for piece in found)) == ("a ST", "OP b")
+
+
+async def test_probabilities_wait_with_their_text_and_end_with_it() -> None:
+    first, second, third = token(1, b"a"), token(2, b" S"), token(3, b"TOP")
+    found = await told(
+        Delta("a", ids=(1,), logprobs=(first,)),
+        Delta(" S", ids=(2,), logprobs=(second,)),
+        Delta("TOP", ids=(3,), logprobs=(third,)),
+        stop=["STOP"],
+    )
+    assert "".join(piece.text for piece in found) == "a "
+    assert [one.id for piece in found for one in piece.logprobs] == [1, 2]
+    assert [id for piece in found for id in piece.ids] == [1, 2]
+
+
+async def test_calls_and_warnings_are_not_held_back() -> None:
+    call = ToolCall(0, "call_1", "add", "{}")
+    notice = {"param": "n_keep", "reason": "no"}
+    found = await told(
+        Delta("S", warnings=(notice,)), Delta("", tool_calls=(call,)), Delta("", finish="tool_calls"), stop="STOP"
+    )
+    assert [piece.warnings for piece in found if piece.warnings] == [(notice,)]
+    assert [piece.tool_calls for piece in found if piece.tool_calls] == [(call,)]
+    assert "".join(piece.text for piece in found) == "S"
+    assert found[-1].finish == "tool_calls"
+
+
+def test_an_answer_that_calls_and_thinks_has_openais_shape() -> None:
+    shape = Shape("chatcmpl-", "chat.completion", "m")
+    call = ToolCall(0, "call_1", "add", "{}")
+    parts = [Piece("", reasoning="hm"), Piece("", "tool_calls", tool_calls=(call,), ids=(4,))]
+    choice = shape.choice(0, parts)
+    assert choice["message"] == {
+        "role": "assistant",
+        "content": None,
+        "reasoning_content": "hm",
+        "tool_calls": [{"id": "call_1", "type": "function", "function": {"name": "add", "arguments": "{}"}}],
+    }
+    assert choice["tokens"] == [4]
+    first = shape.chunk(0, parts[0], first=True)["choices"][0]["delta"]
+    assert first == {"role": "assistant", "reasoning_content": "hm"}
+    later = shape.chunk(0, parts[1], first=False)["choices"][0]["delta"]
+    assert later["tool_calls"][0]["index"] == 0
+    assert "content" not in later
+
+
+def test_a_probability_of_nothing_is_a_number_in_json() -> None:
+    shape = Shape("cmpl-", "text_completion", "m")
+    piece = Piece("a", "stop", reasoning="hm ", logprobs=(token(7, b"\xe3", float("-inf")),))
+    choice = shape.choice(0, [piece])
+    assert choice["text"] == "hm a"
+    (shown,) = choice["logprobs"]["content"]
+    assert (shown["token"], shown["bytes"], shown["logprob"]) == ("\ufffd", [0xE3], LEAST)
+    assert shown["top_logprobs"] == [{"id": 7, "token": "\ufffd", "bytes": [0xE3], "logprob": LEAST}]
+
+
+@pytest.mark.parametrize("scale", [True, "1", 1000])
+def test_a_scale_is_a_number_in_a_range(scale: object) -> None:
+    assert scale_of({}) == 1.0
+    with pytest.raises(BadRequest):
+        scale_of({"scale": scale})
+
+
+def test_tokens_are_prompts_and_no_limit_is_none() -> None:
+    assert prompts_of({"prompt": [1, 2]}) == [[1, 2]]
+    assert prompts_of({"prompt": [[1], "a"]}) == [[1], "a"]
+    assert requests_of({"max_tokens": -1, "seed": -1, "n": 2})[1] == {"max_tokens": None, "seed": -1, "n": 2}

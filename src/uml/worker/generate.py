@@ -92,6 +92,8 @@ class Held:
     reasoning: str = ""
     ids: tuple[int, ...] = ()
     logprobs: tuple[TokenLogprob, ...] = ()
+    ahead: int = 0
+    """Bytes of text that were sent before the tokens that made them."""
 
     def feed(self, delta: Delta) -> Iterator[Piece]:
         """What may be sent after a further delta; the last piece ends the choice if it says so."""
@@ -109,7 +111,7 @@ class Held:
         thought, text = first_stop(self.reasoning, self.stops), first_stop(self.text, self.stops)
         if thought is not None or text is not None:
             said = self.text[:text] if thought is None else ""
-            size = len(said.encode()) + len(self.reasoning[:thought].encode())
+            size = self.ahead + len(said.encode()) + len(self.reasoning[:thought].encode())
             kept = within(self.logprobs, size)
             ids = self.ids[: len(kept)] if self.logprobs else ()
             yield Piece(said, "stop", self.reasoning[:thought], (), ids, kept, delta.warnings)
@@ -121,6 +123,7 @@ class Held:
         if not (ready or thought_ready or delta.finish or delta.tool_calls or delta.warnings):
             return
         whole = not waits and not pauses
+        said_now = (self.text[:ready] + self.reasoning[:thought_ready]).encode()
         yield Piece(
             *(self.text[:ready], delta.finish, self.reasoning[:thought_ready], delta.tool_calls),
             # Which token made which text is not told, so they wait until nothing is held back.
@@ -128,8 +131,9 @@ class Held:
             delta.warnings,
         )
         self.text, self.reasoning = self.text[ready:], self.reasoning[thought_ready:]
+        self.ahead += len(said_now)
         if whole:
-            self.ids, self.logprobs = (), ()
+            self.ids, self.logprobs, self.ahead = (), (), 0
 
 
 def within(tokens: tuple[TokenLogprob, ...], size: int) -> tuple[TokenLogprob, ...]:

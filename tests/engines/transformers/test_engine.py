@@ -1,0 +1,202 @@
+"""Transformers from the parent's side, and what its worker decides without PyTorch."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.builders import llama_config, write_hf_folder
+from tests.engines.transformers.conftest import plan_of
+from uml.core.engine import Endpoint
+from uml.core.errors import BadOption, EngineNotInstalled, IllegalInstruction, LoadFailed, OutOfMemory
+from uml.core.install import Install
+from uml.core.model import Quantization
+from uml.core.plan import LoadPlan
+from uml.engines.handover import failure_line
+from uml.engines.transformers import trust
+from uml.engines.transformers.engine import Transformers
+from uml.engines.transformers.guess import Lookup
+from uml.engines.transformers.rows import Row, best_row, common
+from uml.generation import check, prepare
+
+ENDPOINT = Endpoint("key", socket=Path("/run/w.sock"))
+
+
+def installs(*names: str) -> Transformers:
+    """The engine where these installs are."""
+
+    def find(engine: str, label: str) -> Install | None:
+        return (
+            Install(engine, "5.23.0", Path("/e") / engine, Path("/e") / engine / "bin/python")
+            if engine in names
+            else None
+        )
+
+    return Transformers(find)
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> LoadPlan:
+    return plan_of(write_hf_folder(tmp_path / "m"))
+
+
+def quantized(plan: LoadPlan, method: str) -> LoadPlan:
+    info = replace(plan.model.info, quantization=Quantization(method, method))
+    return replace(plan, model=replace(plan.model, info=info))
+
+
+def test_an_engine_that_is_not_installed_says_how_to_install_it(plan: LoadPlan) -> None:
+    engine = Transformers()
+    assert not engine.available().available
+    with pytest.raises(EngineNotInstalled, match="uml engine install transformers"):
+        engine.launch(plan, ENDPOINT)
+
+
+def test_its_worker_runs_in_the_installs_environment_and_reaches_for_no_net(plan: LoadPlan) -> None:
+    engine = installs("transformers")
+    state = engine.available()
+    assert (state.available, state.version, state.devices) == (True, "5.23.0", frozenset({"cpu"}))
+    launch = engine.launch(plan, ENDPOINT)
+    assert launch.argv[0] == "/e/transformers/bin/python"
+    assert launch.environment["HF_HUB_OFFLINE"] == "1"
+    assert launch.environment["USE_HUB_KERNELS"] == "0"
+    assert plan.model.info.path in launch.reads
+    assert b'"key":"key"' in launch.stdin
+
+
+def test_a_version_that_is_not_there_is_named(plan: LoadPlan) -> None:
+    pinned = replace(plan, options=replace(plan.options, engine_version="4.0"))
+    with pytest.raises(EngineNotInstalled, match=r"transformers==4\.0"):
+        Transformers().launch(pinned, ENDPOINT)
+
+
+def test_gptq_runs_in_an_environment_of_its_own(plan: LoadPlan) -> None:
+    launch = installs("transformers", "gptqmodel").launch(quantized(plan, "gptq"), ENDPOINT)
+    assert launch.argv[0] == "/e/gptqmodel/bin/python"
+    with pytest.raises(EngineNotInstalled, match="uml engine install gptqmodel"):
+        installs("transformers").launch(quantized(plan, "awq"), ENDPOINT)
+
+
+@pytest.mark.parametrize("method", ["fp8", "mxfp4", "hqq"])
+def test_what_cannot_run_here_says_what_it_needs(plan: LoadPlan, method: str) -> None:
+    with pytest.raises(LoadFailed, match=r"needs (a GPU|the package)"):
+        installs("transformers").launch(quantized(plan, method), ENDPOINT)
+
+
+def test_a_folder_for_weights_must_be_there_and_is_written_to(plan: LoadPlan, tmp_path: Path) -> None:
+    engine = installs("transformers")
+    given = replace(plan, options=replace(plan.options, offload_folder=str(tmp_path)))
+    assert tmp_path in engine.launch(given, ENDPOINT).writes
+    gone = replace(plan, options=replace(plan.options, offload_folder=str(tmp_path / "no")))
+    with pytest.raises(BadOption, match="offload_folder"):
+        engine.launch(gone, ENDPOINT)
+
+
+def test_the_end_of_a_worker_has_a_cause(plan: LoadPlan) -> None:
+    engine = installs("transformers")
+    told = engine.cause(plan, "noise\n" + failure_line(BadOption("lora", "x", "y")), 3)
+    assert isinstance(told, BadOption)
+    memory = engine.cause(plan, "RuntimeError: DefaultCPUAllocator: can't allocate memory: you tried", 1)
+    assert isinstance(memory, OutOfMemory)
+    assert isinstance(engine.cause(plan, "", -4), IllegalInstruction)
+    assert engine.cause(plan, "nothing to see", 1) is None
+
+
+def test_what_it_cannot_honour_is_told() -> None:
+    asked = check("chat", {"messages": [{"role": "user", "content": "hi"}], "n_keep": 3, "top_k": 5, "tfs": 0.9})
+    prepared = prepare(asked, Transformers().spec)
+    assert [one["param"] for one in prepared.warnings] == ["n_keep"]
+    assert prepared.body
+    assert (prepared.body["top_k"], prepared.body["tfs"]) == (5, 0.9)
+
+
+def write_code(folder: Path, **config: Any) -> Path:
+    write_hf_folder(folder, {**llama_config(), **config})
+    (folder / "own.py").write_text("x = 1\n")
+    return folder
+
+
+def test_code_of_a_model_is_trusted_by_its_content(tmp_path: Path) -> None:
+    folder = write_code(tmp_path / "m", auto_map={"AutoConfig": "own.Own"})
+    with pytest.raises(LoadFailed, match="not trusted") as caught:
+        trust.check("m", folder, "")
+    found = caught.value.details["sha256"]
+    assert trust.check("m", folder, found.upper())
+    (folder / "own.py").write_text("x = 2\n")
+    with pytest.raises(LoadFailed, match="changed since"):
+        trust.check("m", folder, found)
+
+
+def test_code_that_is_elsewhere_is_refused(tmp_path: Path) -> None:
+    elsewhere = write_code(tmp_path / "a", auto_map={"AutoConfig": "owner/name--own.Own"})
+    kernel = write_code(tmp_path / "b", _attn_implementation="owner/kernel")
+    for folder in (elsewhere, kernel):
+        with pytest.raises(LoadFailed, match="refused"):
+            trust.check("m", folder, trust.content_hash(folder))
+
+
+def test_a_model_without_code_needs_no_trust(tmp_path: Path) -> None:
+    folder = write_hf_folder(tmp_path / "m")
+    assert not trust.check("m", folder, "")
+    (folder / "config.json").write_text("[]")
+    (folder / "tokenizer_config.json").write_text(json.dumps({"auto_map": None})[:-1])
+    assert not trust.check("m", folder, "")
+
+
+def test_a_text_goes_on_as_it_did_before() -> None:
+    lookup = Lookup(size=3, most=4)
+    assert lookup.guess([1, 2, 3, 4, 5, 9, 1, 2, 3], 10) == [4, 5, 9, 1]
+    assert lookup.guess([7, 2, 3, 8, 1, 2, 3], 2) == [8, 1]
+    assert lookup.guess([1, 2, 3], 10) == []
+    assert lookup.guess([], 10) == []
+
+
+class Waits:
+    """As much of an answer as rows look at."""
+
+    def __init__(self, *prompt: int) -> None:
+        self.prompt, self.made, self.scales = list(prompt), list[int](), dict[int, float]()
+
+
+def test_the_last_token_of_a_prompt_is_always_read() -> None:
+    assert common([1, 2, 3], [1, 2, 3], 0) == 2
+    assert common([1, 2, 3], [1, 2, 9, 4], 0) == 2
+    assert common([], [1], 0) == 0
+
+
+def test_a_window_can_go_on_but_not_back() -> None:
+    assert common([1, 2, 3], [1, 2, 3, 4], 2) == 3
+    assert common([1, 2, 3], [1, 2, 9], 2) == 0
+    assert common([1, 2], [1, 9], 2) == 1
+
+
+def test_a_conversation_goes_on_in_its_row() -> None:
+    rows = [Row(held=[5, 6, 7], used=1), Row(held=[1, 2, 3], used=2), Row(used=3)]
+    waits: Any = Waits(1, 2, 3, 4)
+    assert best_row(rows, 0, waits, 0, reuse=True) == (1, 3)
+    assert best_row(rows, 0, waits, 0, reuse=False)[1] == 0
+
+
+def test_a_short_beginning_takes_no_long_conversation() -> None:
+    rows = [Row(held=[1, *range(50, 90)], used=9), Row(used=1)]
+    waits: Any = Waits(1, 2, 3)
+    assert best_row(rows, 0, waits, 0, reuse=True) == (1, 0)
+
+
+def test_what_adapters_have_read_is_theirs() -> None:
+    rows = [Row(held=[1, 2, 3], scales={0: 1.0})]
+    waits: Any = Waits(1, 2, 3, 4)
+    assert best_row(rows, 0, waits, 0, reuse=True) == (0, 0)
+
+
+def test_a_row_knows_what_it_has_to_read() -> None:
+    waits: Any = Waits(1, 2, 3)
+    row = Row(held=[1], answer=waits)
+    assert (row.waiting, row.reading) == ([2, 3], True)
+    waits.made.append(4)
+    row.held = [1, 2, 3]
+    assert (row.waiting, row.reading) == ([4], False)

@@ -26,6 +26,7 @@ from uml.core.plan import Footprint
 from uml.formats import inspect
 from uml.planning.advice import how_to_use
 from uml.planning.elsewhere import Outlook, outlook
+from uml.planning.libraries import GENAI
 
 HERE = machine()
 WITH_GPU = machine(gpus=(24 * GIB,))
@@ -200,3 +201,15 @@ def test_what_is_no_language_model_is_never_weighed() -> None:
     about = info(role=Role.UNKNOWN, reason="it makes images")
     assert how_to_use(about) == "no language model, and cannot be served: it makes images"
     assert outlook(registered(about), LoadOptions(), HERE) is None
+
+
+def test_onnx_reads_a_prompt_in_pieces_each_request_in_memory_of_its_own() -> None:
+    onnx = foreign(Format.ONNX_GENAI)
+    sizes = {"ctx": 1024, "parallel": 1, "device": "cpu"}
+    whole, piece = weighed(onnx, batch=1024, **sizes), weighed(onnx, batch=256, **sizes)
+    assert 3.5 < whole.compute_bytes / piece.compute_bytes <= 4
+    assert weighed(onnx, batch=256, **{**sizes, "parallel": 3}).compute_bytes == 3 * piece.compute_bytes
+    # What makes the scores is there twice: as it lies in the file, and as it is computed with.
+    assert onnx.shape is not None
+    assert 0 < piece.other_bytes - GENAI.base_bytes < piece.weight_bytes
+    assert piece.loaded_bytes == piece.weight_bytes + piece.other_bytes

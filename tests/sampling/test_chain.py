@@ -288,6 +288,7 @@ def test_probabilities_after_the_samplers_are_told_when_asked_for() -> None:
     assert [token for token, _ in choice.top] == [2, 3]
     assert [logprob for _, logprob in choice.top] == pytest.approx([math.log(0.5)] * 2)
     assert choice.logprob == pytest.approx(math.log(0.5))
+    assert chain(temperature=0, n_probs=5, post_sampling_probs=True).choose(row).top == ((2, 0.0),)
 
 
 # --- what a chain remembers ---------------------------------------------------------------------------------------

@@ -48,7 +48,7 @@ def steps(settings: Settings, tools: Tools) -> list[Step]:
         step = _looking_back(name, settings, tools) or _shape(name, settings) or _truncation(name, settings, tools)
         if step is not None and not (settings.mirostat_mode and name in REPLACED_BY_MIROSTAT):
             active.append((name, step))
-    if settings.greedy:
+    if settings.greedy and not settings.post_sampling_probs:
         # The likeliest token survives them, so that after them it would be the same.
         while active and active[-1][0] in KEEPS_LIKELIEST:
             del active[-1]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from tests.runtime.test_scheduler import SIZE, machine, model, simple_plan
-from uml.core.errors import BadOption, LoadFailed, LoadSuspended, OutOfMemory, Quarantined, WorkerDied
+from uml.core.errors import BadOption, DoesNotFit, LoadFailed, LoadSuspended, OutOfMemory, Quarantined, WorkerDied
 from uml.core.machine import Machine
 from uml.core.model import Model
 from uml.core.options import LoadOptions
@@ -151,6 +151,9 @@ class World(RuleBasedStateMachine):
                     wanted = self.wants[ticket]
                     assert wanted is not None, "one that is loaded refuses only other options"
                     assert not wanted.loads_as(self.started_with[name])
+                if isinstance(error, DoesNotFit):
+                    pinned = [other for other in self.processes if self.kept.get(other) == "pinned" and other != name]
+                    assert len(pinned) == ROOM, "where it would fit once others are loaded and done, it waits"
                 if isinstance(error, Quarantined):
                     assert self.deaths[name].count >= POLICY.deaths
             case Missed(name, _):
@@ -262,6 +265,9 @@ class World(RuleBasedStateMachine):
         left = waiting & set(self.tickets)
         assert left in (set(), waiting), "all who wait are told, or with less it is tried again for all"
         assert oom or not left
+        deaths = self.deaths.get(name)
+        if deaths and not deaths.options.loads_as(self.started_with[name]) and (not oom or waiting - left):
+            del self.deaths[name]  # what is remembered of a model is its last trouble
 
     @precondition(lambda self: self.in_state("ready", "stopping"))
     @rule(data=st.data())
@@ -311,11 +317,11 @@ class World(RuleBasedStateMachine):
             self.kept[name] = how
         self.feed(Keep(model(name), how))
 
-    @rule()
-    def measure(self) -> None:
+    @rule(early=st.booleans())
+    def measure(self, early: bool = False) -> None:
+        """early: models that are still loading have taken all their memory already; else none of it yet."""
         self.unmeasured = False
-        # Models that are still loading have not taken their memory yet.
-        taken = len(self.in_state("ready", "stopping"))
+        taken = len(self.in_state("ready", "stopping", *(["starting"] if early else [])))
         self.feed(Measured(machine((ROOM - taken) * SIZE)))
 
     @rule(seconds=st.sampled_from([0.5, 3.0, 20.0, 400.0]))
@@ -337,8 +343,9 @@ class World(RuleBasedStateMachine):
     @invariant()
     def nobody_waits_for_nothing(self) -> None:
         """With everything idle and measured, a ticket waits for a named moment, or is not left standing."""
-        quiet = not self.unmeasured and not self.in_state("starting", "stopping") and not self.holds
-        if quiet and self.tickets:
+        counted = all(worker.counted for worker in self.scheduler.workers.values())
+        settled = counted and not self.unmeasured and not self.in_state("starting", "stopping")
+        if settled and not self.holds and self.tickets:
             pinned = [name for name, how in self.kept.items() if how == "pinned"]
             assert self.now_s < self.scheduler.deadline_s < math.inf, (self.scheduler.places(), pinned)
 

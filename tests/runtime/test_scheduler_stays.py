@@ -154,6 +154,17 @@ def test_a_pinned_model_neither_makes_room_nor_grows_old() -> None:
     assert reasons(s.on(asked(2, "gemma"), 1002)) == {"qwen": "evicted"}
 
 
+def test_nobody_is_refused_for_memory_that_a_load_was_measured_with_and_is_promised_besides() -> None:
+    s = scheduler("gemma", room_for=2)
+    assert started(s.on(asked(1, "qwen"))) == ["qwen"]
+    assert reasons(s.on(asked(2, "llama"))) == {"gemma": "evicted"}
+    s.on(Exited("gemma"))
+    assert s.on(Measured(machine(SIZE))) == [], "qwen has all its memory, and still loads"
+    s.on(Keep(model("qwen"), "pinned"))
+    assert s.on(Ready("qwen")) == [Grant(1, "qwen")]
+    assert started(s.on(Measured(machine(SIZE)))) == ["llama"]
+
+
 def test_preloaded_models_load_side_by_side_as_memory_allows() -> None:
     s = scheduler(room_for=2)
     assert started(s.on(Keep(model("a"), "preloaded"))) == ["a"]

@@ -86,6 +86,20 @@ class Books:
             return False
         return True
 
+    def may_yet_fit(self, asked: Asked) -> bool:
+        """Whether this request might be met once all workers were measured, everybody being done.
+
+        What a load had taken when the machine was last measured stands in that figure and in its promise, twice.
+        """
+        if all(worker.counted for worker in self.workers.values()):
+            return False
+        running = self.running(asked.model.id, pretend_idle=True)
+        try:
+            self._planner(asked.model, self.recipes.of(asked).given, self._machine, running)
+        except UmlError:
+            return False
+        return True
+
     def running(self, wanted: str, *, pretend_idle: bool = False, all_busy: bool = False) -> list[Running]:
         """The workers as planning sees them when it plans this model: its own gives way."""
         return [

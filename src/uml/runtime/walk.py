@@ -154,15 +154,17 @@ class Walk:
         return [effect for victim in plan.evict for effect in books.stop(victim, "evicted")]
 
     def _wait_or_refuse(self, ticket: int, waiter: Waiter, why: Why, shortage: DoesNotFit) -> list[Effect]:
-        """It may fit once those that are busy now are done; if not even then, it never will."""
+        """It may fit once those that are busy now are done, or loaded and measured; if not even then, it never will."""
         books = self._books
         try:
-            later = books.plan(waiter.asked, books.recipes.of(waiter.asked), pretend_idle=True)
+            needed = books.plan(waiter.asked, books.recipes.of(waiter.asked), pretend_idle=True).evict
         except UmlError:
-            return books.refuse([ticket], shortage)
+            if not books.may_yet_fit(waiter.asked):
+                return books.refuse([ticket], shortage)
+            needed = ()
         waiter.why = why
         if self._starved is None:
-            self._starve(waiter, why, later.evict)
+            self._starve(waiter, why, needed)
         return []
 
     def _load_beside(self, ticket: int, waiter: Waiter, first: Waiter) -> list[Effect]:

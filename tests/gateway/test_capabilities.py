@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pytest
+
+from tests.builders import llama_config, write_hf_folder
 from tests.gateway.server import Server
 
 
@@ -32,3 +37,36 @@ def test_a_path_and_an_unknown_name(server: Server) -> None:
     assert server.get(f"/v1/models/{path}/capabilities").json()["engine"] == "llamacpp"
     reply = server.get("/v1/models/nobody/capabilities")
     assert (reply.status_code, reply.json()["error"]["code"]) == (404, "model_not_found")
+
+
+@pytest.mark.parametrize(
+    ("engine", "status", "code", "says"),
+    [
+        ("auto", 409, "engine_not_installed", "uml engine install transformers"),
+        ("vllm", 409, "engine_not_installed", "uml engine install vllm"),
+        ("vllm==9.9", 409, "engine_not_installed", "uml engine install vllm"),
+        ("llamacpp", 400, "bad_option", "llama.cpp does not run safetensors"),
+        ("exllamav3", 400, "bad_option", "ExLlamaV3 needs a device of cuda"),
+        ("exllamav2", 400, "bad_option", "ExLlamaV2 does not run safetensors"),
+        ("nobody", 400, "bad_option", "nobody"),
+    ],
+)
+def test_an_engine_that_is_asked_for_is_taken_or_it_is_said_why_not(
+    server: Server, tmp_path: Path, engine: str, status: int, code: str, says: str
+) -> None:
+    model = server.post("/v1/models/add", {"path": str(write_hf_folder(tmp_path / "hf", llama_config()))}).json()["id"]
+    reply = server.post("/v1/models/load", {"model": model, "options": {"engine": engine}})
+    error = reply.json()["error"]
+    assert (reply.status_code, error["code"]) == (status, code), error
+    assert says in error["message"]
+
+
+def test_what_nothing_installed_runs_has_the_matrix_that_it_would_have(server: Server, tmp_path: Path) -> None:
+    folder = write_hf_folder(tmp_path / "hf", llama_config())
+    found = server.get(f"/v1/models/{folder}/capabilities").json()
+    assert (found["engine"], found["installed"]) == ("transformers", False)
+    assert found["reason"].endswith("not installed: uml engine install transformers")
+    assert found["abilities"]["chat"]["can"] and "vllm" in [one["engine"] for one in found["engines"]]
+    nobody = write_hf_folder(tmp_path / "new", llama_config(quantization_config={"quant_method": "new"}))
+    found = server.get(f"/v1/models/{nobody}/capabilities").json()
+    assert (found["engine"], found["abilities"]) == (None, {}) and "no engine here runs" in found["reason"]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 import threading
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -167,3 +169,29 @@ def test_an_error_of_ours_comes_through_as_it_is() -> None:
     with pytest.raises(OutOfMemory):
         own.call("it", refuse)
     assert own.call("it", lambda: 5) == 5 and own.state == "ready"
+
+
+def test_who_has_no_plugin_does_not_wait_for_the_means_to_load_one() -> None:
+    code = (
+        "import sys, uml.cli.main, uml.cli.models\n"
+        "from uml.plugins.load import load\n"
+        "assert not load(points=[]).found\n"
+        "print([name for name in ('pluggy', 'uml.plugins.hooks') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_several_at_once_wait_for_each_other() -> None:
+    shared, seen = Guard("shared"), list[int]()
+
+    def slow(number: int) -> None:
+        seen.append(number)
+        seen.append(number)
+
+    threads = [threading.Thread(target=shared.call, args=("it", slow, number)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(seen[place] == seen[place + 1] for place in range(0, 16, 2))

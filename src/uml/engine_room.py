@@ -23,7 +23,7 @@ from uml.formats import inspect
 from uml.hardware import snapshot
 from uml.house import Library
 from uml.registry import packaged_model
-from uml.runtime.installs import tiny
+from uml.runtime.installs import tiny, tiny_onnx
 from uml.runtime.installs.installer import Installer
 from uml.runtime.installs.make import Order
 from uml.runtime.installs.trial import Speed, Trial, compared, timed
@@ -33,8 +33,8 @@ from uml.runtime.sandbox.confinement import Confinement
 Tell = Callable[[Step], None]
 Cancelled = Callable[[], bool]
 
-_TRIED_WITH: Final = Format.SAFETENSORS
-"""The format of the tiny model."""
+_TINY: Final = {Format.SAFETENSORS: tiny.write, Format.ONNX_GENAI: tiny_onnx.write}
+"""Formats of the tiny model, and what writes it."""
 _READ: Final = "Once upon a time there was a small robot who wanted to learn everything about the sea. " * 24
 """A prompt of some hundred tokens, so that it is read in batches."""
 _MADE: Final = 64
@@ -176,13 +176,14 @@ class EngineRoom:
 
     def _trial(self, install: Install) -> Trial:
         spec, engine = self.library.specs.get(install.engine, (None, None))[0], self.library.engines.get(install.engine)
-        if spec is None or engine is None or _TRIED_WITH not in spec.formats or install.engine == "fake":
+        write = next((_TINY[format] for format in _TINY if spec and format in spec.formats), None)
+        if engine is None or write is None or install.engine == "fake":
             known = install.smoke_says.partition(";")[0]
             return Trial("not run", f"{known or 'not imported'}; there is no tiny model in a format that it runs")
         settings = self.library.settings
         private = ensure_private(settings.runtime)
         with tempfile.TemporaryDirectory(prefix="uml-trial-") as folder:
-            model = Model("tiny", inspect(tiny.write(Path(folder) / "tiny")))
+            model = Model("tiny", inspect(write(Path(folder) / "tiny")))
             pinned = LoadOptions.parse({"engine": install.engine, "engine_version": install.label, **_OPTIONS})
             try:
                 plan = self.library.decide(model, pinned, snapshot())

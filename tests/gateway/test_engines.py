@@ -21,7 +21,7 @@ from uml.engines.recipes import RECIPES
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server with the wheels of one engine at hand, and those of another in two versions."""
     folder = tmp_path_factory.mktemp("engines")
-    wheels = stand_ins(folder / "wheels", RECIPES["onnx"])
+    wheels = stand_ins(folder / "wheels", RECIPES["gptqmodel"])
     with pytest.MonkeyPatch.context() as patch:
         for name, value in offers(wheels, os.environ).items():
             patch.setenv(name, value)
@@ -29,23 +29,23 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
             yield server
 
 
-def test_an_engine_is_installed_over_the_wire_and_can_be_used_at_once(shop: Server) -> None:
+def test_an_engine_is_installed_over_the_wire_chosen_and_removed(shop: Server) -> None:
     with Client(shop.url) as client:
-        assert _engine(client, "onnx")["available"] is False
-        events = list(client.install_engine("onnx"))
+        assert _engine(client, "gptqmodel")["in_use"] is None
+        events = list(client.install_engine("gptqmodel"))
         assert [event["event"] for event in events[-2:]] == ["progress", "ready"]
-        assert events[-1]["name"] == "onnx==0.18.0"
-        assert _engine(client, "onnx")["available"] is True
-        assert client.use_engine("onnx==0.18.0")["in_use"] is True
-        assert client.test_engine("onnx")["smoke"] == "not run"
-        with pytest.raises(InstallNotFound, match=r"there are onnx==0\.18\.0"):
-            client.remove_engine("onnx==9")
-        assert client.remove_engine("onnx==0.18.0") | {"freed_bytes": 0} == {
-            "removed": "onnx==0.18.0",
+        assert events[-1]["name"] == "gptqmodel==7.7.0"
+        assert _engine(client, "gptqmodel")["in_use"] == "7.7.0"
+        assert client.use_engine("gptqmodel==7.7.0")["in_use"] is True
+        assert client.test_engine("gptqmodel")["smoke"] == "not run"
+        with pytest.raises(InstallNotFound, match=r"there are gptqmodel==7\.7\.0"):
+            client.remove_engine("gptqmodel==9")
+        assert client.remove_engine("gptqmodel==7.7.0") | {"freed_bytes": 0} == {
+            "removed": "gptqmodel==7.7.0",
             "freed_bytes": 0,
             "in_use": None,
         }
-        assert _engine(client, "onnx")["available"] is False
+        assert _engine(client, "gptqmodel")["in_use"] is None
 
 
 def _engine(client: Client, name: str) -> dict[str, object]:
@@ -53,25 +53,25 @@ def _engine(client: Client, name: str) -> dict[str, object]:
 
 
 def test_without_a_stream_the_answer_is_the_install_or_its_error(shop: Server) -> None:
-    reply = shop.post("/v1/engines/install", {"engine": "onnx"})
-    assert (reply.status_code, reply.json()["name"]) == (200, "onnx==0.18.0")
-    reply = shop.post("/v1/engines/install", {"engine": "onnx"})
+    reply = shop.post("/v1/engines/install", {"engine": "gptqmodel"})
+    assert (reply.status_code, reply.json()["name"]) == (200, "gptqmodel==7.7.0")
+    reply = shop.post("/v1/engines/install", {"engine": "gptqmodel"})
     assert (reply.status_code, reply.json()["error"]["code"]) == (409, "install_refused")
-    assert shop.http.delete("/v1/engines/onnx/0.18.0").status_code == 200
-    reply = shop.post("/v1/engines/install", {"engine": "onnx==0.1"})
+    assert shop.http.delete("/v1/engines/gptqmodel/7.7.0").status_code == 200
+    reply = shop.post("/v1/engines/install", {"engine": "gptqmodel==0.1"})
     assert (reply.status_code, reply.json()["error"]["code"]) == (500, "install_failed")
-    with Client(shop.url) as client, pytest.raises(InstallFailed, match=r"there is no onnxruntime-genai==0\.1"):
-        list(client.install_engine("onnx==0.1"))
-    assert list((shop.data / "engines" / "onnx").glob(".*")) == []
+    with Client(shop.url) as client, pytest.raises(InstallFailed, match=r"there is no gptqmodel==0\.1"):
+        list(client.install_engine("gptqmodel==0.1"))
+    assert list((shop.data / "engines" / "gptqmodel").glob(".*")) == []
 
 
 @pytest.mark.parametrize(
     ("path", "body", "status", "code"),
     [
         ("install", {"engine": "vllm"}, 409, "install_refused"),
-        ("install", {"engine": "onnx==../x"}, 400, "invalid_request"),
-        ("install", {"engine": "onnx", "index": "http://x"}, 400, "unknown_field"),
-        ("install", {"engine": "onnx", "installer": "npm"}, 400, "invalid_request"),
+        ("install", {"engine": "gptqmodel==../x"}, 400, "invalid_request"),
+        ("install", {"engine": "gptqmodel", "index": "http://x"}, 400, "unknown_field"),
+        ("install", {"engine": "gptqmodel", "installer": "npm"}, 400, "invalid_request"),
         ("use", {"engine": "transformers==1"}, 404, "install_not_found"),
         ("test", {"engine": "nobody"}, 400, "invalid_request"),
     ],
@@ -82,9 +82,9 @@ def test_what_cannot_be_is_refused(shop: Server, path: str, body: dict[str, obje
 
 
 def test_a_client_that_leaves_stops_the_install(shop: Server) -> None:
-    root = shop.data / "engines" / "onnx"
+    root = shop.data / "engines" / "gptqmodel"
     with Client(shop.url) as client:
-        events = client.install_engine("onnx", again=True)
+        events = client.install_engine("gptqmodel", again=True)
         assert next(events)["stage"] == "environment"
         assert len(list(root.glob(".making-*"))) == 1
         events.close()  # type: ignore[attr-defined]  # it is a generator
@@ -106,8 +106,8 @@ def test_the_command_line_speaks_to_the_server_that_is_named(shop: Server, capsy
         assert code == 0, capsys.readouterr().err
         return capsys.readouterr().out
 
-    assert uml("install", "onnx", "--again").startswith("onnx==0.18.0 is installed")
-    assert "onnx " in uml("ls")
-    assert uml("use", "onnx==0.18.0") == "onnx==0.18.0 is in use from the next load on\n"
-    assert uml("test", "onnx").startswith("onnx==0.18.0: not run, ")
-    assert uml("rm", "onnx==0.18.0").startswith("onnx==0.18.0 is removed, ")
+    assert uml("install", "gptqmodel", "--again").startswith("gptqmodel==7.7.0 is installed")
+    assert "gptqmodel " in uml("ls")
+    assert uml("use", "gptqmodel==7.7.0") == "gptqmodel==7.7.0 is in use from the next load on\n"
+    assert uml("test", "gptqmodel").startswith("gptqmodel==7.7.0: not run, ")
+    assert uml("rm", "gptqmodel==7.7.0").startswith("gptqmodel==7.7.0 is removed, ")

@@ -7,7 +7,7 @@ from pathlib import Path
 from tests.runtime.installs.reference import greedy
 from uml.core.model import Format
 from uml.formats import inspect
-from uml.runtime.installs import tiny
+from uml.runtime.installs import tiny, tiny_onnx
 
 
 def test_its_answer_is_what_the_formulas_give_and_no_close_call() -> None:
@@ -26,3 +26,12 @@ def test_it_is_a_model_as_others(tmp_path: Path) -> None:
     assert found.shape is not None
     assert found.shape.layers == tiny.LAYERS
     assert len(set(tiny.CHARACTERS)) == tiny.WORDS
+
+
+def test_it_is_written_for_onnx_too(tmp_path: Path) -> None:
+    found = inspect(tiny_onnx.write(tmp_path / "tiny"))
+    assert (found.format, found.context_length) == (Format.ONNX_GENAI, tiny.CONTEXT)
+    assert found.shape is not None
+    assert (found.shape.layers, found.shape.kv_heads) == (tiny.LAYERS, (tiny.KV_HEADS,) * tiny.LAYERS)
+    # Every weight is there, as an initializer of F32.
+    assert found.size_bytes > 213_632 * 4

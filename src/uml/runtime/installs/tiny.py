@@ -81,14 +81,9 @@ def weights(seed: int = SEED) -> Iterator[tuple[str, Matrix]]:
 
 def write(folder: Path) -> Path:
     """Write the model into a folder, which is made. Raises OSError."""
-    folder.mkdir(parents=True, exist_ok=True)
+    write_tokenizer(folder)
     _json(folder / "config.json", CONFIG)
     _json(folder / "generation_config.json", {"eos_token_id": WORDS - 1, "do_sample": False})
-    _json(folder / "tokenizer.json", _tokenizer())
-    _json(
-        folder / "tokenizer_config.json",
-        {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": CHARACTERS[-1], "model_max_length": CONTEXT},
-    )
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     body = bytearray()
     for name, rows in weights():
@@ -101,6 +96,16 @@ def write(folder: Path) -> Path:
     head += b" " * (-len(head) % 8)
     (folder / "model.safetensors").write_bytes(struct.pack("<Q", len(head)) + head + body)
     return folder
+
+
+def write_tokenizer(folder: Path) -> None:
+    """Write the files of its tokenizer into a folder, which is made. Raises OSError."""
+    folder.mkdir(parents=True, exist_ok=True)
+    _json(folder / "tokenizer.json", _tokenizer())
+    _json(
+        folder / "tokenizer_config.json",
+        {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": CHARACTERS[-1], "model_max_length": CONTEXT},
+    )
 
 
 def _tokenizer() -> dict[str, Any]:

@@ -41,6 +41,8 @@ _FUNCTIONS: Final[Mapping[str, tuple[Any, ...]]] = {
     "OgaSetActiveAdapter": (c_void_p, c_void_p, c_char_p),
 }
 """Arguments of what can fail: each gives back a result with a message, or nothing."""
+_QUICK: Final = frozenset({"OgaGenerator_GetLogits", "OgaTensorGetShapeRank", "OgaTensorGetShape", "OgaTensorGetData"})
+"""They take microseconds, and keep the interpreter's lock: a thread that gives it back waits to get it again."""
 _DESTROYERS: Final = (
     "OgaDestroyConfig",
     "OgaDestroyModel",
@@ -72,19 +74,24 @@ class Library:
         # The library looks for the runtime by this name.
         os.environ["ORT_LIB_PATH"] = str(runtime)
         ctypes.CDLL(str(runtime))
-        self._library = library = ctypes.CDLL(str(_shared_object("onnxruntime_genai", "onnxruntime-genai")))
+        path = str(_shared_object("onnxruntime_genai", "onnxruntime-genai"))
+        self._library, self._quick = ctypes.CDLL(path), ctypes.PyDLL(path)
+        library = self._library
         library.OgaResultGetError.argtypes = (c_void_p,)
         library.OgaResultGetError.restype = c_char_p
         library.OgaSetTelemetryEnabled.argtypes = (c_bool,)
         library.OgaSetTelemetryEnabled.restype = None
+        self._destroyers: dict[str, Callable[[c_void_p], None]] = {}
         for name in _DESTROYERS:
-            function = getattr(library, name)
+            function = getattr(self._quick if name == "OgaDestroyTensor" else library, name)
             function.argtypes, function.restype = (c_void_p,), None
+            self._destroyers[name] = function
         self._functions = {name: self._checked(name, kinds) for name, kinds in _FUNCTIONS.items()}
         library.OgaSetTelemetryEnabled(False)
 
     def _checked(self, name: str, kinds: tuple[Any, ...]) -> Callable[..., None]:
-        function, library = getattr(self._library, name), self._library
+        library = self._library
+        function = getattr(self._quick if name in _QUICK else library, name)
         function.argtypes, function.restype = kinds, c_void_p
 
         def call(*arguments: Any) -> None:
@@ -108,7 +115,7 @@ class Library:
 
     def destroy(self, kind: str, handle: c_void_p) -> None:
         """Give back what `make` made."""
-        getattr(self._library, f"OgaDestroy{kind}")(handle)
+        self._destroyers[f"OgaDestroy{kind}"](handle)
 
 
 def _shared_object(package: str, stem: str, *folders: str) -> Path:
@@ -187,6 +194,7 @@ class Generator:
                 library["OgaSetActiveAdapter"](self._handle, model.adapters, adapter.encode())
         self._append = library["OgaGenerator_AppendTokens"]
         self._vocabulary = 0
+        self._row: Any = None
         self.stopped = False
 
     def append(self, tokens: Sequence[int]) -> None:
@@ -200,9 +208,10 @@ class Generator:
         try:
             if not self._vocabulary:
                 self._vocabulary = self._last_size(tensor)
+                self._row = ctypes.c_float * self._vocabulary
             data = self._library.make("OgaTensorGetData", tensor)
-            floats = ctypes.cast(data, POINTER(ctypes.c_float))
-            return np.ctypeslib.as_array(floats, (self._vocabulary,)).copy()
+            assert data.value is not None
+            return np.frombuffer(self._row.from_address(data.value), np.float32).copy()
         finally:
             self._library.destroy("Tensor", tensor)
 

@@ -30,7 +30,7 @@ class Size:
     """Steps of each training, documents that the tokenizer learns from, questions a family, kinds of file."""
 
     model: int = 3800
-    practice: int = 1200
+    practice: int = 700
     draft: int = 900
     adapter: int = 400
     embedding: int = 500

@@ -1,6 +1,6 @@
 """The worker of Transformers, over HTTP, beside what the library does by itself.
 
-python -m benchmarks.transformers_worker [demo|half]
+python -m benchmarks.transformers_worker [demo] [half] [THREADS]
 
 Needs `uml engine install transformers`, or UML_TEST_TRANSFORMERS_PYTHON with an interpreter that has it. Rows of
 `transformers serve` are left out where its own server does not start.
@@ -160,6 +160,7 @@ async def measure(interpreter: Path, name: str, model: Path, tokens: int, thread
             body = json.dumps({**json.loads(greedy), "model": str(model)}).encode()
             for count in CLIENTS:
                 row("`transformers serve --continuous-batching`", count, await together(other, count, body, tokens))
+    name = f"{name}, {threads} {'thread' if threads == 1 else 'threads'}"
     table(f"Transformers, {name}: tokens per second in all", ["what", "clients", "tokens/s", "of generate"], rows)
     table(
         f"Transformers, {name}: seconds until it is ready",
@@ -170,8 +171,9 @@ async def measure(interpreter: Path, name: str, model: Path, tokens: int, thread
 
 def main() -> None:
     """Every model that was asked for, else all."""
-    interpreter, threads = python(), snapshot().cores
-    wanted = sys.argv[1:] or ["demo", "half"]
+    numbers = [int(word) for word in sys.argv[1:] if word.isdigit()]
+    interpreter, threads = python(), numbers[0] if numbers else snapshot().cores
+    wanted = [word for word in sys.argv[1:] if not word.isdigit()] or ["demo", "half"]
     if "demo" in wanted:
         asyncio.run(measure(interpreter, "the demo model", DEMO, 100, threads))
     if "half" in wanted:

@@ -54,6 +54,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     for name in ("one", "two", "window", "mixed", "mamba", "t5", "bert"):
         told[name]["folder"] = folder / name
     told["demo"]["folder"] = SOURCE
+    told["models"] = folder
     told["bin"] = {"file": folder / "pytorch_model.bin"}
     return told
 

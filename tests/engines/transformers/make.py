@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,7 @@ def main(folder: Path, source: Path) -> None:
         mean = bert(ids).last_hidden_state[0].mean(0)
     told["bert"] = {"vector": torch.nn.functional.normalize(mean, dim=0).tolist()}
     torch.save(demo.state_dict(), folder / "pytorch_model.bin")
+    told["quantized"] = quantized(folder, source)
     json.dump(told, sys.stdout)
 
 
@@ -79,6 +81,62 @@ def save(model: Any, folder: Path, source: Path) -> None:
     for path in source.iterdir():
         if "tokenizer" in path.name or path.name.endswith(".jinja"):
             shutil.copy(path, folder)
+
+
+def quantized(folder: Path, source: Path) -> list[str]:
+    """The demo model, quantized by every library that this environment has."""
+    import torch
+    import transformers as hf
+
+    made = []
+
+    def by_config(name: str, config: Any) -> None:
+        loaded = hf.AutoModelForCausalLM.from_pretrained(source, quantization_config=config, device_map="cpu")
+        save(loaded, folder / name, source)
+        made.append(name)
+
+    if find_spec("bitsandbytes"):
+        # Saved without its scales quantized, a model of 4 bits is spoiled on some processors.
+        four = {"load_in_4bit": True, "bnb_4bit_use_double_quant": True}
+        by_config("nf4", hf.BitsAndBytesConfig(**four, bnb_4bit_quant_type="nf4"))
+        by_config("fp4", hf.BitsAndBytesConfig(**four, bnb_4bit_quant_type="fp4"))
+        by_config("int8", hf.BitsAndBytesConfig(load_in_8bit=True))
+    if find_spec("torchao"):
+        from torchao.quantization import Int8WeightOnlyConfig
+
+        by_config("torchao", hf.TorchAoConfig(Int8WeightOnlyConfig()))
+    if find_spec("compressed_tensors"):
+        model = hf.AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32)
+        save(packed(model), folder / "packed", source)
+        made.append("packed")
+    return made
+
+
+def packed(model: Any) -> Any:
+    """4 bits in groups of 64, by compressed-tensors."""
+    import compressed_tensors.quantization as ct
+    from compressed_tensors.compressors import ModelCompressor
+
+    each = ct.QuantizationArgs(num_bits=4, group_size=64, strategy="group", symmetric=True)
+    scheme = ct.QuantizationScheme(targets=["Linear"], weights=each)
+    config = ct.QuantizationConfig(
+        config_groups={"all": scheme}, ignore=["lm_head"], format="pack-quantized", quantization_status="compressed"
+    )
+    ct.apply_quantization_config(model, config)
+    for module in model.modules():
+        if hasattr(module, "weight_scale"):
+            groups = module.weight.data.view(module.weight.shape[0], -1, 64)
+            module.weight_scale.data = (groups.abs().amax(-1) / 7).to(module.weight_scale.dtype)
+    compressor = ModelCompressor.from_pretrained_model(model)
+    compressor.compress_model(model)
+    save_pretrained = model.save_pretrained
+
+    def save_with_config(folder: Path) -> None:
+        save_pretrained(folder)
+        compressor.update_config(folder)
+
+    model.save_pretrained = save_with_config
+    return model
 
 
 def answers(model: Any, tokenizer: Any) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +36,8 @@ def load(plan: LoadPlan) -> Loaded:
     folder = folder_of(plan)
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
+    # It would say at every layer of every step what it computes in.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     code = trust.check(plan.model.id, folder, plan.options.trust_remote_code)
     common: dict[str, Any] = {"trust_remote_code": code, "local_files_only": True}
     try:

@@ -52,7 +52,7 @@ def main(folder: Path, source: Path) -> None:
             )
         ),
     }
-    told = {}
+    told: dict[str, Any] = {}
     for seed, (name, model) in enumerate(made.items()):
         torch.manual_seed(seed)
         for parameter in model.parameters():
@@ -164,7 +164,7 @@ def adapters(demo: Any, folder: Path, tokenizer: Any) -> dict[str, Any]:
     import peft
     import torch
 
-    told = {}
+    told: dict[str, Any] = {}
     for seed, name in enumerate(("one", "two")):
         torch.manual_seed(100 + seed)
         config = peft.LoraConfig(r=4, lora_alpha=8, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM")

@@ -33,7 +33,7 @@ BUILDER = """#!{python}
 import os, pathlib, shutil, sys, time
 mode, whole = {mode!r}, {whole!r}
 words = sys.argv[1:]
-if "-c" in words and "-o" not in words:
+if "-o" not in words:
     if mode == "unproved":
         sys.exit("RuntimeError: Load model from model.onnx failed")
     sys.exit(0)

@@ -37,6 +37,12 @@ QUIET: Final = {
     "DO_NOT_TRACK": "1",
     "TOKENIZERS_PARALLELISM": "false",
 }
+_BUILD: Final = (
+    "import ctypes, runpy, sys\n"
+    # Killed with this process, it would build on for nobody (prctl's PR_SET_PDEATHSIG).
+    "sys.platform == 'linux' and ctypes.CDLL(None).prctl(1, 9)\n"
+    "runpy.run_module('onnxruntime_genai.models.builder', run_name='__main__', alter_sys=True)\n"
+)
 _PROOF: Final = (
     "import sys, onnxruntime_genai as og\n"
     "model = og.Model(sys.argv[1])\n"
@@ -128,7 +134,7 @@ class _Build:
         order, python = self._order, str(self._order.builder.python)
         self._say("starting the builder", 1)
         self._child(
-            *(python, "-I", "-u", "-m", "onnxruntime_genai.models.builder", "-i", str(order.info.path)),
+            *(python, "-I", "-u", "-c", _BUILD, "-i", str(order.info.path)),
             *("-o", str(self._made), "-p", order.precision, "-e", "cpu", "-c", str(self._shop / "cache")),
             # Scores of a prompt for its last token alone: of 512 tokens of a vocabulary of 150,000 they take 300 MB.
             *("--extra_options", "prune_lm_head=true"),

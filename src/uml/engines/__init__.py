@@ -34,7 +34,7 @@ def builtin(
 
     given = programs or {}
     engines: tuple[Engine, ...] = (
-        LlamaCpp(llama_server),
+        LlamaCpp(llama_server, installed),
         Transformers(installed),
         Onnx(installed),
         version_3(installed),

@@ -32,7 +32,8 @@ def build_wheel(folder, *rest):
 """
 PROJECT = '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
 
-pytestmark = pytest.mark.slow  # a library of 100 MB is packed, unpacked and loaded twice
+# A library of 100 MB is packed, unpacked and loaded twice; beside other work that takes minutes.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 
 @pytest.fixture

@@ -127,9 +127,9 @@ class Worker:
         connection.close()
         return found
 
-    def ready(self) -> Worker:
+    def ready(self, patience_s: float = PATIENCE_S) -> Worker:
         """Wait for /health, or fail with the log."""
-        deadline = time.monotonic() + PATIENCE_S
+        deadline = time.monotonic() + patience_s
         while time.monotonic() < deadline:
             if self.process.poll() is not None:
                 raise AssertionError(f"ended with {self.process.returncode}:\n{self.log}")
@@ -156,9 +156,9 @@ class Worker:
             time.sleep(0.005)
         return time.monotonic() - start
 
-    def end(self) -> int:
+    def end(self, patience_s: float = PATIENCE_S) -> int:
         """Exit code, waited for."""
-        return self.process.wait(PATIENCE_S)
+        return self.process.wait(patience_s)
 
 
 def events(response: http.client.HTTPResponse) -> Iterator[Any]:

@@ -24,6 +24,8 @@ from uml.formats import inspect
 PYTHON = os.environ.get("UML_TEST_TRANSFORMERS_PYTHON", "")
 SOURCE = Path(__file__).parents[3] / "tools" / "demo_model" / "source"
 Start = Callable[..., Worker]
+IMPORTS_S = 150.0
+"""Seconds within which a worker has imported PyTorch, on a machine that does much else. Alone it takes three."""
 
 
 def installed(engine: str, label: str) -> Install | None:
@@ -70,7 +72,7 @@ def start(made: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Ite
             if key not in running:
                 plan = plan_of(folder, **options)
                 worker = Worker(Transformers(installed), plan, tmp_path_factory.mktemp("w"))
-                running[key] = stack.enter_context(worker).ready()
+                running[key] = stack.enter_context(worker).ready(IMPORTS_S)
             return running[key]
 
         yield started
@@ -79,5 +81,5 @@ def start(made: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Ite
 def broken(plan: LoadPlan, folder: Path) -> Worker:
     """A worker whose load fails, ended."""
     worker = Worker(Transformers(installed), replace(plan), folder)
-    worker.end()
+    worker.end(IMPORTS_S)
     return worker

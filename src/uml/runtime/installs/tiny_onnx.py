@@ -1,211 +1,39 @@
-"""The tiny model as a folder of ONNX Runtime GenAI, written without its library.
-
-The graph is what its builder draws for a Llama: `GroupQueryAttention` of com.microsoft turns queries and keys itself
-and keeps the cache. Field numbers are those of onnx.proto3 (ONNX 1.23, IR 10, opset 22).
-"""
+"""The tiny model as a folder of ONNX Runtime GenAI, written without its library."""
 
 from __future__ import annotations
 
-import json
-import struct
-from array import array
-from collections.abc import Sequence
+from collections.abc import Iterator
 from itertools import chain
-from math import cos, sin, sqrt
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from uml.runtime.installs import tiny
-from uml.runtime.installs.tiny import CONTEXT, EPSILON, HEAD, HEADS, HIDDEN, KV_HEADS, LAYERS, THETA, WORDS, Matrix
+from uml.runtime.installs import onnx_llama, tiny
+from uml.runtime.installs.onnx_llama import Llama, Tensor, floats
 
-IR, OPSET = 10, 22
-FLOAT, INT32, INT64 = 1, 6, 7
-"""TensorProto.DataType."""
-_CONFIG: Final[dict[str, Any]] = {
-    "model": {
-        "type": "llama",
-        "context_length": CONTEXT,
-        "vocab_size": WORDS,
-        "bos_token_id": WORDS - 1,
-        "eos_token_id": WORDS - 1,
-        "pad_token_id": WORDS - 1,
-        "decoder": {
-            "session_options": {"provider_options": []},
-            "filename": "model.onnx",
-            "head_size": HEAD,
-            "hidden_size": HIDDEN,
-            "num_attention_heads": HEADS,
-            "num_hidden_layers": LAYERS,
-            "num_key_value_heads": KV_HEADS,
-            "inputs": {
-                "input_ids": "input_ids",
-                "attention_mask": "attention_mask",
-                "past_key_names": "past_key_values.%d.key",
-                "past_value_names": "past_key_values.%d.value",
-            },
-            "outputs": {
-                "logits": "logits",
-                "present_key_names": "present.%d.key",
-                "present_value_names": "present.%d.value",
-            },
-        },
-    },
-    "search": {"do_sample": False, "max_length": CONTEXT, "past_present_share_buffer": True},
-}
+LLAMA: Final = Llama(
+    hidden=tiny.HIDDEN,
+    layers=tiny.LAYERS,
+    heads=tiny.HEADS,
+    kv_heads=tiny.KV_HEADS,
+    head=tiny.HEAD,
+    words=tiny.WORDS,
+    context=tiny.CONTEXT,
+    epsilon=tiny.EPSILON,
+    theta=tiny.THETA,
+    end=tiny.WORDS - 1,
+)
 
 
 def write(folder: Path) -> Path:
     """Write the model into a folder, which is made. Raises OSError."""
     tiny.write_tokenizer(folder)
-    (folder / "genai_config.json").write_text(json.dumps(_CONFIG, indent=1) + "\n", "utf-8")
-    (folder / "model.onnx").write_bytes(_model())
-    return folder
+    return onnx_llama.write(folder, LLAMA, _tensors())
 
 
-def _model() -> bytes:
-    opsets = _bytes(8, _text(1, "") + _int(2, OPSET)) + _bytes(8, _text(1, "com.microsoft") + _int(2, 1))
-    return _int(1, IR) + _text(2, "uml") + opsets + _bytes(7, _graph())
-
-
-def _graph() -> bytes:
-    parts = [_text(2, "tiny")]
+def _tensors() -> Iterator[Tensor]:
     for name, rows in tiny.weights():
         if len(rows) == 1:
-            parts.append(_tensor(name, rows[0], (len(rows[0]),)))
-        elif name.endswith("embed_tokens.weight"):
-            parts.append(_matrix(name, rows))
-        else:  # MatMul has its weights the other way round
-            parts.append(_matrix(name, [list(column) for column in zip(*rows, strict=True)]))
-    angles = [[place * THETA ** (-2 * index / HEAD) for index in range(HEAD // 2)] for place in range(CONTEXT)]
-    parts.append(_matrix("cos_cache", [[cos(angle) for angle in row] for row in angles]))
-    parts.append(_matrix("sin_cache", [[sin(angle) for angle in row] for row in angles]))
-    parts.append(_tensor("one", [1], (1,), INT64))
-    parts.append(_tensor("first", [1], (), INT64))
-    parts += [_bytes(1, node) for node in _nodes()]
-    cache = ("batch", KV_HEADS, "past", HEAD)
-    present = ("batch", KV_HEADS, "total", HEAD)
-    parts.append(_value(11, "input_ids", ("batch", "sequence"), INT64))
-    parts.append(_value(11, "attention_mask", ("batch", "total"), INT64))
-    parts.append(_value(12, "logits", ("batch", "sequence", WORDS)))
-    for layer in range(LAYERS):
-        for kind in ("key", "value"):
-            parts.append(_value(11, f"past_key_values.{layer}.{kind}", cache))
-            parts.append(_value(12, f"present.{layer}.{kind}", present))
-    return b"".join(parts)
-
-
-def _nodes() -> list[bytes]:
-    """The graph's operations, each after what it needs."""
-    nodes = [
-        _node("ReduceSum", ["attention_mask", "one"], ["seen"], keepdims=0),
-        _node("Sub", ["seen", "one"], ["before"]),
-        _node("Cast", ["before"], ["lengths"], to=INT32),
-        _node("Shape", ["attention_mask"], ["shape"]),
-        _node("Gather", ["shape", "first"], ["longest"], axis=0),
-        _node("Cast", ["longest"], ["total"], to=INT32),
-        _node("Gather", ["model.embed_tokens.weight", "input_ids"], ["hidden.0"]),
-    ]
-    for layer in range(LAYERS):
-        nodes += _layer(layer)
-    nodes.append(_norm(f"hidden.{LAYERS}", "model.norm.weight", "last"))
-    nodes.append(_node("MatMul", ["last", "lm_head.weight"], ["logits"]))
-    return nodes
-
-
-def _layer(number: int) -> list[bytes]:
-    name, at = f"model.layers.{number}", f"at.{number}"
-
-    def times(vector: str, weight: str, out: str) -> bytes:
-        return _node("MatMul", [f"{at}.{vector}", f"{name}.{weight}.weight"], [f"{at}.{out}"])
-
-    past = [f"past_key_values.{number}.{kind}" for kind in ("key", "value")]
-    attended = [f"{at}.q", f"{at}.k", f"{at}.v", *past, "lengths", "total", "cos_cache", "sin_cache"]
-    present = [f"present.{number}.{kind}" for kind in ("key", "value")]
-    return [
-        _norm(f"hidden.{number}", f"{name}.input_layernorm.weight", f"{at}.normed"),
-        *(times("normed", f"self_attn.{kind}_proj", kind) for kind in "qkv"),
-        _node(
-            "GroupQueryAttention",
-            attended,
-            [f"{at}.mixed", *present],
-            "com.microsoft",
-            num_heads=HEADS,
-            kv_num_heads=KV_HEADS,
-            scale=1 / sqrt(HEAD),
-            do_rotary=1,
-            rotary_interleaved=0,
-        ),
-        times("mixed", "self_attn.o_proj", "attention"),
-        _node("Add", [f"hidden.{number}", f"{at}.attention"], [f"{at}.between"]),
-        _norm(f"{at}.between", f"{name}.post_attention_layernorm.weight", f"{at}.again"),
-        times("again", "mlp.gate_proj", "gate"),
-        times("again", "mlp.up_proj", "up"),
-        _node("Sigmoid", [f"{at}.gate"], [f"{at}.open"]),
-        _node("Mul", [f"{at}.gate", f"{at}.open"], [f"{at}.silu"]),
-        _node("Mul", [f"{at}.silu", f"{at}.up"], [f"{at}.inner"]),
-        times("inner", "mlp.down_proj", "forward"),
-        _node("Add", [f"{at}.between", f"{at}.forward"], [f"hidden.{number + 1}"]),
-    ]
-
-
-def _norm(vector: str, weight: str, out: str) -> bytes:
-    return _node("SimplifiedLayerNormalization", [vector, weight], [out], epsilon=EPSILON, axis=-1, stash_type=1)
-
-
-# --- onnx.proto3 --------------------------------------------------------------------------------
-
-
-def _node(kind: str, inputs: Sequence[str], outputs: Sequence[str], domain: str = "", **given: float) -> bytes:
-    """A NodeProto; whole numbers become INT attributes (2), others FLOAT (1)."""
-    attributes = b"".join(
-        _bytes(
-            5,
-            _text(1, name)
-            + (_int(3, value) + _int(20, 2) if isinstance(value, int) else _float(2, value) + _int(20, 1)),
-        )
-        for name, value in given.items()
-    )
-    ends = b"".join(_text(1, name) for name in inputs) + b"".join(_text(2, name) for name in outputs)
-    return ends + _text(3, outputs[0]) + _text(4, kind) + attributes + (_text(7, domain) if domain else b"")
-
-
-def _matrix(name: str, rows: Matrix) -> bytes:
-    return _tensor(name, list(chain.from_iterable(rows)), (len(rows), len(rows[0])))
-
-
-def _tensor(name: str, values: Sequence[float], shape: Sequence[int], kind: int = FLOAT) -> bytes:
-    """An initializer; little-endian, as raw_data must be."""
-    raw = struct.pack(f"<{len(values)}{'f' if kind == FLOAT else 'q'}", *values)
-    dims = b"".join(_int(1, size) for size in shape)
-    return _bytes(5, dims + _int(2, kind) + _text(8, name) + _bytes(9, raw))
-
-
-def _value(field: int, name: str, shape: Sequence[int | str], kind: int = FLOAT) -> bytes:
-    dims = b"".join(_bytes(1, _int(1, size) if isinstance(size, int) else _text(2, size)) for size in shape)
-    return _bytes(field, _text(1, name) + _bytes(2, _bytes(1, _int(1, kind) + _bytes(2, dims))))
-
-
-def _varint(value: int) -> bytes:
-    value &= (1 << 64) - 1
-    out = array("B")
-    while value > 127:
-        out.append(value & 127 | 128)
-        value >>= 7
-    out.append(value)
-    return out.tobytes()
-
-
-def _int(field: int, value: int) -> bytes:
-    return _varint(field << 3) + _varint(value)
-
-
-def _float(field: int, value: float) -> bytes:
-    return _varint(field << 3 | 5) + struct.pack("<f", value)
-
-
-def _bytes(field: int, raw: bytes) -> bytes:
-    return _varint(field << 3 | 2) + _varint(len(raw)) + raw
-
-
-def _text(field: int, text: str) -> bytes:
-    return _bytes(field, text.encode())
+            yield Tensor(name, (len(rows[0]),), floats(rows[0]))
+            continue
+        turned = rows if name.endswith("embed_tokens.weight") else [list(column) for column in zip(*rows, strict=True)]
+        yield Tensor(name, (len(turned), len(turned[0])), floats([*chain.from_iterable(turned)]))

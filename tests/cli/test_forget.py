@@ -44,7 +44,7 @@ def test_a_name_is_given_and_taken_back(uml: Uml, folder: Path) -> None:
         (["alias", "two", "one"], 2, "is the id of a model"),
         (["forget", "demo"], 2, "comes with the program"),
         (["forget", "onee"], 4, "one"),
-        (["forget", "."], 2, "no folder that was added"),
+        (["forget", "."], 2, "no folder that was added by `uml scan FOLDER`; those are: /"),
     ],
 )
 def test_what_makes_no_sense_is_refused(uml: Uml, folder: Path, arguments: list[str], code: int, words: str) -> None:

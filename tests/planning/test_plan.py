@@ -202,6 +202,8 @@ def test_a_gpu_that_the_install_cannot_use_is_told() -> None:
     assert found.placement.device == "cpu"
     assert "GPU 0 cannot be used by this install of llamacpp" in found.warnings
     assert "gpu_layers 10 was asked for, and there is no GPU to use" in found.warnings
+    found = plan(model(), LoadOptions(main_gpu=1), machine(gpus=(24 * GIB, 24 * GIB)), wheel)
+    assert "main_gpu 1 was asked for, and no GPU is used" in found.warnings
 
 
 def test_a_native_build_with_amx_copies_more() -> None:

@@ -22,7 +22,7 @@ from uml.core.errors import (
 )
 from uml.core.model import Format, Model, ModelInfo
 from uml.formats import inspect
-from uml.registry import Registry, ScanReport
+from uml.registry import Registry, ScanReport, packaged_model
 
 
 def ids(models: tuple[Model, ...]) -> list[str]:
@@ -382,7 +382,7 @@ def test_one_file_reached_two_ways_is_one_model(registry: Registry, folder: Path
 
 
 def test_a_hugging_face_folder_is_a_model(registry: Registry, folder: Path) -> None:
-    source = Path(__file__).parents[2] / "tools" / "demo_model" / "source"
+    source = packaged_model("demo-safetensors")
     copy = folder / "Tiny-HF"
     copy.mkdir()
     for file in source.iterdir():
@@ -445,8 +445,11 @@ def test_a_user_gives_names(registry: Registry, folder: Path) -> None:
         registry.alias("demo", " ")
     registry.unalias("yi")
     assert registry.resolve("yi").id == "yi-q8_0"
+    for own in ("yi", "yi-q8_0"):
+        with pytest.raises(BadRequest, match="is a name that yi-q8_0 has of itself"):
+            registry.unalias(own)
     with pytest.raises(ModelNotFound):
-        registry.unalias("yi")
+        registry.unalias("nobody")
 
 
 def test_an_id_avoids_the_names_that_a_user_gave(registry: Registry, folder: Path) -> None:

@@ -30,7 +30,7 @@ def pin(session: Session, model: _Model, options: dict[str, Any]) -> Result:
     with session.client() as client:
         name = name_for(client, model)
         if not session.flags.json:
-            render.note(f"loading {name} where it is not")
+            render.note(f"loading {name}, unless it is loaded already")
         ready = client.pin(name, options)
     if not session.flags.json:
         warn(ready)

@@ -252,6 +252,8 @@ def _warnings(case: _Case, fit: Fit, machine: Machine) -> tuple[str, ...]:
         found.append(f"{', '.join(unused)} cannot be used by this install of {case.spec.title}")
     if asked.gpu_layers > 0 and not fit.placement.gpu_layers:
         found.append(f"gpu_layers {asked.gpu_layers} was asked for, and there is no GPU to use")
+    if asked.main_gpu and not chosen_gpus(case.ground, asked):
+        found.append(f"main_gpu {asked.main_gpu} was asked for, and no GPU is used")
     found += _of_what_was_open(asked, fit, info.context_length or 0)
     named = case.budget.gpus if isinstance(case.budget, Budget) else {}
     if absent := sorted(set(named) - {EVERY_GPU} - {gpu.id for gpu in machine.gpus}):

@@ -35,6 +35,10 @@ DEMO_ID = "demo"
 
 PACKAGE = {
     DEMO_ID: "demo.gguf",
+    "demo-draft": "demo-draft.gguf",
+    "demo-embedding": "demo-embedding.gguf",
+    "demo-pirate": "demo-pirate.gguf",
+    "demo-safetensors": "demo-safetensors",
 }
 """What comes with the program: the demo model and its companions, by id."""
 
@@ -285,10 +289,15 @@ class Registry:
         return self.resolve(model.id)
 
     def unalias(self, name: str) -> None:
-        """Take back a name that `alias` gave. Raises ModelNotFound."""
+        """Take back a name that `alias` gave. Raises ModelNotFound, BadRequest of a name that a model has of itself."""
         with self._stored:
             given = {alias.casefold() for alias in self._store.aliases()}
             if name.casefold() not in given:
+                if owner := self._refresh().names.get(names.plain(name)):
+                    sentence = (
+                        f"{name} is a name that {owner.id} has of itself; only a name that was given is taken back"
+                    )
+                    raise BadRequest(sentence, param="alias")
                 raise ModelNotFound(name, [alias for alias in self._catalog.close(name) if alias in given])
             self._store.set_alias(name, None)
             self._stale = True

@@ -32,8 +32,11 @@ def target(registry: Registry, name: str) -> Target:
         model = registry.resolve(name)
     except ModelNotFound:
         if path.is_absolute() and is_folder(path):
-            known = ", ".join(map(str, roots)) or "none"
-            raise BadRequest(f"{path} is no model, and no folder that was added; these are: {known}") from None
+            known = f"those are: {', '.join(map(str, roots))}" if roots else "none was"
+            raise BadRequest(
+                f"{path} is no model, and no folder that was added by `uml scan FOLDER`; {known}. "
+                "The setting model_folders names others, which are looked through at every start"
+            ) from None
         raise
     if model.source == "package":
         raise BadRequest(f"{model.id} comes with the program and is always there", param="model")

@@ -21,6 +21,8 @@ class UnknownField(BadRequest):
 
     def __init__(self, field: str, close: Sequence[str] = ()) -> None:
         hint = f"; did you mean {' or '.join(close)}?" if close else ""
+        if not hint and field.startswith("options."):
+            hint = "; `uml load --option help` lists all options"
         super().__init__(f"unknown field {field[:100]}{hint}", param=field[:100], close=list(close))
 
 

@@ -309,6 +309,15 @@ def test_what_would_fit_is_data_and_a_sentence() -> None:
         plan(model(), replace(F16, ctx=smaller + 256, parallel=2), where, SPECS)
 
 
+def test_as_many_requests_as_fit_are_advised() -> None:
+    where = machine(18 * GIB)
+    error = refusal(model(), replace(F16, ctx=4096, parallel=64), where)
+    (most,) = (change["parallel"] for change in error.details["would_fit"] if "parallel" in change)
+    assert 1 < most < 64
+    with pytest.raises(DoesNotFit):
+        plan(model(), replace(F16, ctx=4096, parallel=most + 1), where, SPECS)
+
+
 def test_a_coarser_cache_or_no_copy_may_do() -> None:
     error = refusal(model(), replace(F16, ctx=65536, parallel=1), machine(14 * GIB))
     assert "it fits with cache_type_k=q8_0 cache_type_v=q8_0 or ctx=" in error.message

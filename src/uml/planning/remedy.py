@@ -17,6 +17,7 @@ Change = dict[str, Any]
 Fits = Callable[[LoadOptions], bool]
 
 MOST_MODELS: Final = 3
+_ALONE: Final[Change] = {"parallel": 1}
 _QUANTIZATION: Final = re.compile(
     r"[-_. ]*\b(ud-)?(i?q\d+(_[a-z0-9]+)*|tq\d_\d|[bf]f?(16|32)|mxfp4(_moe)?|imat|i1|gguf|\d+-of-\d+)\b", re.IGNORECASE
 )
@@ -57,6 +58,8 @@ def changes(info: ModelInfo, asked: LoadOptions, fits: Fits) -> tuple[Change, ..
 
     tried = list(_single(info, asked))
     found = [change for change in tried if helps(change)]
+    if _ALONE in found:
+        found[found.index(_ALONE)] = {"parallel": _most(asked.parallel - 1, lambda n: helps({"parallel": n}))}
     if asked.gpu_layers > 0 and (layers := _most(asked.gpu_layers - 1, lambda n: helps({"gpu_layers": n}))):
         found.append({"gpu_layers": layers})
     useful = min(asked.ctx or SMALLEST_AUTO_CTX, SMALLEST_AUTO_CTX)
@@ -78,7 +81,7 @@ def _single(info: ModelInfo, asked: LoadOptions) -> Iterator[Change]:
     if asked.repack and info.format is Format.GGUF:
         yield {"repack": False}
     if asked.parallel > 1:
-        yield {"parallel": 1}
+        yield _ALONE
     if small := _coarser(info, asked):
         yield small
     if asked.cpu_moe_layers >= 0 and info.shape and info.shape.experts:

@@ -9,7 +9,7 @@ ready_dev := $(VENV)/.ready-dev
 ready_training := $(VENV)/.ready-training
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format docs bench demo-model demo-gguf clean
+.PHONY: help demo test check format docs bench demo-model clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -38,11 +38,8 @@ docs: $(ready_dev)  ## write the pages that are generated from the code
 bench: $(ready_dev)  ## measure: every table of docs/performance.md
 	$(BIN)/python -m benchmarks
 
-demo-model: $(ready_training)  ## train a demo model and all that goes with it, into build/demo-model: over an hour
-	$(BIN)/python -m tools.demo_model.make build/demo-model
-
-demo-gguf: $(ready_dev)  ## make the file of the demo model that ships again from its source
-	$(BIN)/python -m tools.demo_model.convert tools/demo_model/source src/uml/models/demo.gguf --type q8_0
+demo-model: $(ready_training)  ## train the demo model and all that comes with it, and put it into the package: two hours
+	$(BIN)/python -m tools.demo_model.make build/demo-model --ship src/uml/models
 
 clean:  ## remove what was built here
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage* build dist

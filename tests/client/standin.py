@@ -15,7 +15,7 @@ from uml.core.errors import BadFile, ModelNotFound, NotFound, OutOfMemory, UmlEr
 
 MODELS = {
     "demo": {"id": "demo", "aliases": ["uml-demo"], "format": "gguf", "quantization": "Q8_0", "size": 5538016,
-             "parameters": 5153024, "context_length": 2048, "role": "text", "state": "unloaded"},
+             "parameters": 5233920, "context_length": 2048, "role": "text", "state": "unloaded"},
     "big": {"id": "big", "aliases": [], "format": "gguf", "quantization": "Q4_K_M", "size": 40 << 30,
             "parameters": 70 * 10**9, "context_length": 131072, "role": "text", "state": "unloaded"},
 }  # fmt: skip

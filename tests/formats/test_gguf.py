@@ -35,10 +35,10 @@ def test_the_demo_model_is_what_it_is_known_to_be() -> None:
     found = inspect(DEMO)
     assert (found.format, found.role, found.version, found.confidence) == (Format.GGUF, Role.TEXT, "GGUF v3", 1.0)
     assert found.quantization is not None and found.quantization.label == "Q8_0"
-    assert found.parameters == 5_153_024
+    assert found.parameters == 5_233_920
     assert found.size_bytes == DEMO.stat().st_size
     assert sum(found.weight_bytes.values()) < found.size_bytes
-    assert found.shape is not None and found.shape.vocabulary == 1684
+    assert found.shape is not None and found.shape.vocabulary == 2000
     assert found.chat_template is not None and "tool_call" in found.chat_template
     assert found.notes == ()
 

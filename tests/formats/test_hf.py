@@ -23,8 +23,9 @@ from tests.builders import (
 from uml.core.errors import BadFile, CorruptFile, MissingShard
 from uml.core.model import Format, ModelInfo, Role
 from uml.formats import inspect
+from uml.registry import packaged_model
 
-DEMO = Path(__file__).parents[2] / "tools" / "demo_model" / "source"
+DEMO = packaged_model("demo-safetensors")
 
 
 def folder_with(path: Path, tensors: Any = None, **config: Any) -> ModelInfo:
@@ -34,7 +35,7 @@ def folder_with(path: Path, tensors: Any = None, **config: Any) -> ModelInfo:
 def test_the_demo_models_source_is_what_it_is_known_to_be() -> None:
     found = inspect(DEMO)
     assert (found.format, found.role, found.architecture) == (Format.SAFETENSORS, Role.TEXT, "LlamaForCausalLM")
-    assert found.parameters == 5_153_024
+    assert found.parameters == 5_233_920
     assert found.quantization is not None and found.quantization.label == "BF16"
     assert found.context_length == 2048
     assert found.chat_template is not None

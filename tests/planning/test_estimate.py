@@ -112,7 +112,7 @@ def test_a_build_for_amx_copies_more() -> None:
 
 def test_compute_buffers_as_measured() -> None:
     demo = replace(SHAPE, layers=6, embedding=256, feed_forward=768, heads=4, kv_heads=(2,) * 6, key_length=64)
-    demo = replace(demo, value_length=64, vocabulary=1684)
+    demo = replace(demo, value_length=64, vocabulary=2000)
 
     def mib(options: LoadOptions) -> float:
         return round(likely(options, shape=demo).compute_bytes / MIB, 1)

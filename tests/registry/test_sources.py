@@ -12,7 +12,7 @@ import pytest
 
 from tests.registry.conftest import ONE, gguf
 from uml.core.errors import AmbiguousModel, BadFile
-from uml.registry import Registry, ScanReport, Shelf
+from uml.registry import Registry, ScanReport, Shelf, packaged_model
 from uml.registry.sources import discover, discover_here
 
 
@@ -103,7 +103,7 @@ def test_a_repository_with_one_file_goes_by_its_name_and_quantization(
 
 
 def test_a_repository_that_is_one_model_is_called_by_its_name(registry: Registry, home: Path) -> None:
-    source = Path(__file__).parents[2] / "tools" / "demo_model" / "source"
+    source = packaged_model("demo-safetensors")
     hub = Hub(home)
     for file in source.iterdir():
         hub.put("TheOrg/Tiny-Chat", "abc", file.name, file.read_bytes())
@@ -140,7 +140,7 @@ def test_lm_studio_is_read_in_place(registry: Registry, home: Path) -> None:
     for folder in (".lmstudio/models", ".cache/lm-studio/models"):
         gguf(home / folder / "TheOrg" / "Yi-GGUF" / f"Yi-{folder[1]}-Q8_0.gguf")
     gguf(home / ".lmstudio/models/loose.gguf")
-    source = Path(__file__).parents[2] / "tools" / "demo_model" / "source"
+    source = packaged_model("demo-safetensors")
     shutil.copytree(source, home / ".lmstudio/models/mlx/Tiny")
     assert sorted(registry.rescan().added) == ["loose", "tiny", "yi-c-q8_0", "yi-l-q8_0"]
     assert registry.resolve("yi-l").source == "lmstudio"

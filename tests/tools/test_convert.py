@@ -11,7 +11,7 @@ from tools.demo_model.convert import TYPES, convert, gguf_name, permuted
 from uml.formats import inspect
 from uml.registry import packaged_model
 
-SOURCE = Path("tools/demo_model/source")
+SOURCE = Path("src/uml/models/demo-safetensors")
 
 
 @pytest.mark.parametrize("kind", TYPES)
@@ -19,9 +19,9 @@ def test_each_type_is_read_back_as_what_it_is(tmp_path: Path, kind: str) -> None
     info = inspect(convert(SOURCE, tmp_path / f"demo-{kind}.gguf", kind))
     assert info.quantization is not None
     assert info.quantization.label.lower() == kind
-    assert (info.architecture, info.context_length, info.parameters) == ("llama", 2048, 5_153_024)
+    assert (info.architecture, info.context_length, info.parameters) == ("llama", 2048, 5_233_920)
     assert info.shape is not None
-    assert (info.shape.layers, info.shape.kv_heads, info.shape.vocabulary) == (6, (2,) * 6, 1684)
+    assert (info.shape.layers, info.shape.kv_heads, info.shape.vocabulary) == (6, (2,) * 6, 2000)
     assert info.chat_template is not None
     assert "<|im_start|>" in info.chat_template
 
@@ -30,7 +30,7 @@ def test_the_file_that_ships_is_the_one_that_is_made(tmp_path: Path) -> None:
     made = convert(SOURCE, tmp_path / "demo.gguf", "q8_0")
     shipped = packaged_model()
     assert shipped is not None
-    assert made.read_bytes() == shipped.read_bytes(), "make it anew with: make demo-gguf"
+    assert made.read_bytes() == shipped.read_bytes(), "make it anew with: make demo-model"
 
 
 def test_rows_are_paired_the_way_llama_cpp_rotates_them() -> None:

@@ -82,7 +82,7 @@ def test_values_for_the_template_and_how_much_to_think() -> None:
 
 
 def test_the_demo_models_own_template_works() -> None:
-    source = Path("tools/demo_model/source/chat_template.jinja").read_text("utf-8")
+    source = Path("src/uml/models/demo-safetensors/chat_template.jinja").read_text("utf-8")
     assert rendered(source).endswith("<|im_start|>assistant\n")
 
 

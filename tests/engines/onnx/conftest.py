@@ -55,8 +55,7 @@ print(json.dumps(found))
 
 def source() -> Path:
     """The demo model as safetensors."""
-    ships = ROOT / "src" / "uml" / "models" / "demo-safetensors"
-    return ships if ships.is_dir() else ROOT / "tools" / "demo_model" / "source"
+    return ROOT / "src" / "uml" / "models" / "demo-safetensors"
 
 
 def _python(name: str) -> Path:

@@ -22,7 +22,7 @@ from uml.engines.transformers.engine import Transformers
 from uml.formats import inspect
 
 PYTHON = os.environ.get("UML_TEST_TRANSFORMERS_PYTHON", "")
-SOURCE = Path(__file__).parents[3] / "tools" / "demo_model" / "source"
+SOURCE = Path(__file__).parents[3] / "src" / "uml" / "models" / "demo-safetensors"
 Start = Callable[..., Worker]
 IMPORTS_S = 150.0
 """Seconds within which a worker has imported PyTorch, on a machine that does much else. Alone it takes three."""

@@ -29,7 +29,7 @@ from uml.house import House
 from uml.registry import packaged_model
 from uml.runtime.channel import Channel
 
-FOLDER: Final = Path("tools/demo_model/source")
+FOLDER: Final = Path("src/uml/models/demo-safetensors")
 PROMPTS: Final = (
     "<|im_start|>user\nWhat is the capital of Japan?<|im_end|>\n<|im_start|>assistant\n",
     "<|im_start|>user\nRepeat after me: zebra lantern cloud<|im_end|>\n<|im_start|>assistant\nzebra",
@@ -133,7 +133,7 @@ async def test_an_adapter_does_in_the_engine_what_it_does_in_peft(tmp_path: Path
         name: weight if "lora_A" in name else torch.randn(weight.shape, generator=chance) * 0.01
         for name, weight in new_adapter(base, 1).items()
     }
-    files = write_gguf(tmp_path / "adapter.gguf", Shape(1684), adapter), write_peft(tmp_path / "peft", adapter)
+    files = write_gguf(tmp_path / "adapter.gguf", Shape(2000), adapter), write_peft(tmp_path / "peft", adapter)
     path = convert(FOLDER, tmp_path / "demo-f32.gguf", "f32")
     changed = PeftModel.from_pretrained(reference, files[1]).eval()
     async with serving(path, tmp_path / "data", lora=[str(files[0])]) as channel:

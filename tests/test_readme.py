@@ -26,9 +26,18 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
 
 
+def typed(block: str) -> list[list[str]]:
+    """Every `uml ...` line of a block, without what follows a `#`."""
+    return [shlex.split(match["words"], comments=True) for match in LINE.finditer(block)]
+
+
+def installs(block: str) -> bool:
+    return block.startswith("uml engine install")
+
+
 def commands() -> list[list[str]]:
-    """Every `uml ...` line of the README, in its order, without what follows a `#`."""
-    found = [shlex.split(match["words"], comments=True) for block in blocks("sh") for match in LINE.finditer(block)]
+    """Every `uml ...` line of the README, in its order, but of blocks that begin with the install of an engine."""
+    found = [words for block in blocks("sh") if not installs(block) for words in typed(block)]
     # A server runs already; what starts or ends one has its own tests.
     return [words for words in found if words[0] not in ("serve", "stop")]
 
@@ -92,3 +101,12 @@ def test_make_knows_the_two_commands() -> None:
     for target in ("demo", "test"):
         assert re.search(rf"^{target}\b", listed, re.MULTILINE)
         assert f"make {target}" in README
+
+
+@pytest.mark.slow  # downloads PyTorch: minutes
+@pytest.mark.timeout(1800)
+def test_engines_are_installed_and_run_as_shown(server: Server) -> None:
+    for words in (words for block in blocks("sh") if installs(block) for words in typed(block)):
+        done = uml(server, words, "")
+        assert done.returncode == 0, f"uml {' '.join(words)}: {done.stderr}"
+        assert words[0] != "run" or "Tokyo" in done.stdout

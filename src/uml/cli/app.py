@@ -40,6 +40,7 @@ COMMANDS: Final[Mapping[str, Entry]] = {
     "inspect": Entry("models", "Models"),
     "estimate": Entry("models", "Models"),
     "convert": Entry("convert", "Models"),
+    "quantize": Entry("quantize", "Models"),
     "engine": Entry("engine", "Engines"),
     "plugin": Entry("plugin", "This program"),
     "doctor": Entry("doctor", "This program"),

@@ -32,7 +32,8 @@ MAX_UNKNOWN_TYPE = 1024
 """Types of forks lie below this; a number above it was never a type."""
 
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
-_WIDTHS = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
+WIDTHS = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
+"""Bytes of a number by its type in a file."""
 _STRING, _ARRAY = 8, 9
 
 
@@ -190,12 +191,12 @@ def _read_array(cursor: Cursor, key: str, into: _Metadata) -> None:
         return
     if kind not in _SCALARS:
         raise CorruptFile(cursor.path, f"the array {key!r} has entry type {kind}", "a number or a string", begin)
-    cursor.check_count(count, _WIDTHS[kind], key)
+    cursor.check_count(count, WIDTHS[kind], key)
     if count <= min(MAX_ARRAY, MAX_ARRAY_TOTAL - into.array_entries):
         into.array_entries += count
         into.arrays[key] = cursor.numbers(_SCALARS[kind], count, key)
     else:
-        cursor.skip(count * _WIDTHS[kind], key)
+        cursor.skip(count * WIDTHS[kind], key)
 
 
 def _alignment(cursor: Cursor, metadata: _Metadata) -> int:

@@ -1,0 +1,224 @@
+"""Which type each tensor gets in a quantized file: llama.cpp's mixtures, as its own quantizer decides.
+
+Source: `llama_tensor_get_type_impl`, `tensor_allows_quantization` and `tensor_type_fallback` in
+src/llama-quant.cpp of b11549, for the kinds of `KINDS` and without an importance matrix.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Final
+
+from uml.formats.gguf_types import TENSOR_TYPE_IDS, TENSOR_TYPES
+
+KINDS: Final[Mapping[str, str]] = {
+    **{kind: kind for kind in ("F32", "F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q6_K")},
+    **{f"Q3_K_{size}": "Q3_K" for size in "SML"},
+    **{f"Q{bits}_K_{size}": f"Q{bits}_K" for bits in (4, 5) for size in "SM"},
+}
+"""Kinds of file, and the type of most matrices in them."""
+FLOATS: Final = frozenset({"F32", "F16", "BF16"})
+REFUSED: Final = frozenset({"glm5-next"})
+"""Architectures with rules of their own that are not here."""
+
+
+class Part(StrEnum):
+    """What a tensor is for, as far as it matters here."""
+
+    OUTPUT = "output"
+    EMBEDDING = "embedding"
+    QKV = "qkv"
+    KV_B = "kv_b"
+    V = "v"
+    K = "k"
+    Q = "q"
+    ATTENTION_OUTPUT = "attention output"
+    UP = "up"
+    GATE = "gate"
+    DOWN = "down"
+    OTHER = "other"
+
+
+_PARTS: Final = (
+    *(("attn_qkv.weight", Part.QKV), ("attn_kv_b.weight", Part.KV_B), ("attn_v.weight", Part.V)),
+    *(("attn_k.weight", Part.K), ("attn_q.weight", Part.Q), ("attn_output.weight", Part.ATTENTION_OUTPUT)),
+    *(("ffn_up", Part.UP), ("ffn_gate", Part.GATE), ("ffn_down", Part.DOWN)),
+)
+_VALUES: Final = frozenset({Part.V, Part.QKV, Part.KV_B})
+_NEVER: Final = (
+    *("_norm.weight", "ffn_gate_inp.weight", "ffn_gate_tid2eid.weight", "altup", "laurel", "per_layer_model_proj"),
+    *("ssm_conv1d", "shortconv.conv.weight", "indexer.k_proj.weight", "indexer.q_proj.weight"),
+    *(f"time_mix_{name}.weight" for name in ("first", "w0", "w1", "w2", "v0", "v1", "v2", "a0", "a1", "a2", "g1")),
+    *(f"time_mix_{name}.weight" for name in ("g2", "decay_w1", "decay_w2", "lerp_fused")),
+    *("attn_rel_b.weight", ".position_embd", "sam.pos_embd", "sam.neck.", "sam.net_", ".rel_pos", ".patch_embd"),
+    *(".patch_merger", "a.rvq.codebook", "mm.a.code_embd"),
+)
+"""Parts of names of matrices that stay as they are: small, or spoilt by it."""
+_FALLBACKS: Final = {"Q2_K": "Q4_0", "Q3_K": "Q4_0", "Q4_K": "Q5_0", "Q5_K": "Q5_1", "Q6_K": "Q8_0"}
+"""Instead of blocks of 256, for rows that they do not divide."""
+_LAYER: Final = re.compile(r"blk\.(\d+)\.")
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """What of a model the mixtures depend on.
+
+    layers: all of them. heads, kv_heads: of the first layer. experts: 0 where there are none.
+    """
+
+    architecture: str
+    layers: int
+    heads: int
+    kv_heads: int
+    experts: int = 0
+
+    @property
+    def sharing(self) -> int:
+        """Heads that read one head of keys and values."""
+        return self.heads // self.kv_heads if self.kv_heads else 0
+
+    @property
+    def wide(self) -> bool:
+        """Whether llama.cpp takes it for a 70B, whose values are an eighth of the queries."""
+        name, layers = self.architecture, self.layers
+        shared = name == "llama" and self.heads != self.kv_heads
+        return (layers == 80 and (shared or name in ("qwen2", "deci", "olmo"))) or (layers == 68 and name == "jais2")
+
+
+def part(name: str) -> Part:
+    """What a tensor of this name is for."""
+    if name == "output.weight":
+        return Part.OUTPUT
+    if name in ("token_embd.weight", "per_layer_token_embd.weight"):
+        return Part.EMBEDDING
+    return next((found for inside, found in _PARTS if inside in name), Part.OTHER)
+
+
+def touched(name: str, shape: tuple[int, ...]) -> bool:
+    """Whether a quantizer touches it: matrices of weights, but for those that are small or spoilt by it."""
+    matrix = any(size > 1 for size in shape[1:])
+    if not matrix or not name.endswith("weight") or name in ("position_embd.weight", "token_types.weight"):
+        return False
+    return not any(inside in name for inside in _NEVER)
+
+
+def mixture(kind: str, network: Network, tensors: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
+    """Tensor -> type, for those that a file of this kind keeps in another way.
+
+    kind: of `KINDS`. tensors: name -> sizes, fastest first. What is not in the answer stays as it is.
+    """
+    names = sorted(tensors, key=_as_llamacpp)
+    state = _State(kind, network, sum(part(name) in _VALUES for name in names), "output.weight" not in tensors)
+    chosen = {}
+    for name in names:
+        if touched(name, tensors[name]):
+            wanted = KINDS[kind] if kind in FLOATS else state.choose(name, tensors[name][0])
+            chosen[name] = TENSOR_TYPE_IDS[wanted]
+    return chosen
+
+
+def instead(kind: str, columns: int) -> str:
+    """The type itself, or what rows of so many numbers can be kept in."""
+    if columns % _block(kind) == 0:
+        return kind
+    other = _FALLBACKS.get(kind, kind)
+    return other if columns % _block(other) == 0 else "F16"
+
+
+def _block(kind: str) -> int:
+    return TENSOR_TYPES[TENSOR_TYPE_IDS[kind]].block
+
+
+def _as_llamacpp(name: str) -> tuple[int, str]:
+    found = _LAYER.match(name)
+    return (int(found[1]) if found else -1, name)
+
+
+def _more_bits(at: int, layers: int) -> bool:
+    """The first and the last eighth, and every third between."""
+    return at < layers // 8 or at >= 7 * layers // 8 or (at - layers // 8) % 3 == 2
+
+
+@dataclass(slots=True)
+class _State:
+    """Counts that some choices depend on: llama.cpp counts tensors of values and ways down as they come."""
+
+    kind: str
+    network: Network
+    values: int
+    tied: bool
+    seen: Counter[str] = field(default_factory=Counter)
+
+    def choose(self, name: str, columns: int) -> str:
+        usual, what = KINDS[self.kind], part(name)
+        if what is Part.OUTPUT or (self.tied and what is Part.EMBEDDING):
+            chosen = self._output(usual, columns)
+        elif what in _VALUES:
+            chosen = self._value(usual)
+        elif what is Part.K:
+            chosen = "Q8_0" if self.network.experts == 8 else usual
+        elif what is Part.DOWN:
+            chosen = self._down(usual, name)
+        elif what is Part.ATTENTION_OUTPUT:
+            chosen = self._attention_output(usual)
+        else:
+            chosen = usual
+        return instead(chosen, columns)
+
+    def _output(self, usual: str, columns: int) -> str:
+        if self.network.architecture == "falcon" or columns % _block(usual) or usual == "Q8_0":
+            return "Q8_0"
+        return "Q6_K"
+
+    def _value(self, usual: str) -> str:
+        at, chosen = self.seen["value"], usual
+        self.seen["value"] += 1
+        match self.kind:
+            case "Q2_K":
+                chosen = "Q4_K" if self.network.sharing >= 4 else "Q3_K"
+            case "Q3_K_M":
+                chosen = "Q5_K" if at < 2 else "Q4_K"
+            case "Q3_K_L":
+                chosen = "Q5_K"
+            case "Q4_K_M" | "Q5_K_M" if _more_bits(at, self.values):
+                chosen = "Q6_K"
+            case "Q4_K_S" if at < 4:
+                chosen = "Q5_K"
+        if self.network.wide and chosen in ("Q3_K", "Q4_K"):
+            chosen = "Q5_K"
+        return "Q8_0" if self.network.experts == 8 else chosen
+
+    def _down(self, usual: str, name: str) -> str:
+        layers, falcon = self.network.layers, self.network.architecture == "falcon"
+        # Experts of one layer are several tensors.
+        at = _as_llamacpp(name)[0] if self.network.experts > 1 else self.seen["down"]
+        self.seen["down"] += 1
+        more = _more_bits(at, layers)
+        match self.kind:
+            case "Q2_K":
+                return "Q3_K"
+            case "Q3_K_M" if at < layers // 16:
+                return "Q5_K"
+            case "Q3_K_M":
+                return "Q4_K" if more or not falcon else "Q3_K"
+            case "Q3_K_L":
+                return "Q4_K" if falcon else "Q5_K"
+            case "Q4_K_M" if falcon:
+                return "Q6_K" if at < layers // 16 else "Q5_K" if more else "Q4_K"
+            case "Q4_K_M" | "Q5_K_M" if more:
+                return "Q6_K"
+            case "Q4_K_S" if at < layers // 8 and not falcon:
+                return "Q5_K"
+        return usual
+
+    def _attention_output(self, usual: str) -> str:
+        if self.network.architecture == "falcon":
+            return "Q4_K" if self.kind == "Q3_K_L" else usual
+        if self.network.experts == 8:
+            raised = ("Q2_K", "Q3_K_S", "Q3_K_M", "Q4_K_S", "Q4_K_M")
+            return "Q5_K" if self.kind in raised else usual
+        return {"Q2_K": "Q3_K", "Q3_K_M": "Q4_K", "Q3_K_L": "Q5_K"}.get(self.kind, usual)

@@ -1,0 +1,148 @@
+"""The child's side of a quantization: llama.cpp's own code packs weights, piece by piece, on all cores.
+
+Run as a file, with the standard library alone: `python -I quantize_child.py LIBRARY JOB.json`. It is a process of its
+own because ggml aborts where it is not content. The functions are those that llama.cpp's quantizer calls (ggml.h of
+b11549); ctypes gives the interpreter's lock back while they work. One line a percent on stdout.
+"""
+
+from __future__ import annotations
+
+import ctypes as c
+import json
+import os
+import sys
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final
+
+PIECE: Final = 1 << 20
+"""Numbers that a thread works on at once: 4 MiB as float32."""
+F32: Final = 0
+
+
+class Traits(c.Structure):
+    """ggml_type_traits."""
+
+    _fields_ = (
+        ("name", c.c_char_p),
+        ("block", c.c_int64),
+        ("interleave", c.c_int64),
+        ("block_bytes", c.c_size_t),
+        ("quantized", c.c_bool),
+        ("to_float", c.CFUNCTYPE(None, c.c_void_p, c.c_void_p, c.c_int64)),
+        ("from_float", c.c_void_p),
+    )
+
+
+class Library:
+    """The functions of ggml that are needed, declared, and the structure checked with what is known of types."""
+
+    def __init__(self, path: str, types: Mapping[str, tuple[str, int, int]]) -> None:
+        library = c.CDLL(path)
+        library.ggml_get_type_traits.restype, library.ggml_get_type_traits.argtypes = c.POINTER(Traits), (c.c_int,)
+        library.ggml_quantize_chunk.restype = c.c_size_t
+        library.ggml_quantize_chunk.argtypes = (
+            *(c.c_int, c.c_void_p, c.c_void_p),
+            *(c.c_int64, c.c_int64, c.c_int64, c.c_void_p),
+        )
+        library.ggml_validate_row_data.restype = c.c_bool
+        library.ggml_validate_row_data.argtypes = (c.c_int, c.c_void_p, c.c_size_t)
+        self._library = library
+        self._traits = {int(kind): library.ggml_get_type_traits(int(kind)).contents for kind in types}
+        for kind, (name, block, block_bytes) in types.items():
+            found = self._traits[int(kind)]
+            told = ((found.name or b"").decode().upper(), found.block, found.block_bytes)
+            if told != (name.upper(), block, block_bytes):
+                sys.exit(f"RuntimeError: this build of llama.cpp says {told} of {name}, whose layout is another")
+
+    def size(self, kind: int, numbers: int) -> int:
+        """Bytes that so many numbers take."""
+        traits = self._traits[kind]
+        return int(numbers // traits.block * traits.block_bytes)
+
+    def packed(self, raw: bytes, old: int, new: int, columns: int) -> bytes:
+        """Whole rows of one type as another. Raises ValueError for what no number can be made of."""
+        rows = len(raw) * self._traits[old].block // self._traits[old].block_bytes // columns
+        if not self._library.ggml_validate_row_data(old, raw, len(raw)):
+            raise ValueError("there are weights that are no numbers")
+        floats = (c.c_float * (rows * columns))()
+        if old == F32:
+            c.memmove(floats, raw, len(raw))
+        else:
+            self._traits[old].to_float(c.cast(c.c_char_p(raw), c.c_void_p), floats, rows * columns)
+        if new == F32:
+            return bytes(floats)
+        out = c.create_string_buffer(self.size(new, rows * columns))
+        written = self._library.ggml_quantize_chunk(new, floats, out, 0, rows, columns, None)
+        if written != len(out) or not self._library.ggml_validate_row_data(new, out, written):
+            raise ValueError("llama.cpp made something else of them than numbers")
+        return out.raw
+
+
+class Rows:
+    """The rows of one tensor, of which several threads make a few each."""
+
+    def __init__(self, library: Library, tensor: Mapping[str, Any], source: int, target: int) -> None:
+        self._library, self._source, self._target = library, source, target
+        self._old, self._new, self._from, self._to = (int(tensor[key]) for key in ("from", "to", "offset", "at"))
+        self._count, self._columns = int(tensor["rows"]), int(tensor["columns"])
+        self.step = max(1, PIECE // self._columns)
+
+    def make(self, first: int) -> int:
+        """`step` rows from this one on, fewer at the end; how many numbers. Raises ValueError, OSError."""
+        library, old, new, before = self._library, self._old, self._new, first * self._columns
+        numbers = min(self.step, self._count - first) * self._columns
+        raw = read(self._source, library.size(old, numbers), self._from + library.size(old, before))
+        made = raw if old == new else library.packed(raw, old, new, self._columns)
+        write(self._target, made, self._to + library.size(new, before))
+        return numbers
+
+
+def main(path: str, job_path: str) -> None:
+    """Fill the weights of the file that the job names, whose head is there."""
+    if sys.platform == "linux":
+        c.CDLL(None).prctl(1, 9)  # killed with its parent, it would work on for nobody: PR_SET_PDEATHSIG
+    with open(job_path, encoding="utf-8") as file:  # noqa: PTH123  # pathlib takes 10 ms to import
+        job: dict[str, Any] = json.load(file)
+    library = Library(path, job["types"])
+    total = sum(piece["rows"] * piece["columns"] for piece in job["tensors"]) or 1
+    sources = {name: os.open(name, os.O_RDONLY) for name in {piece["path"] for piece in job["tensors"]}}
+    target = os.open(job["out"], os.O_WRONLY)
+    done = said = 0
+    with ThreadPoolExecutor(job["threads"]) as pool:
+        for tensor in job["tensors"]:
+            rows = Rows(library, tensor, sources[tensor["path"]], target)
+            try:
+                for count in pool.map(rows.make, range(0, tensor["rows"], rows.step)):
+                    done += count
+                    if (percent := 100 * done // total) > said:
+                        said = percent
+                        print(f"{percent}% {tensor['name']}", flush=True)  # noqa: T201  # the parent reads it
+            except ValueError as error:
+                sys.exit(f"ValueError: {tensor['name']}: {error}")
+            except OSError as error:
+                sys.exit(f"OSError: {tensor['name']}: {error.strerror or error}")
+    os.fsync(target)
+
+
+def read(source: int, count: int, offset: int) -> bytes:
+    """So many bytes of a file. Raises ValueError where it has become shorter."""
+    raw = os.pread(source, count, offset)
+    while len(raw) < count:
+        part = os.pread(source, count - len(raw), offset + len(raw))
+        if not part:
+            raise ValueError("the file became shorter while it was read")
+        raw += part
+    return raw
+
+
+def write(target: int, data: bytes, offset: int) -> None:
+    """All the bytes, there."""
+    view = memoryview(data)
+    while view:
+        written = os.pwrite(target, view, offset)
+        view, offset = view[written:], offset + written
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2])

@@ -1,0 +1,67 @@
+"""`uml quantize`, with llama.cpp's own code in a process of its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.builders import hf_tensors, llama_config, llama_metadata, llama_tensors, write_gguf, write_hf_folder
+from tests.cli.conftest import Uml
+from uml.runtime.conversions import quantize as work
+
+
+def plain(path: Path) -> Path:
+    return write_gguf(path, llama_metadata(file_type=1), llama_tensors(kind="F16"))
+
+
+def test_new_models_are_in_the_list_with_their_sizes(uml: Uml, tmp_path: Path) -> None:
+    said = uml("quantize", plain(tmp_path / "tiny-f16.gguf"), "--to", "q4_0, Q8_0,q4_0")
+    assert said.code == 0, said.err
+    for kind in ("Q4_0", "Q8_0"):
+        place = uml.data / "models" / f"tiny-{kind}.gguf"
+        assert place.is_file() and f"is in {place}" in said.out
+    assert "% of" in said.out and "uml run tiny-q4_0" in said.out
+    assert "already" not in said.err
+    ids = [found["id"] for found in uml("ls", "--json").json["data"]]
+    assert {"tiny-q4_0", "tiny-q8_0"} <= set(ids)
+    again = uml("quantize", tmp_path / "tiny-f16.gguf", "--to", "q4_0")
+    assert again.code == 2 and "is there already" in again.err
+
+
+def test_a_second_loss_is_said_before_it_happens(uml: Uml, tmp_path: Path) -> None:
+    said = uml("quantize", "demo", "--to", "q4_k_m", "--out", tmp_path / "mine", "--threads", "1")
+    assert said.code == 0
+    assert "demo.gguf is Q8_0 already" in said.err
+    assert (tmp_path / "mine" / "demo-Q4_K_M.gguf").is_file()
+
+
+def test_scripts_get_a_line_a_step(uml: Uml, tmp_path: Path) -> None:
+    said = uml("quantize", "demo", "--to", "q4_0,q5_0", "--json")
+    assert said.code == 0
+    events = [line["event"] for line in said.lines]
+    assert events[0] == "warning" and events[-1] == "ready" and events.count("made") == 2
+    made = said.lines[-1]["made"]
+    assert [one["kind"] for one in made] == ["Q4_0", "Q5_0"]
+    assert made[0]["size"] < made[1]["size"] < said.lines[-1]["from"]["size"]
+
+
+def test_stopped_it_says_that_nothing_is_left(uml: Uml, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_in = tmp_path / "child.py"
+    # Ctrl-C, once it is at work.
+    stand_in.write_text("import os, signal, time; os.kill(os.getppid(), signal.SIGINT); time.sleep(60)")
+    monkeypatch.setattr(work, "CHILD", stand_in)
+    said = uml("quantize", plain(tmp_path / "tiny.gguf"), "--to", "q4_0", "--json")
+    assert said.code != 0
+    assert "nothing of it is left" in said.error["message"]
+    assert not list((uml.data / "models").iterdir())
+
+
+def test_what_cannot_be_is_a_sentence(uml: Uml, tmp_path: Path) -> None:
+    for kinds in ("q4_k_x", ",", "q2_k_s"):
+        said = uml("quantize", "demo", "--to", kinds)
+        assert said.code == 2 and "expected one or several of f32, f16" in said.err
+    folder = tmp_path / "llama"
+    write_hf_folder(folder, llama_config(), hf_tensors())
+    said = uml("quantize", folder, "--to", "q4_0")
+    assert said.code == 6 and "only GGUF is quantized" in said.err

@@ -309,6 +309,15 @@ def test_what_would_fit_is_data_and_a_sentence() -> None:
         plan(model(), replace(F16, ctx=smaller + 256, parallel=2), where, SPECS)
 
 
+def test_who_is_refused_for_what_is_pinned_is_told() -> None:
+    where = machine(4 * GIB)
+    kept = [idle("large", 16 * GIB, 1, pinned=True), idle("small", GIB, 2, pinned=True, busy=True)]
+    error = refusal(model(), replace(F16, ctx=4096, parallel=1), where, running=kept)
+    assert error.details["unpin"] == ["large"] and error.message.endswith("let go what is pinned: uml unpin large")
+    never = refusal(model(), replace(F16, ctx=65536, parallel=256), where, running=kept)
+    assert never.details["unpin"] == [] and "unpin" not in never.message
+
+
 def test_as_many_requests_as_fit_are_advised() -> None:
     where = machine(18 * GIB)
     error = refusal(model(), replace(F16, ctx=4096, parallel=64), where)

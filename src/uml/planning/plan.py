@@ -221,11 +221,22 @@ def _shortage(case: _Case, machine: Machine) -> DoesNotFit:
             return False
 
     options = least_options(case.model.info, case.options, case.basis)
-    remedy = Remedy(changes(case.model.info, case.options, fits), _smaller(case, machine))
+    remedy = Remedy(changes(case.model.info, case.options, fits), _smaller(case, machine), _in_the_way(case))
     needed = case.weigh(replace(options, device="cpu", gpu_layers=0) if case.on_cpu else options)
     free = max((room(device) for device in machine.devices if case.on_cpu or device.kind != "cpu"), default=0)
     would_fit, smaller = as_data(remedy)
-    return DoesNotFit(case.model.id, needed.total_bytes, free, remedy.sentence, would_fit, smaller)
+    return DoesNotFit(case.model.id, needed.total_bytes, free, remedy.sentence, would_fit, smaller, remedy.unpin)
+
+
+def _in_the_way(case: _Case) -> tuple[str, ...]:
+    """Pinned models, as few as it takes, without which the load would fit once others are idle; empty for none."""
+    pinned = [replace(one, busy=False, pinned=False) for one in case.running if one.pinned]
+    others = [one for one in case.running if not one.pinned]
+
+    def enough(gone: Sequence[Running]) -> bool:
+        return case.choose(case.after([*others, *gone]), grow=False) is not None
+
+    return (leaving(pinned, enough) or ()) if pinned else ()
 
 
 def _smaller(case: _Case, machine: Machine) -> tuple[tuple[str, int], ...]:

@@ -29,10 +29,12 @@ class Remedy:
 
     changes: of the options as they were asked for; each alone is enough, the gentlest first.
     models: smaller files of the same model that fit with the very options, the largest first; id -> bytes.
+    unpin: models that are kept in memory, and without which it would fit as it is.
     """
 
     changes: tuple[Change, ...] = ()
     models: tuple[tuple[str, int], ...] = ()
+    unpin: tuple[str, ...] = ()
 
     @property
     def sentence(self) -> str:
@@ -42,6 +44,9 @@ class Remedy:
         if self.models:
             named = " or ".join(f"{id} ({gib(count)})" for id, count in self.models)
             parts.append(f"{'so does' if parts else 'what fits is'} the same model in a smaller file: {named}")
+        if self.unpin:
+            named = " and ".join(f"uml unpin {id}" for id in self.unpin)
+            parts.append(f"{'or ' if parts else ''}let go what is pinned: {named}")
         nothing = "no smaller context would do; use a smaller quantization, or a machine with more memory"
         return "; ".join(parts) or nothing
 

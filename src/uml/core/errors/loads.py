@@ -93,7 +93,7 @@ class DoesNotFit(UmlError):
     """No device can hold this model with these options.
 
     would_fit: changes of options with which it would; smaller: other files of the same model that would, with
-    what they need.
+    what they need; unpin: ids of models that are kept in memory, and without which it would fit as it is.
     """
 
     code, status = "does_not_fit", 507
@@ -106,6 +106,7 @@ class DoesNotFit(UmlError):
         advice: str = "try a smaller ctx",
         would_fit: Sequence[Mapping[str, object]] = (),
         smaller: Sequence[Mapping[str, object]] = (),
+        unpin: Sequence[str] = (),
     ) -> None:
         super().__init__(
             f"{model} needs {gib(needed)}, {gib(free)} are free; {advice}",
@@ -116,4 +117,5 @@ class DoesNotFit(UmlError):
             advice=advice,
             would_fit=[dict(change) for change in would_fit],
             smaller=[dict(model) for model in smaller],
+            unpin=list(unpin),
         )

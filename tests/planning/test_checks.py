@@ -34,7 +34,7 @@ def refused(options: LoadOptions, about: ModelInfo = TARGET, **companions: Model
         (LoadOptions(ctx=4097), "ctx", "a whole number from 0 to 4096"),
         (LoadOptions(tensor_split=(1, 2)), "tensor_split", "1 shares, one a GPU"),
         (LoadOptions(main_gpu=1), "main_gpu", "a whole number from 0 to 0"),
-        (LoadOptions(device="cuda:3"), "device", "auto, or with commas ids of cuda:0, cpu"),
+        (LoadOptions(device="cuda:3"), "device", "auto, or one or more, with commas, of cuda:0, cpu"),
         (LoadOptions(cpu_moe_layers=3), "cpu_moe_layers", "0 or -1: some is dense, without experts"),
         (LoadOptions(cache_type_v="q8_0", flash_attention="off"), "cache_type_v", "with flash_attention off"),
     ],

@@ -159,7 +159,7 @@ def test_the_options_say_where(wanted: LoadOptions, device: str) -> None:
 @pytest.mark.parametrize(
     ("wanted", "expected"),
     [
-        (replace(AUTO, device="cuda:7"), "auto, or with commas ids of cuda:0, cuda:1, cpu"),
+        (replace(AUTO, device="cuda:7"), "auto, or one or more, with commas, of cuda:0, cuda:1, cpu"),
         (replace(AUTO, tensor_split=(1.0,)), "2 shares, one a GPU"),
         (replace(AUTO, tensor_split=(0.0, 0.0)), "shares of 0 and more, not all of them 0"),
         (replace(AUTO, tensor_split=(-1.0, 2.0)), "shares of 0 and more, not all of them 0"),

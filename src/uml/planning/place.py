@@ -30,7 +30,7 @@ def chosen_gpus(machine: Machine, options: LoadOptions) -> tuple[Device, ...]:
         known = {device.id: device for device in machine.devices}
         names = [name.strip() for name in options.device.split(",")]
         if any(name not in known for name in names):
-            raise BadOption("device", options.device, f"auto, or with commas ids of {', '.join(known)}")
+            raise BadOption("device", options.device, f"auto, or one or more, with commas, of {', '.join(known)}")
         gpus = tuple(known[name] for name in dict.fromkeys(names) if known[name].kind != "cpu")
     _check_shares(options.tensor_split, len(gpus))
     if not gpus:

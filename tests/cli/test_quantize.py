@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -65,3 +66,29 @@ def test_what_cannot_be_is_a_sentence(uml: Uml, tmp_path: Path) -> None:
     write_hf_folder(folder, llama_config(), hf_tensors())
     said = uml("quantize", folder, "--to", "q4_0")
     assert said.code == 6 and "only GGUF is quantized" in said.err
+
+
+def test_a_text_shows_what_was_lost(uml: Uml, tmp_path: Path) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text("What is 7 + 8? 7 + 8 is 15. Who are you? I am a small model. " * 4)
+    said = uml("quantize", "demo", "--to", "q8_0", "--out", tmp_path / "mine", "--perplexity", text, "--threads", "1")
+    assert said.code == 0, said.err
+    # Q8_0 of Q8_0 is the same weights.
+    found = re.search(r"perplexity ([\d.e+]+), before ([\d.e+]+)\)", said.out)
+    assert found and found[1] == found[2]
+    said = uml("quantize", "demo", "--to", "q4_0", "--perplexity", text, "--threads", "1", "--json")
+    last = said.lines[-1]
+    assert last["made"][0]["perplexity"] != last["from"]["perplexity"]
+    assert last["made"][0]["tokens"] == last["from"]["tokens"] > 16
+
+
+def test_a_text_that_is_none_stops_it_and_one_that_is_short_does_not(uml: Uml, tmp_path: Path) -> None:
+    said = uml("quantize", "demo", "--to", "q8_0", "--perplexity", tmp_path / "none.txt")
+    assert said.code != 0 and "no such file" in said.err
+    assert not (uml.data / "models").exists()
+    text = tmp_path / "text.txt"
+    text.write_text("Hello.")
+    said = uml("quantize", "demo", "--to", "q8_0", "--perplexity", text)
+    assert said.code == 0
+    assert "the perplexity of demo could not be measured: the text has" in said.err
+    assert "perplexity" not in said.out

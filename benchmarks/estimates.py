@@ -74,7 +74,10 @@ def by_dry_run(case: Case) -> int:
     model = Model(case.name, case.info)
     plan = LoadPlan(model, "llamacpp", case.options, found, Placement({"cpu": found.total_bytes}))
     ENGINE.foretell(plan)
-    return sum(buffer.bytes for buffer in refine(found, ENGINE.foretold(model)("llamacpp", case.options)).buffers)
+    refined = refine(found, ENGINE.foretold(model)("llamacpp", case.options))
+    if refined.method == found.method:
+        raise RuntimeError(f"no dry run of {case.name} was possible, and arithmetic is measured already")
+    return sum(buffer.bytes for buffer in refined.buffers)
 
 
 ENGINE = LlamaCpp()

@@ -7,6 +7,8 @@ BIN := $(VENV)/bin
 ready := $(VENV)/.ready
 ready_dev := $(VENV)/.ready-dev
 ready_training := $(VENV)/.ready-training
+engines := $(VENV)/engines
+ready_engines := $(engines)/.ready
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check format docs bench demo-model clean
@@ -17,9 +19,10 @@ help:  ## this list
 demo: $(ready)  ## set up, start a server, ask the demo model a question
 	@$(BIN)/python tools/demo.py
 
-test: check $(if $(TRAINING),$(ready_training))  ## set up, then every check and test; TRAINING=1: of the training too
+# TRAINING=1: with the tests of the training. ENGINES=1: with those of engines that are installed for it, 1.6 GB once.
+test: check $(if $(TRAINING),$(ready_training)) $(if $(ENGINES),$(ready_engines))  ## set up, then every check and test
 	$(BIN)/coverage erase
-	$(BIN)/pytest -n auto --cov --cov-report= --durations=10
+	$(if $(ENGINES),UML_TEST_ENGINES=$(abspath $(engines))) $(BIN)/pytest -n auto --cov --cov-report= --durations=10
 	$(BIN)/python tools/coverage_floors.py
 
 check: $(ready_dev)  ## format, lint, types, floors
@@ -57,4 +60,11 @@ $(ready_dev): $(ready)
 $(ready_training): $(ready_dev)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --group demo-model
+	@touch $@
+
+# Anew when what they are made of changes.
+$(ready_engines): $(ready_dev) src/uml/engines/recipes.py
+	rm -rf $(engines)
+	$(BIN)/uml --data $(engines) engine install transformers
+	$(BIN)/uml --data $(engines) engine install onnx
 	@touch $@

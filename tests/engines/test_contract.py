@@ -1,0 +1,286 @@
+"""What every engine promises, told once, and held against each of them with a real model in a real process."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from tests.engines import contract
+from tests.engines.contract import CONTEXT, PROMPTS, QUESTIONS, READY_S, SLOTS, SUBJECTS, Reference, Said, Subject
+from tests.sampling import schemas
+from tests.worker.process import UnixConnection, Worker, events, question, text_of
+from uml.core.errors import BadFile
+
+# For a machine that does much else besides: a worker of Transformers imports PyTorch first.
+pytestmark = pytest.mark.timeout(400)
+CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
+TRIES = 6
+"""How often something may be tried that has to be done in a time: only the machine's slowness differs between them."""
+SCHEMAS = 100
+LONG = {"prompt": "Once upon a time", "max_tokens": CONTEXT - 100, "ignore_eos": True, "stream": True}
+
+
+@pytest.fixture(scope="module", params=SUBJECTS)
+def subject(request: pytest.FixtureRequest) -> Subject:
+    return contract.subject_of(request.param)
+
+
+@pytest.fixture(scope="module")
+def worker(subject: Subject, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
+    folder = tmp_path_factory.mktemp("w")
+    with Worker(subject.make(), subject.plan(subject.model(folder)), folder) as started:
+        yield started.ready(READY_S)
+
+
+@pytest.fixture
+def real(subject: Subject) -> None:
+    if not subject.real:
+        pytest.skip("it invents what it says")
+
+
+@pytest.fixture(scope="session")
+def reference() -> Reference:
+    return contract.reference()
+
+
+def completed(worker: Worker, prompt: str | list[int], **more: Any) -> Any:
+    """The one choice of a completion, greedily."""
+    asked = {"prompt": prompt, "temperature": 0, "max_tokens": 24, **more}
+    return worker.post(COMPLETIONS, asked)["choices"][0]
+
+
+def told(worker: Worker, said: Said) -> list[dict[str, Any]]:
+    """What is told of every token of an answer to what Transformers was asked."""
+    found: list[dict[str, Any]] = completed(worker, said.prompt, n_probs=100)["logprobs"]["content"]
+    return found
+
+
+def agrees(tokens: list[int], said: Said) -> bool:
+    """Whether these are the tokens of Transformers' answer, as far as that is sure."""
+    return len(said.tokens) <= len(tokens) and tokens[: len(said.tokens)] == said.tokens
+
+
+# --- what is said -------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("real")
+def test_greedy_answers_are_those_of_transformers_token_for_token(worker: Worker, reference: Reference) -> None:
+    for said in reference.prompts:
+        assert agrees([token["id"] for token in told(worker, said)], said)
+    sure = [len(said.tokens) for said in reference.prompts]
+    assert sum(sure) > 80, f"too little was compared to tell anything: {sure}"
+
+
+@pytest.mark.usefixtures("real")
+def test_a_chat_reads_and_says_what_transformers_does(worker: Worker, reference: Reference) -> None:
+    compared = 0
+    for asked, said in zip(QUESTIONS, reference.questions, strict=True):
+        answer = worker.post(CHAT, question(asked, max_tokens=24))
+        assert answer["usage"]["prompt_tokens"] == len(said.prompt)
+        if said.whole:
+            assert answer["choices"][0]["message"]["content"].strip() == said.text.strip()
+            compared += 1
+    assert compared
+
+
+@pytest.mark.usefixtures("real")
+def test_probabilities_are_those_of_transformers_and_sum_to_one(worker: Worker, reference: Reference) -> None:
+    for said in reference.prompts:
+        for token, logprob, share in zip(told(worker, said), said.logprobs, said.shares, strict=False):
+            top = [math.exp(one["logprob"]) for one in token["top_logprobs"]]
+            assert token["logprob"] == pytest.approx(logprob, abs=0.02)
+            assert top == sorted(top, reverse=True)
+            # All but the unlikeliest of them: of those the library says how much is left.
+            assert sum(top) + 1 - share == pytest.approx(1, abs=2e-3)
+
+
+def test_a_stream_is_the_answer_in_order(worker: Worker) -> None:
+    asked = question("Tell me a story about a dog.", max_tokens=20)
+    chunks = worker.stream(CHAT, {**asked, "stream_options": {"include_usage": True}})
+    whole = worker.post(CHAT, asked)
+    assert chunks.pop() == "[DONE]"
+    assert {chunk["object"] for chunk in chunks} == {"chat.completion.chunk"}
+    assert len({chunk["id"] for chunk in chunks}) == 1
+    usage = chunks.pop()
+    assert (usage["choices"], usage["usage"]["completion_tokens"]) == ([], whole["usage"]["completion_tokens"])
+    assert chunks[0]["choices"][0]["delta"]["role"] == "assistant"
+    finishes = [chunk["choices"][0]["finish_reason"] for chunk in chunks]
+    assert finishes == [None] * (len(chunks) - 1) + [whole["choices"][0]["finish_reason"]]
+    assert text_of(chunks) == whole["choices"][0]["message"]["content"]
+
+
+def test_a_stream_comes_while_the_answer_is_made(worker: Worker) -> None:
+    connection = worker.send("POST", COMPLETIONS, LONG)
+    found = events(connection.getresponse())
+    for _ in range(3):
+        next(found)
+    assert worker.busy() == 1
+    connection.close()
+    worker.wait_until_busy(0)
+
+
+def test_a_stop_string_ends_an_answer_wherever_tokens_meet(worker: Worker) -> None:
+    prompt = PROMPTS[0] if worker.plan.engine != "fake" else "one two three"
+    asked: dict[str, Any] = {"prompt": prompt, "temperature": 0, "max_tokens": 16, "ignore_eos": True}
+    pieces = [piece for chunk in worker.stream(COMPLETIONS, asked) if (piece := text_of([chunk]))]
+    whole = "".join(pieces)
+    tried = 0
+    for place in range(1, len(pieces)):
+        before, after = "".join(pieces[:place]), pieces[place]
+        stop = before[-2:] + after[:2]
+        if whole.find(stop) != len(before) - len(before[-2:]):
+            continue
+        expected = whole[: whole.find(stop)]
+        choice = completed(worker, **{**asked, "stop": [stop, "never to be seen"]})
+        assert (choice["text"], choice["finish_reason"]) == (expected, "stop"), stop
+        chunks = worker.stream(COMPLETIONS, {**asked, "stop": stop})
+        assert text_of(chunks) == expected
+        assert chunks[-2]["choices"][0]["finish_reason"] == "stop"
+        tried += 1
+    assert tried > 3, f"tokens met in too few places: {pieces}"
+
+
+def test_usage_counts_every_token(worker: Worker) -> None:
+    size = len(worker.post("/tokenize", {"content": PROMPTS[0]})["tokens"])
+    for most in (1, 9):
+        asked = {"prompt": PROMPTS[0], "temperature": 0, "max_tokens": most, "ignore_eos": True}
+        usage = worker.post(COMPLETIONS, asked)["usage"]
+        assert (usage["prompt_tokens"], usage["completion_tokens"]) == (size, most)
+        assert usage["total_tokens"] == size + most
+        chunks = worker.stream(COMPLETIONS, {**asked, "stream_options": {"include_usage": True}})
+        (streamed,) = [chunk["usage"] for chunk in chunks[:-1] if chunk.get("usage")]
+        assert (streamed["prompt_tokens"], streamed["completion_tokens"]) == (size, most)
+        assert [choice["finish_reason"] for chunk in chunks[:-1] for choice in chunk["choices"]][-1] == "length"
+
+
+@pytest.mark.usefixtures("real")
+def test_a_seed_repeats_and_another_says_something_else(worker: Worker) -> None:
+    def drawn(seed: int) -> str:
+        return str(completed(worker, PROMPTS[0], temperature=1.5, top_k=0, top_p=1, min_p=0, seed=seed)["text"])
+
+    assert drawn(7) == drawn(7)
+    assert len({drawn(seed) for seed in range(5)}) == 5
+
+
+@pytest.mark.usefixtures("real")
+def test_a_json_schema_is_obeyed(subject: Subject, worker: Worker) -> None:
+    def answer(seed: int) -> str:
+        schema = schemas.make(random.Random(seed))
+        if any(kind in json.dumps(schema) for kind in (f'"type": "{blind}"' for blind in subject.blind)):
+            return "not for it"
+        asked = {"json_schema": schema, "seed": seed, "temperature": 1, "max_tokens": 160}
+        choice = completed(worker, "As JSON:", **asked)
+        if choice["finish_reason"] == "length":
+            return "cut"
+        assert schemas.follows(json.loads(choice["text"]), schema), (schema, choice["text"])
+        return "obeyed"
+
+    with ThreadPoolExecutor(SLOTS) as pool:
+        found = list(pool.map(answer, range(SCHEMAS)))
+    # A model this small likes blanks and digits, which schemas allow without end.
+    assert found.count("obeyed") >= SCHEMAS // 3, found
+
+
+def test_eight_at_once_are_each_answered_as_alone(subject: Subject, worker: Worker) -> None:
+    alone = [completed(worker, prompt, max_tokens=16)["text"] for prompt in PROMPTS]
+    with ThreadPoolExecutor(len(PROMPTS)) as pool:
+        together = list(pool.map(lambda prompt: completed(worker, prompt, max_tokens=16)["text"], PROMPTS))
+    assert len(set(alone)) > 4
+    assert together == alone
+
+
+# --- who leaves ---------------------------------------------------------------------------------
+
+
+def left(worker: Worker, connections: list[UnixConnection], busy: int = 0) -> float:
+    """Seconds from when these clients leave until only so many slots are at work."""
+    for connection in connections:
+        connection.close()
+    return worker.wait_until_busy(busy)
+
+
+def soon(attempt: Callable[[], float], limit_s: float) -> None:
+    """See that it can be done within a time."""
+    taken: list[float] = []
+    while not taken or (min(taken) > limit_s and len(taken) < TRIES):
+        taken.append(attempt())
+    assert min(taken) <= limit_s, taken
+
+
+def test_who_leaves_in_mid_answer_frees_the_slot(subject: Subject, worker: Worker) -> None:
+    notices = worker.engine.spec.notices_leaving
+    # llama.cpp's server looks after clients of streams only; the gateway asks it for nothing else.
+    for stream in (True, False) if notices else (True,):
+
+        def attempt(stream: bool = stream) -> float:
+            connection = worker.send("POST", COMPLETIONS, {**LONG, "stream": stream})
+            if stream:
+                next(events(connection.getresponse()))
+            worker.wait_until_busy(1)
+            return left(worker, [connection])
+
+        soon(attempt, contract.AT_ONCE_S)
+
+
+@pytest.mark.usefixtures("real")
+def test_who_leaves_while_the_prompt_is_read_frees_the_slot(subject: Subject, worker: Worker) -> None:
+    if not worker.engine.spec.notices_leaving:
+        pytest.skip("its server reads for a second on; that it stops is told in tests/gateway/test_leaving.py")
+    words = "the house by the river and the boat on the sea "
+    size = len(worker.post("/tokenize", {"content": words})["tokens"])
+
+    def asked(number: int) -> dict[str, Any]:
+        text = f"{number} " + words * ((CONTEXT - 100) // size)
+        return {"prompt": text, "max_tokens": 1, "cache_prompt": False, "stream": True}
+
+    begin = time.monotonic()
+    worker.stream(COMPLETIONS, asked(0))
+    alone = time.monotonic() - begin
+    # So many that reading them all takes far longer than noticing that nobody waits.
+    count = min(200, max(8, math.ceil(4 * contract.AT_ONCE_S / alone)))
+
+    def attempt() -> float:
+        connections = [worker.send("POST", COMPLETIONS, asked(number)) for number in range(1, count)]
+        worker.wait_until_busy(SLOTS)
+        return left(worker, connections)
+
+    soon(attempt, contract.AT_ONCE_S)
+    assert completed(worker, "Hello", max_tokens=1)["finish_reason"] == "length"
+
+
+def test_who_leaves_the_queue_takes_no_slot(subject: Subject, worker: Worker) -> None:
+    def attempt() -> float:
+        answered = [worker.send("POST", COMPLETIONS, LONG) for _ in range(SLOTS)]
+        worker.wait_until_busy(SLOTS)
+        waiting = [worker.send("POST", COMPLETIONS, LONG) for _ in range(SLOTS)]
+        left(worker, waiting, SLOTS)
+        return left(worker, answered)
+
+    soon(attempt, subject.waiting_s)
+
+
+# --- files --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["garbage", "truncated"])
+@pytest.mark.usefixtures("real")
+def test_a_file_that_is_spoiled_has_a_typed_cause(
+    subject: Subject, how: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """The plan is of the whole one: planning refuses most of these before a process starts."""
+    folder = tmp_path_factory.mktemp("spoiled")
+    path = subject.model(folder)
+    plan = subject.plan(path)
+    file = subject.damage(path, how)
+    with Worker(subject.make(), plan, folder) as worker:
+        code = worker.end(READY_S)
+        found = worker.engine.cause(plan, worker.log, code)
+    assert isinstance(found, BadFile), worker.log[-2000:]
+    assert str(file) in found.message or str(path) in found.message

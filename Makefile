@@ -63,8 +63,8 @@ $(ready_training): $(ready_dev)
 	@touch $@
 
 # Anew when what they are made of changes.
-$(ready_engines): $(ready_dev) src/uml/engines/recipes.py
+$(ready_engines): src/uml/engines/recipes.py | $(ready_dev)
 	rm -rf $(engines)
-	$(BIN)/uml --data $(engines) engine install transformers
-	$(BIN)/uml --data $(engines) engine install onnx
+	UML_DATA=$(abspath $(engines)) $(BIN)/uml engine install transformers
+	UML_DATA=$(abspath $(engines)) $(BIN)/uml engine install onnx
 	@touch $@

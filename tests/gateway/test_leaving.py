@@ -100,7 +100,7 @@ async def test_in_mid_answer_while_another_is_busy(engine: Engine, streamed: boo
 
 
 async def test_in_the_middle_of_a_prompt(engine: Engine) -> None:
-    goes = Visitor(messages=talk(600), stream=True, max_tokens=1)
+    goes = Visitor(messages=talk(390), stream=True, max_tokens=1)
     going = asyncio.create_task(goes.visit(engine.app))
     await engine.until("requests_processing", 1)
     goes.leaving.set()

@@ -63,7 +63,8 @@ def card(scores: Scores) -> str:
             "hidden 256, 6 layers, 4 heads over 2 KV heads, MLP 768, context 2,048, byte-level BPE of 2,000 tokens "
             "split as Qwen2 splits, ChatML with tools in Hermes form and `<think>`. Trained on the CPU: Muon for the "
             "matrices, AdamW for the rest, loss weight 1 on answers and 0.02 on everything else, packed windows of 256 "
-            "to 2,048 tokens. The corpus is `tools/demo_model/corpus`: no text of anybody's is in it.",
+            "to 2,048 tokens; at the end it practises what is hard for it. "
+            "The corpus is `tools/demo_model/corpus`: no text of anybody's is in it.",
             "",
             "## Licence",
             "",

@@ -6,6 +6,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from operator import add
 from typing import Final
 
 from uml.core.engine import Split
@@ -127,7 +128,7 @@ class _Task:
         inputs = layers.inputs * weights // stored
         pinned = {device: _part(count * weights, stored) for device, count in layers.pinned.items()}
         beside = footprint.other_bytes + (0 if options.kv_offload else footprint.kv_bytes) + inputs
-        experts = tuple(-(-count * weights // stored) for count in layers.experts)
+        experts = tuple([-(-count * weights // stored) for count in layers.experts])
         head = _part(layers.head * weights, stored)
         resident = beside + pinned.get(CPU, 0)
         return cls(footprint, options, memory, on_cpu, tuple(each), experts, head, resident, pinned)
@@ -159,10 +160,10 @@ class _Task:
 
     def ends(self, stay: int) -> list[int]:
         """Where each layer, and last the output, ends when they lie on GPUs one behind the other; first a 0."""
-        if not self.experts:
-            costs: Iterable[int] = self.dense
-        else:
-            costs = (own + (self.experts[i] if i >= stay else 0) for i, own in enumerate(self.dense))
+        costs: Iterable[int] = self.dense
+        if self.experts:
+            # Once a step of a search, over thousands of layers: no call for each.
+            costs = (*self.dense[:stay], *map(add, self.dense[stay:], self.experts[stay:]))
         return list(accumulate([*costs, self.head], initial=0))
 
     def in_memory(self, on: int, stay: int) -> int:

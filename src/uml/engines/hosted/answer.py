@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from contextlib import suppress
 from dataclasses import dataclass
 
 from uml.core.engine import Delta, TokenLogprob
@@ -48,6 +50,18 @@ class Teller:
         self._pieces, self._reader, self._ids = pieces, reader, ids
         self._text = Text(pieces, hidden)
         self._prompt_tokens, self._warnings = prompt_tokens, tuple(warnings)
+
+    async def follow(self, queue: asyncio.Queue[News]) -> AsyncIterator[Delta]:
+        """One delta for all that has come since the last, until the end; raises the UmlError of a failed step."""
+        finished = False
+        while not finished:
+            news = [await queue.get()]
+            with suppress(asyncio.QueueEmpty):
+                while True:
+                    news.append(queue.get_nowait())
+            delta = self.tell(news)
+            finished = delta.finish is not None
+            yield delta
 
     def tell(self, news: Sequence[News]) -> Delta:
         """One delta for all of them. Raises the error that one of them brings."""

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Final
 
 from uml.core.engine import EngineSpec
 from uml.core.model import Format, Role
-from uml.sampling.settings import DIALECT as SAMPLERS
-from uml.sampling.settings import STRUCTURES
+from uml.engines.hosted.dialect import DIALECT
 
 NAME: Final = "onnx"
 INSTALL: Final = "uml engine install onnx"
@@ -24,23 +22,6 @@ OPTIONS: Final = frozenset(
         "chat_template chat_template_file reasoning_format pooling"
     )
 )
-
-_SERVER: Final = _names(
-    "model messages prompt input stream stream_options n stop max_tokens tools tool_choice parallel_tool_calls "
-    "response_format json_schema grammar chat_template_kwargs reasoning_effort reasoning_format add_generation_prompt "
-    "continue_final_message return_tokens lora cache_prompt encoding_format strict"
-)
-_ABSENT: Final = _names(
-    "n_keep n_discard n_indent t_max_predict_ms timings_per_token return_progress reasoning_budget_tokens "
-    "penalty_alpha guidance_scale negative_prompt echo suffix best_of dimensions"
-)
-
-DIALECT: Final[Mapping[str, str | None]] = {
-    **{name: name for name in _SERVER},
-    **SAMPLERS,
-    **{name: name for name in STRUCTURES},
-    **dict.fromkeys(_ABSENT),
-}
 
 SPEC: Final = EngineSpec(
     name=NAME,

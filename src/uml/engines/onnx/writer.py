@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 from collections.abc import AsyncIterator, Mapping
-from contextlib import suppress
 from typing import Any, Final
 
 from uml.core.engine import Delta
@@ -72,14 +71,7 @@ class Writer:
         answer, teller = await asyncio.to_thread(self._prepare, request, asyncio.get_running_loop())
         self._runner.submit(answer)
         try:
-            finished = False
-            while not finished:
-                news = [await answer.news.get()]
-                with suppress(asyncio.QueueEmpty):
-                    while True:
-                        news.append(answer.news.get_nowait())
-                delta = teller.tell(news)
-                finished = delta.finish is not None
+            async for delta in teller.follow(answer.news):
                 yield delta
         finally:
             answer.leave()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
-from contextlib import suppress
 from typing import Any
 
 import torch
@@ -93,14 +92,7 @@ class TransformersHost:
         answer, teller = await asyncio.to_thread(self._prepare, request, asyncio.get_running_loop())
         self._runs.submit(answer)
         try:
-            finished = False
-            while not finished:
-                news = [await answer.news.get()]
-                with suppress(asyncio.QueueEmpty):
-                    while True:
-                        news.append(answer.news.get_nowait())
-                delta = teller.tell(news)
-                finished = delta.finish is not None
+            async for delta in teller.follow(answer.news):
                 yield delta
         finally:
             answer.gone = True

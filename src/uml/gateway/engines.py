@@ -9,21 +9,16 @@ from contextlib import aclosing
 from typing import Any, Literal
 
 from fastapi import FastAPI, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from uml.core.errors import UmlError
 from uml.core.install import Step
 from uml.core.jsonable import jsonable
 from uml.engine_room import EngineRoom, split
+from uml.gateway.bodies import Strict
 from uml.gateway.replies import json_reply
 from uml.gateway.wire import EVENTS, Listener, Receive, Scope, Send, event
 from uml.house import House
-
-
-class Strict(BaseModel):
-    """A body of ours: nothing is converted, and a field that we do not know is an error."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
 
 
 class InstallBody(Strict):

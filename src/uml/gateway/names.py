@@ -5,19 +5,14 @@ from __future__ import annotations
 import asyncio
 
 from fastapi import FastAPI, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from uml.core.errors import BadRequest
 from uml.core.jsonable import jsonable
+from uml.gateway.bodies import Strict
 from uml.gateway.replies import json_reply
 from uml.house import House
 from uml.registry.forgetting import Target, forget, target
-
-
-class Strict(BaseModel):
-    """A body of ours: nothing is converted, and a field that we do not know is an error."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
 
 
 class AliasBody(Strict):

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import FastAPI, Query, Response
 from fastapi.responses import HTMLResponse
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from uml import __version__
 from uml.core.duration import EXPECTED as DURATION
@@ -17,6 +17,7 @@ from uml.core.errors import BadRequest
 from uml.core.jsonable import jsonable
 from uml.core.options import LoadOptions
 from uml.gateway import capabilities, engines, faults, names, openapi, plugins
+from uml.gateway.bodies import Strict
 from uml.gateway.docs import page
 from uml.gateway.replies import Load, json_reply
 from uml.gateway.wire import stay
@@ -34,12 +35,6 @@ Options = Annotated[
 KeepAlive = Annotated[
     float | str | None, Field(description=f"How long it stays without a request: {DURATION}. Left out: as before")
 ]
-
-
-class Strict(BaseModel):
-    """A body of ours: nothing is converted, and a field that we do not know is an error."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
 
 
 class LoadBody(Strict):

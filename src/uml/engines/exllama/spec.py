@@ -11,6 +11,7 @@ from typing import Final
 
 from uml.core.engine import EngineSpec
 from uml.core.model import Format, Role
+from uml.engines.hosted.dialect import SERVER
 
 V3: Final = "exllamav3"
 V2: Final = "exllamav2"
@@ -27,10 +28,6 @@ OPTIONS: Final = frozenset(
     )
 )
 
-_SERVER: Final = _names(
-    "model messages prompt stream stream_options n stop max_tokens tools tool_choice parallel_tool_calls "
-    "chat_template_kwargs reasoning_effort reasoning_format add_generation_prompt continue_final_message strict"
-)
 _BOTH: Final = _names(
     "temperature temperature_last do_sample top_k top_p min_p repetition_penalty repetition_penalty_range "
     "presence_penalty frequency_penalty dry_multiplier dry_base dry_allowed_length dry_penalty_last_n "
@@ -50,8 +47,8 @@ _NEITHER: Final = _names(
 
 def _dialect(own: Iterable[str], others: Iterable[str]) -> Mapping[str, str | None]:
     return {
+        **{name: name for name in (*SERVER, *_BOTH, *own)},
         **dict.fromkeys((*_NEITHER, *others)),
-        **{name: name for name in (*_SERVER, *_BOTH, *own)},
     }
 
 

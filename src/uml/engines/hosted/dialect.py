@@ -13,18 +13,19 @@ def _names(text: str) -> tuple[str, ...]:
     return tuple(text.split())
 
 
-_SERVER: Final = _names(
+SERVER: Final = _names(
     "model messages prompt input stream stream_options n stop max_tokens tools tool_choice parallel_tool_calls "
     "response_format json_schema grammar chat_template_kwargs reasoning_effort reasoning_format add_generation_prompt "
     "continue_final_message return_tokens lora cache_prompt encoding_format strict"
 )
+"""What our own server does with a request, as far as the host does its part."""
 _ABSENT: Final = _names(
     "n_keep n_discard n_indent t_max_predict_ms timings_per_token return_progress reasoning_budget_tokens "
     "penalty_alpha guidance_scale negative_prompt echo suffix best_of dimensions"
 )
 
 DIALECT: Final[Mapping[str, str | None]] = {
-    **{name: name for name in _SERVER},
+    **{name: name for name in SERVER},
     **SAMPLERS,
     **{name: name for name in STRUCTURES},
     **dict.fromkeys(_ABSENT),

@@ -6,11 +6,13 @@ from typing import Any
 
 import pytest
 
+from tests import pictures
 from uml.core.errors import BadRequest
 from uml.engines import builtin
 from uml.generation import Endpoint, check, prepare
 
 LLAMA = builtin()["llamacpp"].spec
+GOOD = pictures.url(pictures.png())
 HELLO: list[Any] = [{"role": "user", "content": "hello"}]
 
 
@@ -93,8 +95,18 @@ def test_no_engine_is_sent_for_an_image() -> None:
     for url in ("http://169.254.169.254/", "https://example.org/a.png", "file:///etc/passwd", None):
         part = {"type": "image_url", "image_url": {"url": url}}
         assert fault(messages=[{"role": "user", "content": [part]}])[0] == "messages[0].content[0].image_url.url"
-    part = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
-    check("chat", {"messages": [{"role": "user", "content": [part]}]})
+    check("chat", {"messages": [pictures.seen("What is this?", pictures.png())]})
+    check("chat", {"messages": [{"role": "user", "content": [{**pictures.part(b""), "image_url": GOOD}]}]})
+
+
+def test_images_are_counted_and_their_pixels_added_up() -> None:
+    small, large = pictures.gif(4, 4), pictures.gif(8192, 8192)
+    check("chat", {"messages": [pictures.seen("What?", *[small] * 64), HELLO[0]]})
+    param, message = fault(messages=[pictures.seen("What?", *[small] * 60), pictures.seen("And?", *[small] * 5)])
+    assert (param, "image 65 of the request" in message) == ("messages[1].content[4].image_url.url", True)
+    check("chat", {"messages": [pictures.seen("What?", large, large)]})
+    param, message = fault(messages=[pictures.seen("What?", large, large, small)])
+    assert (param, "134217744 pixels" in message) == ("messages[0].content[2].image_url.url", True)
 
 
 def test_good_shapes_pass() -> None:

@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from uml.core import image
 from uml.core.errors import BadRequest
 
 Body = Mapping[str, Any]
@@ -33,6 +34,7 @@ def refuse(where: str, value: object, expected: str) -> BadRequest:
 def _messages(messages: Any, body: Body) -> None:
     if not messages:
         raise BadRequest("messages is empty; expected a list of {role, content}", param="messages")
+    pictures: list[image.Header] = []
     for place, message in enumerate(messages):
         where = f"messages[{place}]"
         if type(message) is not dict:
@@ -42,23 +44,33 @@ def _messages(messages: Any, body: Body) -> None:
             raise refuse(f"{where}.role", role, "system, user, assistant or tool")
         if type(content) is list:
             for index, part in enumerate(content):
-                _part(part, f"{where}.content[{index}]")
+                _part(part, f"{where}.content[{index}]", pictures)
         elif type(content) is not str and not (content is None and role == "assistant"):
             raise refuse(f"{where}.content", content, "a text or a list of parts")
 
 
-def _part(part: Any, where: str) -> None:
+def _part(part: Any, where: str, pictures: list[image.Header]) -> None:
     if type(part) is not dict or type(part.get("type")) is not str:
         raise refuse(where, part, "an object with a type")
     kind = part["type"]
     if kind == "text" and type(part.get("text")) is not str:
         raise refuse(f"{where}.text", part.get("text"), "a text")
     if kind == "image_url":
-        image = part.get("image_url")
-        url = image.get("url") if type(image) is dict else image
-        if type(url) is not str or not url.startswith("data:"):
-            # The engine would fetch it: from the network, or from this machine's disk.
-            raise refuse(f"{where}.image_url.url", url, "the image itself, as data:image/...;base64,...")
+        _picture(part, f"{where}.image_url.url", pictures)
+
+
+def _picture(part: Mapping[str, Any], where: str, pictures: list[image.Header]) -> None:
+    """An image, and all before it: engines decode what they are given, however large that becomes."""
+    pictures.append(image.check(image.data_of(image.url_of(part), where), where))
+    if len(pictures) > image.MOST:
+        raise BadRequest(f"{where} is image {len(pictures)} of the request; expected {image.MOST} at most", param=where)
+    pixels = sum(one.pixels for one in pictures)
+    if pixels > image.MOST_PIXELS_IN_ALL:
+        raise BadRequest(
+            f"{where} brings the images of the request to {pixels} pixels; expected {image.MOST_PIXELS_IN_ALL} in all "
+            "at most; send them smaller",
+            param=where,
+        )
 
 
 def _tools(tools: Any, body: Body) -> None:

@@ -5,14 +5,14 @@ from dataclasses import replace
 
 import pytest
 
-from tests.planning.test_llamacpp_weights import ON_CPU, TABLE, group, model
+from tests.planning.llamacpp.test_weights import ON_CPU, TABLE, group, model
 from tests.planning.things import GIB, LLAMACPP, MIB, SHAPE, SPECS, info, machine
 from tests.planning.things import model as registered
 from uml.core.errors import BadOption, DoesNotFit
 from uml.core.model import ModelInfo, TensorGroup
 from uml.core.options import LoadOptions
 from uml.planning.layers import layers_of
-from uml.planning.llamacpp_weights import place_weights
+from uml.planning.llamacpp.weights import place_weights
 from uml.planning.overrides import check_devices, engine_name, overrides
 from uml.planning.plan import plan
 

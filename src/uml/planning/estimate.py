@@ -11,10 +11,10 @@ from uml.core.model import Format, ModelInfo, Role, Shape
 from uml.core.options import LoadOptions
 from uml.core.plan import Buffer, Footprint
 from uml.planning import libraries
-from uml.planning import llamacpp_rules as rules
 from uml.planning.cache import cache
-from uml.planning.llamacpp_projector import projector_compute
-from uml.planning.llamacpp_weights import Weights, place_weights
+from uml.planning.llamacpp import rules as rules
+from uml.planning.llamacpp.projector import projector_compute
+from uml.planning.llamacpp.weights import Weights, place_weights
 
 _MIB: Final = 1 << 20
 _FALLBACK_CTX: Final = 4096
@@ -30,7 +30,7 @@ def estimate(
 ) -> Footprint:
     """Bytes this model needs once loaded by this engine with these (resolved) options.
 
-    - GGUF: llama.cpp's rules, `planning.cache` and `planning.llamacpp_rules`.
+    - GGUF: llama.cpp's rules, `planning.cache` and `planning.llamacpp.rules`.
     - GGUF of an unknown shape: the files' size and a half more; between once and twice and a half the size.
     - other formats: by the library that runs them, `planning.libraries`.
 

@@ -22,7 +22,7 @@ from uml.core.model import Format, ModelInfo, Role, Shape
 from uml.core.options import LoadOptions
 from uml.core.plan import Footprint
 from uml.planning.cache import CACHE_BLOCKS
-from uml.planning.llamacpp_weights import stored_bytes
+from uml.planning.llamacpp.weights import stored_bytes
 from uml.planning.torch_weights import torch_weights
 
 _MIB: Final = 1 << 20

@@ -38,6 +38,7 @@ def plan(
     companions: Mapping[str, ModelInfo] | None = None,
     known: Known | None = None,
     others: Sequence[Model] = (),
+    wants: Sequence[str] = (),
 ) -> LoadPlan:
     """All arrows of planning, decided.
 
@@ -48,13 +49,14 @@ def plan(
     machine: as measured, with the running models loaded. budget: the most that all models together may
     take; a number is bytes of memory. companions: see `estimate`. known: figures that beat the header's.
     others: models on disk, among which a smaller file of the same model may be found and advised.
+    wants: what the engine should be able to do beside what the options ask for; see `rank`.
 
     Raises BadOption; UnsupportedFormat: nothing runs it, or not on its own; EngineNotInstalled with the
     command; DoesNotFit with what would fit, even when all idle models were gone.
     """
     if sentence := how_to_use(model.info):
         raise UnsupportedFormat(model.info.path, sentence, role=model.info.role.value)
-    name, why = _engine(model, options, machine, specs)
+    name, why = _engine(model, options, machine, specs, wants)
     spec, availability = specs[name]
     if options.device == "cpu" and "cpu" not in (availability.devices or spec.devices):
         raise BadOption("device", options.device, f"auto: {spec.title} runs on {', '.join(sorted(spec.devices))}")
@@ -144,10 +146,12 @@ class _Case:
         return refine(found, self.known(self.spec.name, options)) if self.known else found
 
 
-def _engine(model: Model, options: LoadOptions, machine: Machine, specs: Specs) -> tuple[str, str]:
+def _engine(
+    model: Model, options: LoadOptions, machine: Machine, specs: Specs, wants: Sequence[str]
+) -> tuple[str, str]:
     """The engine's name and why it. Raises BadOption, UnsupportedFormat, EngineNotInstalled."""
     info = model.info
-    ranked = rank(info, machine, specs, needs_of(options))
+    ranked = rank(info, machine, specs, (*needs_of(options), *wants))
     able = [one.engine for one in ranked]
     if options.engine != "auto":
         if options.engine not in specs:

@@ -21,6 +21,7 @@ AWAY: Final = -10.0
 
 _ABILITIES: Final = ("lora", "mmproj", "embeddings", "draft_model", "control_vector")
 """Load options that ask for something that an engine can do or cannot."""
+_INPUTS: Final = frozenset({"image", "audio", "video"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,7 @@ def rank(
     machine's GPUs before one that cannot; one that is made for the device before one that runs there too; one made for
     few formats before one that takes many; else in the order of `specs`. Without a machine, on any.
 
-    needs: names of load options and request parameters that it should honour.
+    needs: names of load options and request parameters that it should honour, and kinds of input (`image`, ...).
     """
     found = []
     for name, (spec, availability) in specs.items():
@@ -98,6 +99,8 @@ def lacking(info: ModelInfo, spec: EngineSpec, needs: Collection[str]) -> tuple[
 def _can(info: ModelInfo, spec: EngineSpec, need: str) -> bool:
     if need == "embeddings" and info.role in (Role.EMBEDDING, Role.RERANKER):
         return True
+    if need in _INPUTS:
+        return need in spec.inputs or "mmproj" in spec.options
     if need in options_by_name():
         return need in spec.options
     return spec.dialect.get(need, need) is not None

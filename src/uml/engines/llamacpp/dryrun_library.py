@@ -21,7 +21,7 @@ from typing import Any, Final
 
 from uml.core.plan import LoadPlan
 from uml.engines.llamacpp.dryrun import NoAnswer, Question
-from uml.planning import llamacpp_rules as rules
+from uml.planning.llamacpp import rules as rules
 from uml.planning.refine import Figures
 
 CHILD: Final = Path(__file__).with_name("dryrun_child.py")

@@ -8,7 +8,7 @@ import pytest
 from tests.planning.things import info
 from uml.core.model import ModelInfo, Shape, TensorGroup
 from uml.core.options import LoadOptions
-from uml.planning.llamacpp_rules import compute
+from uml.planning.llamacpp.rules import compute
 
 TOKENS, WIDTH, HEADS, HEAD, CTX = 512, 256, 4, 64, 4096
 OPTIONS = LoadOptions(ctx=CTX, parallel=1, device="cpu", gpu_layers=0)

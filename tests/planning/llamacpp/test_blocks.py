@@ -11,8 +11,8 @@ import pytest
 from benchmarks.architectures import MODELS, gemma3, siglip, write
 from uml.core.options import LoadOptions
 from uml.formats.gguf import inspect_gguf
-from uml.planning.llamacpp_projector import projector_compute
-from uml.planning.llamacpp_rules import compute
+from uml.planning.llamacpp.projector import projector_compute
+from uml.planning.llamacpp.rules import compute
 
 MIB = 1 << 20
 F16 = LoadOptions(ctx=2048, parallel=1, device="cpu", gpu_layers=0)

@@ -1,6 +1,6 @@
 """The allocator of ggml, played through."""
 
-from uml.planning.llamacpp_graph import Graph, Node
+from uml.planning.llamacpp.graph import Graph, Node
 
 ROW = 1024
 

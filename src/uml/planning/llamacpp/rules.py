@@ -11,9 +11,9 @@ from typing import Final
 
 from uml.core.model import ModelInfo, Shape
 from uml.core.options import LoadOptions
-from uml.planning.llamacpp_blocks import Batch, peak_bytes
-from uml.planning.llamacpp_drawing import batch, drawing, is_drawn
-from uml.planning.llamacpp_weights import AMX_FACTORS, REPACKED, stored_bytes
+from uml.planning.llamacpp.blocks import Batch, peak_bytes
+from uml.planning.llamacpp.drawing import batch, drawing, is_drawn
+from uml.planning.llamacpp.weights import AMX_FACTORS, REPACKED, stored_bytes
 
 __all__ = ["AMX_FACTORS", "MIB", "REPACKED", "Range", "compute", "outputs", "process", "stored_bytes"]
 

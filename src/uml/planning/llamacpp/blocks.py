@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
-from uml.planning.llamacpp_graph import Graph, Node
+from uml.planning.llamacpp.graph import Graph, Node
 
 Sizes = Mapping[str, tuple[int, ...]]
 """Name of a layer's tensor (`attn_q.weight`) -> its sizes, fastest first."""

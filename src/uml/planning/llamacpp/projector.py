@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import Final
 
 from uml.core.model import ModelInfo
-from uml.planning.llamacpp_graph import Graph, Node
+from uml.planning.llamacpp.graph import Graph, Node
 
 _LAYERS: Final = 3
 """Layers that are drawn: all are alike."""

@@ -1,0 +1,1 @@
+"""What llama.cpp takes, reckoned from a header: its rules, and the graph that it draws."""

@@ -32,8 +32,38 @@ def test_messages_become_a_prompt() -> None:
 def test_parts_of_text_are_joined_and_images_are_refused() -> None:
     parts: list[dict[str, Any]] = [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
     assert "<user>ab</>" in rendered(messages=[{"role": "user", "content": parts}])
-    with pytest.raises(BadRequest, match="image_url"):
+    with pytest.raises(BadRequest, match="image_url; this model, as it is loaded, reads texts only") as refused:
         rendered(messages=[{"role": "user", "content": [*parts, {"type": "image_url"}]}])
+    assert refused.value.param == "messages[0].content[2]"
+
+
+SEES = (
+    "{% for m in messages %}<{{ m.role }}>{% for c in m.content %}{% if c.type == 'image' %}[I]{% else %}{{ c.text }}"
+    "{% endif %}{% endfor %}</>{% endfor %}"
+)
+ASKED: list[dict[str, Any]] = [
+    {"role": "system", "content": "Look."},
+    {"role": "user", "content": [{"type": "image_url"}, {"type": "text", "text": "What?"}, {"type": "image_url"}]},
+    {"role": "assistant", "content": "A cat"},
+]
+
+
+def test_a_template_for_images_is_given_parts_and_any_other_one_the_mark_of_an_image() -> None:
+    assert (
+        Template(SEES, {}, "<i>").render({"messages": ASKED})
+        == "<system>Look.</><user>[I]What?[I]</><assistant>A cat</>"
+    )
+    plain = Template(CHATML, {"bos_token": "^"}, "<i>").render({"messages": ASKED[:2]})
+    assert plain == "^<system>Look.</>\n<user><i>What?<i></>\n<assistant>"
+    strict = "{% for m in messages %}{{ m.content + '' }}{% endfor %}"
+    assert Template(strict, {}, "<i>").render({"messages": ASKED}) == "Look.<i>What?<i>A cat"
+    goes_on = {"messages": ASKED, "continue_final_message": True}
+    assert Template(SEES, {}, "<i>").render(goes_on).endswith("<assistant>A cat")
+    tool = {"role": "tool", "content": "22 degrees"}
+    text = "{% for m in messages %}{{ m.content if m.content is string else m.content[0].text }}{% endfor %}"
+    assert Template(text, {}, "<i>").render({"messages": [*ASKED[:1], tool]}) == "Look.22 degrees"
+    with pytest.raises(BadRequest, match="reads texts and images"):
+        Template(SEES, {}, "<i>").render({"messages": [{"role": "user", "content": [{"type": "input_audio"}]}]})
 
 
 def test_arguments_of_calls_are_objects_for_the_template() -> None:

@@ -19,11 +19,15 @@ _CUT: Final = "\x1fcut here\x1f"
 
 
 class Template:
-    """One chat template, with the special tokens that it may name (`bos_token` and others)."""
+    """One chat template, with the special tokens that it may name (`bos_token` and others).
 
-    def __init__(self, source: str, specials: Mapping[str, str]) -> None:
+    image: what stands for an image in a prompt, where the model reads them; empty where it reads texts only.
+    """
+
+    def __init__(self, source: str, specials: Mapping[str, str], image: str = "") -> None:
         self.source = source
         self._specials = dict(specials)
+        self._image = image
 
     def render(self, request: Mapping[str, Any]) -> str:
         """The prompt of a chat request. Raises BadRequest for messages that this template refuses.
@@ -33,7 +37,7 @@ class Template:
         """
         from jinja2 import TemplateError
 
-        messages = [_plain(message, place) for place, message in enumerate(request["messages"])]
+        messages = [_plain(message, place, self._image) for place, message in enumerate(request["messages"])]
         goes_on = bool(request.get("continue_final_message"))
         if goes_on:
             if messages[-1]["role"] != "assistant" or not isinstance(messages[-1].get("content"), str):
@@ -41,6 +45,8 @@ class Template:
                     "continue_final_message needs a last message of the assistant with a text", param="messages"
                 )
             messages[-1]["content"] += _CUT
+        if self._image and _takes_parts(self.source):
+            messages = [_in_parts(message, given) for message, given in zip(messages, request["messages"], strict=True)]
         values = {
             **self._specials,
             "messages": messages,
@@ -59,23 +65,49 @@ class Template:
         return str(text.rpartition(_CUT)[0] if goes_on else text)
 
 
-def _plain(message: Mapping[str, Any], place: int) -> dict[str, Any]:
+def _plain(message: Mapping[str, Any], place: int, image: str) -> dict[str, Any]:
     """A message as templates expect it: one text for its parts, and arguments of calls as objects."""
     found = dict(message)
     content = message.get("content")
     if isinstance(content, list):
-        other = next((part.get("type") for part in content if part.get("type") != "text"), None)
+        marks = {"text": None, **({"image_url": image} if image else {})}
+        other = next((index for index, part in enumerate(content) if part.get("type") not in marks), None)
         if other is not None:
             raise BadRequest(
-                f"messages[{place}] has a part of type {other}; this model, as it is loaded, reads texts only",
-                param=f"messages[{place}].content",
+                f"messages[{place}].content[{other}] is of type {content[other].get('type')}; this model, as it is "
+                f"loaded, reads {'texts and images' if image else 'texts only'}",
+                param=f"messages[{place}].content[{other}]",
             )
-        found["content"] = "".join(part["text"] for part in content)
+        found["content"] = "".join(marks[part["type"]] or part["text"] for part in content)
     elif content is None:
         found["content"] = ""
     if message.get("tool_calls"):
         found["tool_calls"] = [_call(call) for call in message["tool_calls"]]
     return found
+
+
+def _in_parts(plain: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """A message for a template that puts images in itself: its content as a list, whatever it came as."""
+    content = given.get("content")
+    if plain["role"] == "tool":
+        return plain
+    if not isinstance(content, list) or plain["role"] == "assistant":
+        return {**plain, "content": [{"type": "text", "text": plain["content"]}]}
+    return {**plain, "content": [part if part["type"] == "text" else {"type": "image"} for part in content]}
+
+
+@lru_cache(maxsize=8)
+def _takes_parts(source: str) -> bool:
+    """Whether a template reads a content that is a list of parts, as most of those for images do; found by trying."""
+    from jinja2 import TemplateError
+
+    content = [{"type": "image"}, {"type": "text", "text": "a text of a user"}]
+    try:
+        text = _compiled(source).render(messages=[{"role": "user", "content": content}], add_generation_prompt=True)
+    except (TemplateError, TypeError, ValueError, KeyError, AttributeError, ArithmeticError):
+        return False
+    # One that writes whatever it is given writes the list as Python does.
+    return "a text of a user" in text and "'text'" not in text and '"text"' not in text
 
 
 def _call(call: Any) -> Any:

@@ -8,7 +8,7 @@ from typing import Final
 from uml.core.model import ModelInfo, Shape
 from uml.core.options import LoadOptions
 from uml.planning.cache import CACHE_BLOCKS, cells, is_encoder, number, sliding_layers, window
-from uml.planning.llamacpp.blocks import Batch, Drawing, Layer
+from uml.planning.llamacpp.model import Batch, Drawing, Layer
 
 _DRAWN_LAYERS: Final = 12
 """Layers of one kind repeat what the allocator does: after a few of each kind nothing new comes."""

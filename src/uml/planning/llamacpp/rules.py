@@ -1,6 +1,6 @@
 """Bytes of llama.cpp beside weights and cache: compute and output buffers, the process.
 
-The compute buffer is drawn (`llamacpp_drawing`, `llamacpp_blocks`, `llamacpp_graph`). Checked on the build pinned in
+The compute buffer is drawn (`drawing`, `blocks`, `graph`). Checked on the build pinned in
 pyproject with files of random weights, against the `buffer size` lines of its log.
 """
 
@@ -11,8 +11,9 @@ from typing import Final
 
 from uml.core.model import ModelInfo, Shape
 from uml.core.options import LoadOptions
-from uml.planning.llamacpp.blocks import Batch, peak_bytes
+from uml.planning.llamacpp.blocks import peak_bytes
 from uml.planning.llamacpp.drawing import batch, drawing, is_drawn
+from uml.planning.llamacpp.model import Batch
 from uml.planning.llamacpp.weights import AMX_FACTORS, REPACKED, stored_bytes
 
 __all__ = ["AMX_FACTORS", "MIB", "REPACKED", "Range", "compute", "outputs", "process", "stored_bytes"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -63,15 +63,15 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def start(made: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
-    """Starts a worker for a folder with load options; the same one again for the same."""
+    """Starts a worker for a folder with load options, and variables; the same one again for the same."""
     running: dict[str, Worker] = {}
     with ExitStack() as stack:
 
-        def started(folder: Path, **options: Any) -> Worker:
-            key = json.dumps([str(folder), options], sort_keys=True, default=str)
+        def started(folder: Path, *, environment: Mapping[str, str] | None = None, **options: Any) -> Worker:
+            key = json.dumps([str(folder), options, environment], sort_keys=True, default=str)
             if key not in running:
                 plan = plan_of(folder, **options)
-                worker = Worker(Transformers(installed), plan, tmp_path_factory.mktemp("w"))
+                worker = Worker(Transformers(installed), plan, tmp_path_factory.mktemp("w"), **(environment or {}))
                 running[key] = stack.enter_context(worker).ready(IMPORTS_S)
             return running[key]
 

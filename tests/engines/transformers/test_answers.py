@@ -53,6 +53,15 @@ def test_many_at_once_are_each_as_alone(made: Made, start: Start, name: str) -> 
     agree(made[name], found[4:])
 
 
+def test_what_lay_in_memory_before_is_in_no_answer(made: Made, start: Start) -> None:
+    # The system's allocator fills what it hands out with numbers so large that computing with them gives infinities.
+    worker = start(made["window"]["folder"], environment={"MALLOC_PERTURB_": "1"})
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda prompt: greedy(worker, prompt), made["window"]["prompts"] * 2))
+    agree(made["window"], found[:4])
+    agree(made["window"], found[4:])
+
+
 @pytest.mark.parametrize("options", [{"spec_type": "ngram-simple", "spec_ngram_size_n": 3}, {"draft_model": "demo"}])
 def test_guessing_ahead_changes_nothing(made: Made, start: Start, options: dict[str, Any]) -> None:
     if "draft_model" in options:

@@ -7,10 +7,12 @@ somebody else takes it: a conversation that goes on finds its own beginning ther
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy
 import torch
 from transformers.cache_utils import Cache, CacheLayerMixin, DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
@@ -52,9 +54,7 @@ class FullLayer(CacheLayerMixin):  # type: ignore[misc] # a class of a library w
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
         """Make room; pages of it are the system's until they are written."""
         self.keys, self.values = (
-            torch.empty(
-                (self.rows, states.shape[1], self.context, states.shape[3]), dtype=states.dtype, device=states.device
-            )
+            _zeros((self.rows, states.shape[1], self.context, states.shape[3]), states)
             for states in (key_states, value_states)
         )
         self.is_initialized = True
@@ -103,6 +103,17 @@ class FullLayer(CacheLayerMixin):  # type: ignore[misc] # a class of a library w
     def get_max_length(self) -> int:
         """Tokens that a row can hold."""
         return self.context
+
+
+def _zeros(shape: tuple[int, ...], like: torch.Tensor) -> torch.Tensor:
+    """A tensor of zeros. A shorter row of a step is computed over what it does not hold yet, times nothing: what the
+    memory happened to hold there, a NaN or an infinity, would be the answer of every row.
+    """
+    if like.device.type != "cpu":
+        return torch.zeros(shape, dtype=like.dtype, device=like.device)
+    # `torch.zeros` would write all of it, and have it.
+    room = numpy.zeros(math.prod(shape) * like.element_size(), dtype=numpy.uint8)
+    return torch.from_numpy(room).view(like.dtype).view(shape)
 
 
 class WindowLayer(FullLayer):

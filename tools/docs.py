@@ -45,11 +45,15 @@ The engines that can run it are put in order, and the first that is installed ru
 
 1. It reads the format, the quantization and the kind of model, and knows the architecture where its version tells.
 2. It can use a device of this machine.
-3. It can do what the load options ask for: adapters, a projector, embeddings, a draft model.
+3. It can do what the load options ask for: adapters, a projector, embeddings, a draft model; and what the request
+   asks for that has the model loaded: structure, adapters, tools, probabilities, images. A model that is loaded
+   answers as it is, and tells in `warnings` what its engine cannot do.
 4. It can use a GPU; it is made for the device; it is made for the format, and does not take it among many.
 
 `uml inspect MODEL`, `/v1/models/{id}` and `uml ps` show the choice and its reason, and where one that is not installed
 would suit better, its command. `engine=NAME` (or `NAME==VERSION`) in the load options or the settings overrides it.
+`uml inspect MODEL --needs json_schema,lora,vision` and `?needs=` of its capabilities put the engines in order by what
+is needed.
 `uml inspect MODEL --capabilities` and `GET /v1/models/{id}/capabilities` have what a model can do on its engine: every
 ability, parameter and load option.
 

@@ -15,7 +15,7 @@ from uml.hardware import snapshot
 from uml.planning import Ranked, choice, rank
 from uml.planning.advice import how_to_use, what_it_needs
 from uml.planning.plan import Specs
-from uml.planning.rank import obstacle
+from uml.planning.rank import Honours, by_dialect, obstacle
 
 ASKED_EVERY_S: Final = 2.0
 """How long an engine's answer to whether it is installed is believed: it takes a millisecond of reading files."""
@@ -24,8 +24,9 @@ ASKED_EVERY_S: Final = 2.0
 class Roster:
     """The engines of this house, and what they last said of themselves. May be asked from any thread."""
 
-    def __init__(self, engines: Mapping[str, Engine]) -> None:
+    def __init__(self, engines: Mapping[str, Engine], honours: Honours = by_dialect) -> None:
         self.engines = engines
+        self._honours = honours
         self._answers = _Answers({}, 0.0, {})
 
     @property
@@ -39,14 +40,19 @@ class Roster:
         found = {name: availability for name, (_, availability) in self.specs.items()}
         return {name: f"{state.way} {state.version} {state.reason}" for name, state in found.items()}
 
-    def ranked(self, info: ModelInfo) -> tuple[Ranked, ...]:
-        """The engines that would run a model on this machine, installed ones first; empty where there is none."""
+    def ranked(self, info: ModelInfo, needs: tuple[str, ...] = ()) -> tuple[Ranked, ...]:
+        """The engines that would run a model on this machine, installed ones first; empty where there is none.
+
+        needs: as `rank` takes them.
+        """
         answers = self._now()
         # All that `rank` and `how_to_use` look at.
         method = info.quantization.method if info.quantization else "none"
-        kind = (info.format, info.role, method, info.architecture)
+        kind = (info.format, info.role, method, info.architecture, info.version, needs)
         if kind not in answers.ranked:
-            answers.ranked[kind] = () if how_to_use(info) else rank(info, self._machine, answers.specs)
+            answers.ranked[kind] = (
+                () if how_to_use(info) else rank(info, self._machine, answers.specs, needs, self._honours)
+            )
         return answers.ranked[kind]
 
     @cached_property
@@ -88,8 +94,13 @@ class Choice:
     ranked: tuple[Ranked, ...] = ()
 
 
-def choose(roster: Roster, info: ModelInfo, wanted: str = "auto", source: str = "") -> Choice:
-    """Who runs a model without any load options. wanted: the engine that the settings ask for; source: where."""
+def choose(
+    roster: Roster, info: ModelInfo, wanted: str = "auto", source: str = "", needs: tuple[str, ...] = ()
+) -> Choice:
+    """Who runs a model without any load options. wanted: the engine that the settings ask for; source: where.
+
+    needs: what it should be able to do, as `rank` takes them.
+    """
     if wanted != "auto":
         spec, availability = roster.specs[wanted]
         if why_not := obstacle(info, spec, availability):
@@ -97,7 +108,7 @@ def choose(roster: Roster, info: ModelInfo, wanted: str = "auto", source: str = 
         if not availability.available:
             return Choice(None, "", f"{spec.title} is not installed: {spec.install_command or availability.reason}")
         return Choice(wanted, f"{spec.title} was asked for ({source})")
-    ranked = roster.ranked(info)
+    ranked = roster.ranked(info, needs)
     if not ranked:
         return Choice(None, "", what_it_needs(info))
     if not ranked[0].available:

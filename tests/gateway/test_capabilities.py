@@ -31,6 +31,17 @@ def test_the_matrix_of_a_model_that_is_not_loaded_and_of_one_that_is(server: Ser
     assert server.worker(model)["choice"] == loaded["reason"]
 
 
+def test_engines_are_put_in_order_by_what_is_needed(server: Server) -> None:
+    model = server.add_model("needy")
+    place = f"/v1/models/{model}/capabilities?needs="
+    assert server.get(f"{place}json_schema,lora").json()["engines"][0]["lacks"] == []
+    (engine, *_) = server.get(f"{place}regex,vision").json()["engines"]
+    assert engine["lacks"] == ["regex"]
+    assert "without regex" in engine["reason"]
+    reply = server.get(f"{place}jsonschema")
+    assert (reply.status_code, reply.json()["error"]["param"]) == (400, "needs")
+
+
 def test_a_path_and_an_unknown_name(server: Server) -> None:
     model = server.add_model("other")
     path = server.get(f"/v1/models/{model}").json()["path"]

@@ -18,10 +18,12 @@ FAKE = builtin()["fake"].spec
 HELLO: dict[str, Any] = {"messages": [{"role": "user", "content": "hello"}]}
 
 
-def said(endpoint: Endpoint = "chat", spec: EngineSpec = LLAMA, context: int = 0, **more: Any) -> Prepared:
+def said(
+    endpoint: Endpoint = "chat", spec: EngineSpec = LLAMA, context: int = 0, vocabulary: int = 0, **more: Any
+) -> Prepared:
     bases: dict[str, dict[str, Any]] = {"chat": HELLO, "completion": {"prompt": "a"}, "embedding": {"input": "a"}}
     base = bases[endpoint]
-    return prepare(check(endpoint, {**base, **more}), spec, context)
+    return prepare(check(endpoint, {**base, **more}), spec, context, vocabulary)
 
 
 def body(**more: Any) -> dict[str, Any]:
@@ -48,6 +50,32 @@ def test_names_of_other_systems_are_translated() -> None:
     assert body(typical=0.9, nsigma=1, temp=0.5) == {"typical_p": 0.9, "top_n_sigma": 1, "temperature": 0.5}
     assert body(mirostat=2) == {"mirostat": 2}
     assert body(grammar_string="g", ban_eos_token=True) == {"grammar": "g", "ignore_eos": True}
+
+
+@pytest.mark.parametrize("spec", [LLAMA, builtin()["transformers"].spec, builtin()["vllm"].spec], ids=lambda s: s.name)
+def test_biases_of_tokens_that_the_model_does_not_have_are_told(spec: EngineSpec) -> None:
+    found = said(spec=spec, vocabulary=100, logit_bias={"99": 1, "100": 2, "5000000000": -1})
+    assert found.body is not None and found.body["logit_bias"] == {"99": 1}
+    (warning,) = found.warnings
+    assert warning == {
+        "param": "logit_bias",
+        "reason": "left out of it: 100, 5000000000; the model's tokens are 0 to 99",
+    }
+    bans = said(spec=spec, vocabulary=100, custom_token_bans="7,100")
+    assert bans.body is not None and len(bans.body["logit_bias"]) == 1
+    assert [warning["param"] for warning in bans.warnings] == ["custom_token_bans"]
+    with pytest.raises(UnsupportedParameter, match="the model's tokens are 0 to 99"):
+        said(spec=spec, vocabulary=100, logit_bias={"100": 2}, strict=True)
+    whole: dict[str, Any] = {"logit_bias": {"99": 1}}
+    assert said(spec=spec, vocabulary=100, **whole).warnings == said(spec=spec, vocabulary=0, **whole).warnings == ()
+
+
+def test_many_biases_beyond_the_vocabulary_are_told_in_few_words() -> None:
+    (warning,) = said(vocabulary=9, logit_bias=[[token, 1] for token in range(9, 99)]).warnings
+    assert warning["reason"].startswith("left out of it: 9, 10, 11,") and ", ...;" in warning["reason"]
+    texts = said(vocabulary=9, logit_bias=[["word", 1], [3, False]])
+    assert texts.warnings == () and texts.body is not None
+    assert texts.body["logit_bias"] == [["word", 1], [3, False]]
 
 
 def test_a_choice_is_a_grammar_where_the_engine_has_none() -> None:

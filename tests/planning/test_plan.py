@@ -63,6 +63,15 @@ def test_an_engine_by_name() -> None:
     assert found.reason.startswith("other was asked for")
 
 
+def test_what_a_request_wants_decides_between_engines_and_a_name_overrides_it() -> None:
+    specs = {**SPECS, **installed(spec("first", dialect={"regex": None}), spec("second"))}
+    del specs["llamacpp"]
+    assert plan(model(), AUTO, machine(), specs).engine == "first"
+    found = plan(model(), AUTO, machine(), specs, wants=["regex"])
+    assert (found.engine, found.choice) == ("second", "second runs gguf on the processor; installed")
+    assert plan(model(), LoadOptions(engine="first"), machine(), specs, wants=["regex"]).engine == "first"
+
+
 def test_an_engine_that_takes_anything_runs_when_it_is_asked_for() -> None:
     specs = {**SPECS, **installed(spec("fake", formats=frozenset(Format)))}
     assert plan(model(), LoadOptions(engine="fake"), machine(), specs).engine == "fake"

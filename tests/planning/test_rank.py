@@ -93,6 +93,15 @@ def test_one_that_can_do_what_is_needed_comes_first() -> None:
     assert not rank(vectors, machine(), installed(plain), ["embeddings"])[0].lacks, "it is made for nothing else"
 
 
+def test_one_that_sees_comes_first_where_a_picture_is_to_be_seen() -> None:
+    blind, eyes = spec("blind", options=frozenset({"ctx"})), spec("eyes", inputs=frozenset({"image"}))
+    with_projector = spec("projector", options=frozenset({"mmproj"}), inputs=frozenset())
+    specs = installed(blind, eyes, with_projector)
+    ranked = rank(info(), machine(), specs, ["image"])
+    assert [one.engine for one in ranked] == ["eyes", "projector", "blind"]
+    assert "without image" in ranked[-1].reason
+
+
 def test_load_options_say_what_is_needed() -> None:
     assert needs_of(LoadOptions()) == ()
     assert needs_of(LoadOptions(lora=("a",), mmproj="b", ctx=512)) == ("lora", "mmproj")

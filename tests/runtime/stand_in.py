@@ -84,7 +84,13 @@ def machine(free_bytes: int) -> Machine:
     return Machine("Linux", "x86_64", "test", 2, 2, frozenset(), memory)
 
 
-def plan(model: Model, options: LoadOptions, machine: Machine, running: Sequence[Running]) -> LoadPlan:
+def plan(
+    model: Model,
+    options: LoadOptions,
+    machine: Machine,
+    running: Sequence[Running],
+    wants: Sequence[str] = (),
+) -> LoadPlan:
     """Every model takes SIZE bytes, three times as many with a LARGE context; `broken` breaks the planner."""
     if model.id == "broken":
         raise ZeroDivisionError("a planner with a bug")

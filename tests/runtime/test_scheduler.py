@@ -48,7 +48,13 @@ def model(name: str) -> Model:
     return Model(name, info)
 
 
-def simple_plan(model: Model, options: LoadOptions, machine: Machine, running: Sequence[Running]) -> LoadPlan:
+def simple_plan(
+    model: Model,
+    options: LoadOptions,
+    machine: Machine,
+    running: Sequence[Running],
+    wants: Sequence[str] = (),
+) -> LoadPlan:
     """A planner after the real one's contract: every model takes SIZE bytes, `missing` has no file."""
     if model.id == "missing":
         raise BadOption("engine", "none", "an engine")
@@ -93,6 +99,26 @@ def test_the_first_request_loads_and_all_that_wait_for_it_are_served_together() 
     assert s.queued("qwen") == 2
     assert (s.position(1), s.position(2), s.position(3)) == (1, 2, 0)
     assert s.on(Ready("qwen")) == [Grant(1, "qwen"), Grant(2, "qwen")]
+
+
+def test_what_a_request_wants_is_planned_with_and_a_loaded_model_serves_as_it_is() -> None:
+    wanted: list[Sequence[str]] = []
+
+    def plan(
+        model: Model,
+        options: LoadOptions,
+        machine: Machine,
+        running: Sequence[Running],
+        wants: Sequence[str] = (),
+    ) -> LoadPlan:
+        wanted.append(tuple(wants))
+        return simple_plan(model, options, machine, running)
+
+    s = scheduler(room_for=1, planner=plan)
+    assert started(s.on(Asked(1, model("qwen"), wants=("regex",)))) == ["qwen"]
+    assert set(wanted) == {("regex",)}
+    s.on(Ready("qwen"))
+    assert s.on(Asked(2, model("qwen"), wants=("image",))) == [Grant(2, "qwen")]
 
 
 def test_a_busy_model_is_not_evicted() -> None:

@@ -172,7 +172,13 @@ def beside(deaths: int) -> tuple[Scheduler, float]:
     """One in which qwen, small, has died so often, and now big waits for the memory of busy."""
     sizes = {"big": 20, "busy": 20}
 
-    def plan(model: Model, options: LoadOptions, machine: Machine, running: Sequence[Running]) -> LoadPlan:
+    def plan(
+        model: Model,
+        options: LoadOptions,
+        machine: Machine,
+        running: Sequence[Running],
+        wants: Sequence[str] = (),
+    ) -> LoadPlan:
         size = sizes.get(model.id, 5)
         if (gone := evict(size, machine.memory.free_bytes, running)) is None:
             raise DoesNotFit(model.id, size, machine.memory.free_bytes)

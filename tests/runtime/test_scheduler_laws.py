@@ -47,7 +47,13 @@ IMPOSSIBLE = 1 << 20
 POLICY = Policy(queue_limit=20, idle_unload_s=60, turn_s=5, retry_s=4, deaths=3, healthy_s=100)
 
 
-def plan(model: Model, options: LoadOptions, machine: Machine, running: Sequence[Running]) -> LoadPlan:
+def plan(
+    model: Model,
+    options: LoadOptions,
+    machine: Machine,
+    running: Sequence[Running],
+    wants: Sequence[str] = (),
+) -> LoadPlan:
     """As `simple_plan`, and no model is loaded with a context that is impossible."""
     if options.ctx == IMPOSSIBLE:
         raise BadOption("ctx", options.ctx, "less")

@@ -20,7 +20,13 @@ from uml.runtime.events import Asked, Exited, Failed, Grant, Keep, Left, Measure
 TRAINED = 4096
 
 
-def plan(model: Model, options: LoadOptions, machine: Machine, running: Sequence[Running]) -> LoadPlan:
+def plan(
+    model: Model,
+    options: LoadOptions,
+    machine: Machine,
+    running: Sequence[Running],
+    wants: Sequence[str] = (),
+) -> LoadPlan:
     """Every model takes SIZE bytes, twice as many with a context of 2048; one beyond 4096 is impossible."""
     if options.ctx > TRAINED:
         raise BadOption("ctx", options.ctx, f"0 to {TRAINED}")

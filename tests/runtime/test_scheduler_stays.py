@@ -242,7 +242,13 @@ def test_unloading_says_that_it_is_not_wanted_back() -> None:
 def test_a_load_beside_one_that_waits_takes_nothing_from_it() -> None:
     sizes = {"big": 30, "busy": 30, "small": 5, "other": 30}
 
-    def plan(model: Model, options: LoadOptions, machine: Machine, running: Sequence[Running]) -> LoadPlan:
+    def plan(
+        model: Model,
+        options: LoadOptions,
+        machine: Machine,
+        running: Sequence[Running],
+        wants: Sequence[str] = (),
+    ) -> LoadPlan:
         size = sizes[model.id]
         gone = evict(size, machine.memory.free_bytes, running)
         if gone is None:

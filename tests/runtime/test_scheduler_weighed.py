@@ -26,7 +26,13 @@ MODELS = {name: named(name) for name in SAID}
 FREE = Measured(free_machine(1 << 30))
 
 
-def plan(model: Model, options: LoadOptions, machine: Machine, running: Sequence[Running]) -> LoadPlan:
+def plan(
+    model: Model,
+    options: LoadOptions,
+    machine: Machine,
+    running: Sequence[Running],
+    wants: Sequence[str] = (),
+) -> LoadPlan:
     """As the real one: of the budget, what the others need is taken."""
     needed = SAID[model.id]
 

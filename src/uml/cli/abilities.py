@@ -12,13 +12,12 @@ def choice_views(found: Mapping[str, Any]) -> tuple[View, ...]:
     """The engine that runs it or would, why, and the others that could."""
     engine = str(found.get("engine") or "none")
     installed = "" if found.get("installed") or engine == "none" else " (not installed)"
-    others = [str(one["engine"]) for one in found.get("engines") or () if one["engine"] != found.get("engine")]
-    return (
-        facts(
-            [("engine", engine + installed), ("because", found.get("reason")), ("others", ", ".join(others))],
-            title="Runs on",
-        ),
-    )
+    chosen = facts([("engine", engine + installed), ("because", found.get("reason"))], title="Runs on")
+    ranked = found.get("engines") or ()
+    if len(ranked) < 2:
+        return (chosen,)
+    rows = tuple((str(one["engine"]), str(one["reason"])) for one in ranked)
+    return chosen, Table(("ENGINE", "BECAUSE"), rows, title="Engines that can run it, best first")
 
 
 def ability_views(found: Mapping[str, Any]) -> tuple[View, ...]:

@@ -123,6 +123,12 @@ def inspect(
     capabilities: Annotated[
         bool, typer.Option("--capabilities", help="Show what it can do on its engine: abilities, parameters, options")
     ] = False,
+    needs: Annotated[
+        str,
+        typer.Option(
+            "--needs", metavar="NAMES", help="Put the engines in order by what is needed: json_schema,lora,vision,..."
+        ),
+    ] = "",
 ) -> Result:
     """Tell what a model, or any file or folder, is, and which engine runs it; nothing is loaded or added.
 
@@ -135,10 +141,10 @@ def inspect(
     name = str(path) if path else model
     if client := session.find_client():
         with client:
-            found, able = client.inspect(name), client.capabilities(name)
+            found, able = client.inspect(name), client.capabilities(name, needs)
     else:
         with session.library() as library:
-            found, able = jsonable(library.inspect(name)), library.capabilities(library.look(name))
+            found, able = jsonable(library.inspect(name)), library.capabilities(library.look(name), needs=needs)
     shown = able if capabilities else {key: able.get(key) for key in ("engine", "installed", "reason", "engines")}
     views = (*_inspected(found, metadata), *choice_views(able), *(ability_views(able) if capabilities else ()))
     return Result({**found, "runs_on": shown}, views)

@@ -155,9 +155,13 @@ class Client:
         """What a model, by id, alias or path, is."""
         return self._object("POST", "/v1/models/inspect", {"model": name}, timeout_s=None)
 
-    def capabilities(self, name: str) -> dict[str, Any]:
-        """What a model, by id, alias or path, can do on its engine, and why that engine."""
-        return self._object("GET", f"/v1/models/{quote(name, safe='')}/capabilities", timeout_s=None)
+    def capabilities(self, name: str, needs: str = "") -> dict[str, Any]:
+        """What a model, by id, alias or path, can do on its engine, and why that engine.
+
+        needs: what it should be able to do, with commas: engines are put in order by it.
+        """
+        query = f"?needs={quote(needs, safe='')}" if needs else ""
+        return self._object("GET", f"/v1/models/{quote(name, safe='')}/capabilities{query}", timeout_s=None)
 
     def plugins(self) -> dict[str, Any]:
         """The server's plug-ins, what they add, and why one is left out."""

@@ -16,6 +16,7 @@ from uml.gateway.proxy import ANSWER_LIMIT, Errand, Figures, stream, whole
 from uml.gateway.refusal import refusal
 from uml.gateway.wire import JSON, Call, Listener, parse_object, stay, text_field
 from uml.generation import Endpoint, check, prepare
+from uml.generation.wants import wants
 from uml.house import House
 from uml.runtime.channel import ChannelBroken
 from uml.runtime.supervisor import Lease
@@ -65,11 +66,11 @@ class Generation:
             figures, waited, answer = Figures(), 0.0, b""
             try:
                 async with self._house.supervisor.lease(
-                    model, None, checked.choices, self._needs, stay(body.get("keep_alive"))
+                    model, None, checked.choices, self._needs, stay(body.get("keep_alive")), wants=wants(checked)
                 ) as lease:
                     waited = lease.waited_s
                     _tell(call, lease)
-                    prepared = prepare(checked, lease.spec, lease.plan.options.ctx)
+                    prepared = prepare(checked, lease.spec, lease.plan.options.ctx, vocabulary(lease.model))
                     if steps is not None and steps.notices:
                         prepared = replace(prepared, warnings=(*prepared.warnings, *steps.notices))
                     errand = Errand(call, self.path, raw, checked, prepared, shape)
@@ -135,6 +136,11 @@ class Tokens:
         async with self._house.supervisor.lease(model, None, 0) as lease:
             reply = await _exchange(lease, "/detokenize", {"tokens": tokens})
         return {"model": model.id, "text": reply.get("content", reply.get("prompt", ""))}
+
+
+def vocabulary(model: Model) -> int:
+    """How many tokens it has; 0 where its header does not tell."""
+    return model.info.shape.vocabulary if model.info.shape else 0
 
 
 def _tell(call: Call, lease: Lease) -> None:

@@ -93,6 +93,11 @@ def said(parameter: Parameter, spec: EngineSpec) -> Said:
     return Said(not prepared.warnings, names, sampler)
 
 
+def honours(spec: EngineSpec, name: str) -> bool:
+    """Whether requests to this engine may have the parameter, by its own name; for `planning.rank`."""
+    return any(said(one, spec).can for one in PARAMETERS if one.name == name)
+
+
 def _sample(parameter: Parameter) -> Any:
     if parameter.choices:
         return parameter.choices[0]

@@ -210,6 +210,7 @@ CONVERTED: Final = frozenset(
         "sampler_priority",
         "tool_choice",
         "logprobs",
+        "logit_bias",
     }
 )
 """Parameters that a conversion may touch: with one of these the body is written anew."""

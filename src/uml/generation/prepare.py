@@ -68,17 +68,18 @@ def check(endpoint: Endpoint, body: Mapping[str, Any]) -> Checked:
     return Checked(endpoint, body, plain, body.get("stream") is True, _choices(endpoint, body))
 
 
-def prepare(checked: Checked, spec: EngineSpec, context_length: int = 0) -> Prepared:
+def prepare(checked: Checked, spec: EngineSpec, context_length: int = 0, vocabulary: int = 0) -> Prepared:
     """Say a request in the words of this engine.
 
     context_length: of the loaded model, for values that mean "all of it"; 0 where it is not known.
+    vocabulary: how many tokens the model has; 0 where it is not known.
     Raises UnsupportedParameter when the body says `strict`, or BadRequest for values that only this
     engine refuses.
     """
     body, dialect = checked.body, spec.dialect
     if checked.plain and all(dialect.get(name, name) == name for name in body):
         return Prepared(None)
-    translated, warnings = _translate(body, _by_name(checked.endpoint), spec, context_length)
+    translated, warnings = _translate(body, _by_name(checked.endpoint), spec, context_length, vocabulary)
     if warnings and body.get("strict") is True:
         raise UnsupportedParameter(warnings[0]["param"], warnings[0]["reason"])
     return Prepared(translated, tuple(warnings))
@@ -134,7 +135,7 @@ _NEEDED: Final[Mapping[Endpoint, tuple[str, str]]] = {
 
 
 def _translate(
-    body: Mapping[str, Any], known: Mapping[str, Parameter], spec: EngineSpec, context_length: int
+    body: Mapping[str, Any], known: Mapping[str, Parameter], spec: EngineSpec, context_length: int, vocabulary: int
 ) -> tuple[dict[str, Any], list[Notice]]:
     """The body under canonical names, converted, then under the engine's names."""
     values: dict[str, Any] = {}
@@ -156,6 +157,8 @@ def _translate(
             values[parameter.name], given[parameter.name] = value, name
     for convert in CONVERSIONS:
         convert(values, given, spec, context_length)
+    if vocabulary and spec.dialect.get("logit_bias", "") is not None:
+        warnings += _beyond(values, given, vocabulary)
     said: dict[str, Any] = {}
     for name, value in values.items():
         target = spec.dialect.get(name, None if name in _RARE else name)
@@ -169,6 +172,25 @@ def _translate(
         else:
             said[target] = value
     return said, warnings
+
+
+def _beyond(values: dict[str, Any], given: Mapping[str, str], vocabulary: int) -> list[Notice]:
+    """Leave biases of tokens out that the model does not have: engines drop them without a word, or refuse them all."""
+    bias = values.get("logit_bias")
+    if not bias:
+        return []
+    if type(bias) is dict:
+        unknown = [key for key in bias if key.isdecimal() and int(key[:20]) >= vocabulary]
+        left: Any = {key: amount for key, amount in bias.items() if key not in set(unknown)}
+    else:
+        unknown = [str(pair[0]) for pair in bias if type(pair[0]) is int and pair[0] >= vocabulary]
+        left = [pair for pair in bias if type(pair[0]) is not int or pair[0] < vocabulary]
+    if not unknown:
+        return []
+    values["logit_bias"] = left
+    named = ", ".join(token[:20] for token in unknown[:_HINTS]) + (", ..." if len(unknown) > _HINTS else "")
+    reason = f"left out of it: {named}; the model's tokens are 0 to {vocabulary - 1}"
+    return [{"param": given.get("logit_bias", "logit_bias"), "reason": reason}]
 
 
 _HINTS: Final = 10

@@ -20,6 +20,8 @@ from uml.core.quote import quoted
 from uml.engines import builtin
 from uml.formats import inspect
 from uml.generation import capabilities
+from uml.generation.capabilities import honours
+from uml.generation.wants import named
 from uml.hardware import gpu_use, snapshot
 from uml.house.paths import at_home, path_in
 from uml.planning import plan
@@ -63,7 +65,7 @@ class Library:
             source = settings.sources.get("engine", "the settings")
             raise SetupError(f"engine is {settings.engine!r} ({source}); expected auto or one of {', '.join(engines)}")
         registry = Registry(settings.data / "registry.sqlite", plugins.inspector(inspect))
-        return cls(settings, registry, Roster(engines), installs, plugins)
+        return cls(settings, registry, Roster(engines, honours), installs, plugins)
 
     @property
     def defaults(self) -> LoadOptions:
@@ -130,14 +132,17 @@ class Library:
         needs = self.choose(info).needs
         return replace(info, notes=(*info.notes, needs)) if needs else info
 
-    def choose(self, info: ModelInfo) -> Choice:
-        """The engine that a load without any options would have, and why it."""
+    def choose(self, info: ModelInfo, needs: tuple[str, ...] = ()) -> Choice:
+        """The engine that a load without any options would have, and why it. needs: as `rank` takes them."""
         source = self.settings.sources.get("engine", "the settings")
-        return choose(self.roster, info, self.defaults.engine, source)
+        return choose(self.roster, info, self.defaults.engine, source, needs)
 
-    def capabilities(self, model: Model, worker: WorkerStatus | None = None) -> dict[str, Any]:
-        """What a model can do on the engine that has it, else on the one that would: `/v1/models/{id}/capabilities`."""
-        chosen = self.choose(model.info)
+    def capabilities(self, model: Model, worker: WorkerStatus | None = None, needs: str = "") -> dict[str, Any]:
+        """What a model can do on the engine that has it, else on the one that would: `/v1/models/{id}/capabilities`.
+
+        needs: names with commas, by which the engines are put in order. Raises BadRequest for an unknown one.
+        """
+        chosen = self.choose(model.info, named(needs))
         engine = worker.engine if worker else chosen.engine or (chosen.ranked[0].engine if chosen.ranked else None)
         found = {
             "model": model.id,
@@ -152,15 +157,29 @@ class Library:
         matrix = capabilities(model.info, spec, sessions=isinstance(self.engines[engine], KeepsSessions))
         return {**found, **jsonable(matrix)}
 
-    def plan(self, model: Model, options: LoadOptions, machine: Machine, running: Sequence[Running] = ()) -> LoadPlan:
+    def plan(
+        self,
+        model: Model,
+        options: LoadOptions,
+        machine: Machine,
+        running: Sequence[Running] = (),
+        wants: Sequence[str] = (),
+    ) -> LoadPlan:
         """The plan for a registered model; its file is looked at once more before."""
-        return self.decide(self.registry.fresh(model), options, machine, running)
+        return self.decide(self.registry.fresh(model), options, machine, running, wants)
 
     def prepare(self, model: Model, options: LoadOptions, machine: Machine, running: Sequence[Running] = ()) -> None:
         """What takes too long for `plan`, which is asked on the event loop: in a thread, before it."""
         self.foretell(self.registry.fresh(model), options, machine, running, if_tight=True)
 
-    def decide(self, model: Model, options: LoadOptions, machine: Machine, running: Sequence[Running] = ()) -> LoadPlan:
+    def decide(
+        self,
+        model: Model,
+        options: LoadOptions,
+        machine: Machine,
+        running: Sequence[Running] = (),
+        wants: Sequence[str] = (),
+    ) -> LoadPlan:
         """`planning.plan` with this house's engines and budget, and what goes with the model read too."""
         if (share := self.settings.worker_cpu_share) is not None:
             # More threads than processors that it may use would wait for each other.
@@ -171,7 +190,12 @@ class Library:
         others = self.registry.models()
         self.installs.check(options, model.id)
         return plan(
-            model, options, machine, self.specs, running, budget, companions=companions, known=known, others=others
+            *(model, options, machine, self.specs, running, budget),
+            companions=companions,
+            known=known,
+            others=others,
+            wants=wants,
+            honours=honours,
         )
 
     def known(self, model: Model, companions: Mapping[str, ModelInfo]) -> Known:

@@ -19,7 +19,7 @@ from uml.planning.fit import Fit, Fitter
 from uml.planning.layers import Layers, layers_of
 from uml.planning.overrides import check_devices
 from uml.planning.place import chosen_gpus
-from uml.planning.rank import choice, needs_of, obstacle, rank, usable
+from uml.planning.rank import Honours, Ranked, by_dialect, choice, needs_of, obstacle, rank, usable
 from uml.planning.refine import Known, refine
 from uml.planning.remedy import MOST_MODELS, Remedy, as_data, changes, smaller_files
 from uml.planning.resolve import chosen, least_options, settled, unhonoured, with_batches
@@ -39,6 +39,7 @@ def plan(
     known: Known | None = None,
     others: Sequence[Model] = (),
     wants: Sequence[str] = (),
+    honours: Honours = by_dialect,
 ) -> LoadPlan:
     """All arrows of planning, decided.
 
@@ -49,14 +50,15 @@ def plan(
     machine: as measured, with the running models loaded. budget: the most that all models together may
     take; a number is bytes of memory. companions: see `estimate`. known: figures that beat the header's.
     others: models on disk, among which a smaller file of the same model may be found and advised.
-    wants: what the engine should be able to do beside what the options ask for; see `rank`.
+    wants: what the engine should be able to do beside what the options ask for; honours: see `rank`.
 
     Raises BadOption; UnsupportedFormat: nothing runs it, or not on its own; EngineNotInstalled with the
     command; DoesNotFit with what would fit, even when all idle models were gone.
     """
     if sentence := how_to_use(model.info):
         raise UnsupportedFormat(model.info.path, sentence, role=model.info.role.value)
-    name, why = _engine(model, options, machine, specs, wants)
+    ranked = rank(model.info, machine, specs, (*needs_of(options), *wants), honours)
+    name, why = _engine(model, options, machine, specs, ranked)
     spec, availability = specs[name]
     if options.device == "cpu" and "cpu" not in (availability.devices or spec.devices):
         raise BadOption("device", options.device, f"auto: {spec.title} runs on {', '.join(sorted(spec.devices))}")
@@ -147,11 +149,10 @@ class _Case:
 
 
 def _engine(
-    model: Model, options: LoadOptions, machine: Machine, specs: Specs, wants: Sequence[str]
+    model: Model, options: LoadOptions, machine: Machine, specs: Specs, ranked: Sequence[Ranked]
 ) -> tuple[str, str]:
     """The engine's name and why it. Raises BadOption, UnsupportedFormat, EngineNotInstalled."""
     info = model.info
-    ranked = rank(info, machine, specs, (*needs_of(options), *wants))
     able = [one.engine for one in ranked]
     if options.engine != "auto":
         if options.engine not in specs:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -22,6 +22,15 @@ AWAY: Final = -10.0
 _ABILITIES: Final = ("lora", "mmproj", "embeddings", "draft_model", "control_vector")
 """Load options that ask for something that an engine can do or cannot."""
 _INPUTS: Final = frozenset({"image", "audio", "video"})
+
+
+Honours = Callable[[EngineSpec, str], bool]
+"""Whether an engine honours a request parameter of this name."""
+
+
+def by_dialect(spec: EngineSpec, name: str) -> bool:
+    """Whether an engine's dialect has the parameter; values that are said in another way are not looked at."""
+    return spec.dialect.get(name, name) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +58,7 @@ def rank(
     machine: Machine | None,
     specs: Mapping[str, tuple[EngineSpec, Availability]],
     needs: Collection[str] = (),
+    honours: Honours = by_dialect,
 ) -> tuple[Ranked, ...]:
     """The engines that can run it, best first; those that are not installed come after, and say so.
 
@@ -65,7 +75,7 @@ def rank(
         devices = usable(machine, spec, availability) if machine else ()
         if machine and not devices:
             continue
-        lacks = lacking(info, spec, needs)
+        lacks = lacking(info, spec, needs, honours)
         score = INSTALLED * availability.available + _suits(spec, devices, lacks)
         command = "" if availability.available else spec.install_command or availability.reason
         reason = _reason(info, spec, availability, devices, lacks)
@@ -91,19 +101,21 @@ def needs_of(options: LoadOptions) -> tuple[str, ...]:
     return tuple(name for name in _ABILITIES if getattr(options, name))
 
 
-def lacking(info: ModelInfo, spec: EngineSpec, needs: Collection[str]) -> tuple[str, ...]:
+def lacking(
+    info: ModelInfo, spec: EngineSpec, needs: Collection[str], honours: Honours = by_dialect
+) -> tuple[str, ...]:
     """Of what is needed, what this engine cannot do."""
-    return tuple(need for need in needs if not _can(info, spec, need))
+    return tuple(need for need in needs if not _can(info, spec, need, honours))
 
 
-def _can(info: ModelInfo, spec: EngineSpec, need: str) -> bool:
+def _can(info: ModelInfo, spec: EngineSpec, need: str, honours: Honours) -> bool:
     if need == "embeddings" and info.role in (Role.EMBEDDING, Role.RERANKER):
         return True
     if need in _INPUTS:
         return need in spec.inputs or "mmproj" in spec.options
     if need in options_by_name():
         return need in spec.options
-    return spec.dialect.get(need, need) is not None
+    return honours(spec, need)
 
 
 def _suits(spec: EngineSpec, devices: Sequence[Device], lacks: Sequence[str]) -> float:

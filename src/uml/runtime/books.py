@@ -75,13 +75,13 @@ class Books:
         Raises what the planner does.
         """
         running = self.running(asked.model.id, pretend_idle=pretend_idle, all_busy=all_busy)
-        return self._planner(asked.model, recipe.given, self.spare, running)
+        return self._planner(asked.model, recipe.given, self.spare, running, asked.wants)
 
     def fits_beside(self, asked: Asked, other: str) -> bool:
         """Whether this request could be met with the other model there, and everybody else done."""
         running = [replace(one, busy=one.model == other) for one in self.running(asked.model.id, pretend_idle=True)]
         try:
-            self._planner(asked.model, self.recipes.of(asked).given, self.spare, running)
+            self._planner(asked.model, self.recipes.of(asked).given, self.spare, running, asked.wants)
         except UmlError:
             return False
         return True
@@ -95,7 +95,7 @@ class Books:
             return False
         running = self.running(asked.model.id, pretend_idle=True)
         try:
-            self._planner(asked.model, self.recipes.of(asked).given, self._machine, running)
+            self._planner(asked.model, self.recipes.of(asked).given, self._machine, running, asked.wants)
         except UmlError:
             return False
         return True

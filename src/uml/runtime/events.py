@@ -27,6 +27,8 @@ class Asked:
     keep_alive_s: how long the model stays idle from now on; None: as before.
     person: somebody asks for the very load, which lifts what holds a request back: a breaker, a
         quarantine, another model's turn.
+    wants: what the engine should be able to do, where the model has yet to be loaded and its options leave the
+        engine open; one that is loaded serves as it is.
     """
 
     ticket: int
@@ -36,6 +38,7 @@ class Asked:
     needs: tuple[str, ...] = ()
     keep_alive_s: float | None = None
     person: bool = False
+    wants: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,8 +183,16 @@ Effect = Start | Stop | Grant | Refuse | Missed
 class Planner(Protocol):
     """`planning.plan` with engines and budget already given."""
 
-    def __call__(self, model: Model, options: LoadOptions, machine: Machine, running: Sequence[Running]) -> LoadPlan:
-        """The plan, or an UmlError; DoesNotFit when idle models do not free enough."""
+    def __call__(
+        self,
+        model: Model,
+        options: LoadOptions,
+        machine: Machine,
+        running: Sequence[Running],
+        wants: Sequence[str] = (),
+        /,
+    ) -> LoadPlan:
+        """The plan, or an UmlError; DoesNotFit when idle models do not free enough. wants: see `Asked`."""
         ...
 
 

@@ -27,10 +27,18 @@ class CarefulPlanner:
         self._preparer = preparer
         self._rehearsals = Rehearsals(engines)
 
-    def __call__(self, model: Model, options: LoadOptions, machine: Machine, running: Sequence[Running]) -> LoadPlan:
+    def __call__(
+        self,
+        model: Model,
+        options: LoadOptions,
+        machine: Machine,
+        running: Sequence[Running],
+        wants: Sequence[str] = (),
+        /,
+    ) -> LoadPlan:
         """The plan, or an UmlError; LoadFailed where planner or engine broke."""
         try:
-            plan = self._planner(model, options, machine, running)
+            plan = self._planner(model, options, machine, running, wants)
             self._rehearsals.rehearse(plan)
         except UmlError:
             raise

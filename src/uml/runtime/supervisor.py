@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -150,13 +151,15 @@ class Supervisor:
         slots: int = 1,
         needs: tuple[str, ...] = (),
         keep_alive_s: float | None = None,
+        *,
+        wants: tuple[str, ...] = (),
     ) -> Leasing:
         """Hold the model's worker, loaded first where it is not: `async with supervisor.lease(model) as lease`.
 
         Waits in the queue; cancelling the waiting task leaves it at once. Raises every error of
-        planning and loading, and Overloaded. needs, keep_alive_s: see `Asked`.
+        planning and loading, and Overloaded. needs, keep_alive_s, wants: see `Asked`.
         """
-        asking = partial(self._acquire, model, options, slots, needs, keep_alive_s)
+        asking = partial(self._acquire, Asked(0, model, options, slots, needs, keep_alive_s, wants=wants))
         return Leasing(model.id, asking, self._release, self._request_limit_s)
 
     async def load(
@@ -240,20 +243,13 @@ class Supervisor:
 
     # The queue.
 
-    async def _acquire(
-        self,
-        model: Model,
-        options: LoadOptions | None,
-        slots: int,
-        needs: tuple[str, ...],
-        keep_alive_s: float | None,
-    ) -> tuple[int, Lease]:
+    async def _acquire(self, asked: Asked) -> tuple[int, Lease]:
         """A ticket and its lease, for `Leasing`."""
-        asked = time.monotonic()
+        begin, model = time.monotonic(), asked.model
         worker = self._workforce.live.get(model.id)
-        if worker is None or not worker.ready_at or not self._scheduler.serves(Asked(0, model, options, 0, needs)):
-            model = await self._look_ahead(model, options, needs)
-        ticket, granted = self._ask(model, options, slots, needs, keep_alive_s)
+        if worker is None or not worker.ready_at or not self._scheduler.serves(asked):
+            model = await self._look_ahead(asked)
+        ticket, granted = self._ask(replace(asked, model=model))
         place = 0 if granted.done() else self._scheduler.position(ticket)
         try:
             worker = await granted
@@ -261,7 +257,7 @@ class Supervisor:
             self._leave(ticket)
             raise
         worker.requests += 1
-        waited_s, loaded = time.monotonic() - asked, worker.ready_at > asked
+        waited_s, loaded = time.monotonic() - begin, worker.ready_at > begin
         return ticket, Lease(model, worker.spec, worker.plan, worker.process.channel, waited_s, loaded, worker, place)
 
     def _release(self, ticket: int, worker: Attended) -> None:
@@ -272,8 +268,9 @@ class Supervisor:
     async def _loading(
         self, model: Model, options: LoadOptions | None, keep_alive_s: float | None
     ) -> AsyncIterator[tuple[int, asyncio.Future[Attended]]]:
-        model = await self._look_ahead(model, options)
-        ticket, granted = self._ask(model, options, 0, (), keep_alive_s, person=True)
+        asked = Asked(0, model, options, 0, (), keep_alive_s, person=True)
+        model = await self._look_ahead(asked)
+        ticket, granted = self._ask(replace(asked, model=model))
         try:
             yield ticket, granted
         finally:
@@ -281,30 +278,23 @@ class Supervisor:
             if granted.done() and not granted.cancelled():
                 granted.exception()  # has been seen, or nobody wants to any more
 
-    async def _look_ahead(self, model: Model, options: LoadOptions | None, needs: tuple[str, ...] = ()) -> Model:
+    async def _look_ahead(self, asked: Asked) -> Model:
         """What a load is planned with: what is free, what the load takes, and the file where it was at fault."""
+        model = asked.model
         if self._open and self._scheduler.held_back(model.id):
             model = await asyncio.to_thread(self._fresh, model)
         await self._measure()
-        asked = Asked(0, model, options, 0, needs)
+        asked = replace(asked, model=model)
         if self._open and not self._scheduler.serves(asked):
             await self._planner.prepare(model, *self._scheduler.outlook(asked))
         return model
 
-    def _ask(
-        self,
-        model: Model,
-        options: LoadOptions | None,
-        slots: int,
-        needs: tuple[str, ...],
-        keep_alive_s: float | None,
-        *,
-        person: bool = False,
-    ) -> tuple[int, asyncio.Future[Attended]]:
+    def _ask(self, asked: Asked) -> tuple[int, asyncio.Future[Attended]]:
+        """Put it into the queue under a ticket of its own."""
         if not self._open:
             raise _stopping()
         ticket, granted = self._tickets.draw()
-        self._feed(Asked(ticket, model, options, slots, needs, keep_alive_s, person))
+        self._feed(replace(asked, ticket=ticket))
         return ticket, granted
 
     def _leave(self, ticket: int, abandon: bool = False) -> None:

@@ -30,6 +30,11 @@ class Biases:
         return len(self.tokens)
 
 
+def unheard(biases: Iterable[Bias], size: int) -> tuple[int, ...]:
+    """Tokens of biases that a vocabulary of this size does not have, each once."""
+    return tuple(dict.fromkeys(token for token, _ in biases if isinstance(token, int) and token >= size))
+
+
 class Phrases:
     """Texts that an answer never contains: the token that would complete one is banned, however it is cut up.
 

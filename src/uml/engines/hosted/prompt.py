@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from uml.core.errors import BadRequest, ContextLengthExceeded
 from uml.engines.hosted.answer import Teller
 from uml.engines.hosted.speech import Marks, Reader, wants_tools
 from uml.engines.hosted.template import Template
+from uml.sampling.bans import unheard
 from uml.sampling.settings import Settings
 from uml.sampling.vocabulary import Vocabulary
 
@@ -52,7 +53,7 @@ class Language:
 
     def ask(self, request: Mapping[str, Any], context: int) -> Ask:
         """A request, checked. context: tokens that prompt and answer may have. Raises BadRequest."""
-        settings = Settings.of(request)
+        settings = self._heard(Settings.of(request))
         thinking = False
         if "messages" in request:
             text = self.prompt(request)
@@ -68,6 +69,18 @@ class Language:
             raise ContextLengthExceeded(len(tokens), context, param)
         room = context - len(tokens)
         return Ask(tokens, min(request.get("max_tokens") or room, room), settings, thinking)
+
+    def _heard(self, settings: Settings) -> Settings:
+        """The settings, with a notice of the biases that they cannot have an effect by."""
+        gone = unheard(settings.logit_bias, len(self.vocabulary))
+        if not gone:
+            return settings
+        some = ", ".join(map(str, gone[:10])) + (", ..." if len(gone) > 10 else "")
+        notice = {
+            "param": "logit_bias",
+            "reason": f"left out of it: {some}; the model's tokens are 0 to {len(self.vocabulary) - 1}",
+        }
+        return replace(settings, notices=(*settings.notices, notice))
 
     def _given(self, prompt: str | list[int]) -> list[int]:
         if isinstance(prompt, str):

@@ -195,12 +195,21 @@ def test_the_role_is_told_from_the_metadata(tmp_path: Path, metadata: dict[str, 
     ("tensor", "architecture", "role"),
     [
         ("cls.output.weight", "bert", Role.RERANKER),
+        ("cls.weight", "bert", Role.RERANKER),
         ("blk.0.attn_q.weight.lora_a", "llama", Role.ADAPTER),
     ],
 )
 def test_the_role_is_told_from_the_tensors(tmp_path: Path, tensor: str, architecture: str, role: Role) -> None:
     tensors = llama_tensors() | {tensor: Tensor("F32", (64, 1))}
     assert gguf(tmp_path, tensors, architecture=architecture).role is role
+
+
+@pytest.mark.parametrize(("architecture", "role"), [("bert", Role.CLASSIFIER), ("qwen3", Role.RERANKER)])
+def test_a_head_with_several_labels_is_a_classifiers_unless_they_are_yes_and_no(
+    tmp_path: Path, architecture: str, role: Role
+) -> None:
+    tensors = llama_tensors() | {"cls.output.weight": Tensor("F32", (64, 2))}
+    assert gguf(tmp_path, tensors, architecture=architecture, **{f"{architecture}__pooling_type": 4}).role is role
 
 
 def test_a_file_without_tensors_is_a_vocabulary(tmp_path: Path) -> None:

@@ -267,7 +267,7 @@ def test_a_pointer_that_git_left_is_named(tmp_path: Path) -> None:
         ({}, Role.TEXT),
         ({"architectures": ["LlamaForSequenceClassification"], "id2label": {"0": "x"}}, Role.RERANKER),
         ({"architectures": ["BertForSequenceClassification"], "num_labels": 1}, Role.RERANKER),
-        ({"architectures": ["BertForSequenceClassification"], "id2label": {"0": "a", "1": "b"}}, Role.UNKNOWN),
+        ({"architectures": ["BertForSequenceClassification"], "id2label": {"0": "a", "1": "b"}}, Role.CLASSIFIER),
         ({"architectures": ["BertModel"], "model_type": "bert"}, Role.EMBEDDING),
         ({"architectures": ["LlamaForCausalLMEagle3"]}, Role.DRAFT),
         ({"architectures": ["WhisperForConditionalGeneration"], "model_type": "whisper"}, Role.UNKNOWN),

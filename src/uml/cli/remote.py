@@ -13,14 +13,14 @@ from uml.cli.result import Lines, Result, Table, View
 from uml.cli.session import Session
 from uml.core.errors import DoesNotFit, UmlError
 from uml.core.jsonable import jsonable
-from uml.core.model import Model, ModelInfo, Role
+from uml.core.model import READERS, Model, ModelInfo, Role
 from uml.remote.names import HUGGING_FACE, HubName, UrlName, parse
 
 if TYPE_CHECKING:
     from uml.house import Library
     from uml.remote.find import Remote, RemoteModel
 
-_MODELS = frozenset({Role.TEXT, Role.EMBEDDING, Role.RERANKER, Role.UNKNOWN, Role.DRAFT})
+_MODELS = frozenset({Role.TEXT, *READERS, Role.UNKNOWN, Role.DRAFT})
 
 
 def remote_name(session: Session, name: str) -> HubName | UrlName | None:

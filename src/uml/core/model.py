@@ -32,11 +32,16 @@ class Role(StrEnum):
     TEXT = "text"
     EMBEDDING = "embedding"
     RERANKER = "reranker"
+    CLASSIFIER = "classifier"
     PROJECTOR = "mmproj"
     DRAFT = "draft"
     ADAPTER = "lora"
     VOCABULARY = "vocabulary"
     UNKNOWN = "unknown"
+
+
+READERS = (Role.EMBEDDING, Role.RERANKER, Role.CLASSIFIER)
+"""What reads a text at once, says one thing of it, and keeps nothing."""
 
 
 @dataclass(frozen=True, slots=True)

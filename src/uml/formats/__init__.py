@@ -13,7 +13,7 @@ import stat
 from pathlib import Path
 
 from uml.core.errors import BadFile
-from uml.core.model import Format, ModelInfo, Role
+from uml.core.model import READERS, Format, ModelInfo, Role
 from uml.formats.gguf import inspect_gguf, is_gguf
 from uml.formats.hf import CONFIG, inspect_bare_weights, inspect_hf
 from uml.formats.hf_weights import reject_pointer
@@ -102,7 +102,7 @@ def _gguf_folder(path: Path) -> ModelInfo:
     if len(own) == 1:
         return inspect(own[0])
     if len(own) <= MAX_COMPANIONS:
-        models = [found for found in map(inspect, own) if found.role in (Role.TEXT, Role.EMBEDDING, Role.RERANKER)]
+        models = [found for found in map(inspect, own) if found.role in (Role.TEXT, *READERS)]
         if len(models) == 1:
             return models[0]
     names = ", ".join(found.name for found in own[:5]) + (" ..." if len(own) > 5 else "")

@@ -19,6 +19,10 @@ DRAFTS = frozenset({"eagle3", "dflash", "dspark", "gemma4-assistant"})
 SPEECH = frozenset({"wavtokenizer-dec", "qwen3tts", "pockettts"})
 
 POOLING_NONE, POOLING_RANK = 0, 4
+_LABELS = ("cls.output.weight", "cls.out_proj.weight")
+"""The last matrix of a classifier head: a row a label. `cls.weight` before it is square."""
+_YES_AND_NO = "qwen3"
+"""Rerankers whose head has the words yes and no."""
 
 
 def role(header: GgufHeader) -> tuple[Role, str]:
@@ -44,6 +48,9 @@ def role(header: GgufHeader) -> tuple[Role, str]:
 def _language_role(header: GgufHeader, architecture: str, names: list[str]) -> tuple[Role, str]:
     if draft := _draft(header, architecture, names):
         return Role.DRAFT, draft
+    labels = next((tensor.shape[-1] for tensor in header.tensors if tensor.name in _LABELS), 1)
+    if labels > 1 and not architecture.startswith(_YES_AND_NO):
+        return Role.CLASSIFIER, f"it has a classifier head with {labels} labels"
     pooling = header.integer(f"{architecture}.pooling_type", POOLING_NONE)
     if pooling == POOLING_RANK:
         return Role.RERANKER, "its pooling is rank"

@@ -96,7 +96,7 @@ def role(config: Config, sentence_transformer: bool) -> tuple[Role, str]:
         labels = len(child(config, "id2label")) or count(config, "num_labels") or 2
         if labels == 1:
             return Role.RERANKER, f"{name} with one label"
-        return Role.UNKNOWN, f"{name} with {labels} labels is a classifier"
+        return Role.CLASSIFIER, f"{name} with {labels} labels"
     if sentence_transformer:
         return Role.EMBEDDING, "modules.json is that of sentence-transformers"
     if text(config, "_diffusers_version"):

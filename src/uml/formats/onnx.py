@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from uml.core.errors import BadFile, CorruptFile, MissingShard
-from uml.core.model import Format, ModelInfo, Role, Scalar, Shape
+from uml.core.model import READERS, Format, ModelInfo, Role, Scalar, Shape
 from uml.formats import hf, hf_config
 from uml.formats.bounded_json import child, count, read_object, scalars, text
 from uml.formats.reader import Cursor, opened
@@ -95,7 +95,7 @@ def inspect_onnx(path: Path) -> ModelInfo | None:
         architecture=reader.architecture,
         context_length=reader.context_length,
         shape=reader.shape,
-        notes=() if reader.role in (Role.EMBEDDING, Role.RERANKER) else found.notes,
+        notes=() if reader.role in READERS else found.notes,
     )
 
 
@@ -132,7 +132,7 @@ def _of_texts(path: Path) -> _Reader | None:
         pooling = folder / "1_Pooling" / "config.json"
         return _Reader(
             folder,
-            role if role in (Role.EMBEDDING, Role.RERANKER) else Role.UNKNOWN,
+            role if role in READERS else Role.UNKNOWN,
             because,
             (*there, *([pooling] if pooling.is_file() else [])),
             hf_config.architecture(config),

@@ -7,7 +7,7 @@ from typing import Final
 
 from uml.core.engine import Availability, EngineSpec, Split
 from uml.core.machine import Machine
-from uml.core.model import Format, Model, ModelInfo, Role
+from uml.core.model import READERS, Format, Model, ModelInfo, Role
 from uml.core.options import OPTIONS, LoadOptions
 from uml.core.plan import LoadPlan, Placement
 from uml.planning import libraries
@@ -18,7 +18,7 @@ from uml.planning.rank import usable
 from uml.planning.resolve import unhonoured
 
 _HERE: Final = Availability(True, reason="supposed to be here")
-_ROLES: Final = frozenset({Role.TEXT, Role.EMBEDDING, Role.RERANKER, Role.DRAFT})
+_ROLES: Final = frozenset({Role.TEXT, *READERS, Role.DRAFT})
 _OPTIONS: Final = frozenset({"ctx", "parallel", "gpu_layers", "tensor_split", "main_gpu", "split_mode", "mmap"})
 _ALL_OPTIONS: Final = frozenset(option.name for option in OPTIONS)
 _CACHE_TYPES: Final = frozenset({"cache_type_k", "cache_type_v"})

@@ -18,7 +18,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Final
 
-from uml.core.model import Format, ModelInfo, Role, Shape
+from uml.core.model import READERS, Format, ModelInfo, Shape
 from uml.core.options import LoadOptions
 from uml.core.plan import Footprint
 from uml.planning.cache import CACHE_BLOCKS
@@ -74,8 +74,6 @@ _LIBRARIES: Final = {
     Format.TENSORRT_LLM: TENSORRT,
 }
 _OTHER: Final = Library(40 * _MIB, element_bytes=2, typed_cache=True, low=0.7, high=1.6)
-_STATELESS: Final = (Role.EMBEDDING, Role.RERANKER)
-"""They read a text and keep nothing of it."""
 
 
 def weigh(info: ModelInfo, options: LoadOptions, *, in_memory: bool) -> Footprint:
@@ -143,7 +141,7 @@ def _computed_in(info: ModelInfo, library: Library, in_memory: bool) -> int:
 
 def _cached(info: ModelInfo, shape: Shape, options: LoadOptions, keys: float, values: float) -> int:
     """Keys and values of every layer, expanded where the model compresses them; so many bytes an element."""
-    if info.role in _STATELESS:
+    if info.role in READERS:
         return 0
     slides = shape.sliding if len(shape.sliding) == len(shape.kv_heads) else (False,) * len(shape.kv_heads)
     seen = min(options.ctx, shape.sliding_window or options.ctx)

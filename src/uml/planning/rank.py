@@ -8,7 +8,7 @@ from typing import Final
 
 from uml.core.engine import Availability, EngineSpec
 from uml.core.machine import Device, Machine
-from uml.core.model import Format, ModelInfo, Role
+from uml.core.model import READERS, Format, ModelInfo, Role
 from uml.core.options import LoadOptions, options_by_name
 
 INSTALLED: Final = 100.0
@@ -109,7 +109,7 @@ def lacking(
 
 
 def _can(info: ModelInfo, spec: EngineSpec, need: str, honours: Honours) -> bool:
-    if need == "embeddings" and info.role in (Role.EMBEDDING, Role.RERANKER):
+    if need == "embeddings" and info.role in READERS:
         return True
     if need in _INPUTS:
         return need in spec.inputs or "mmproj" in spec.options

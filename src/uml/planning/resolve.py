@@ -8,7 +8,7 @@ from typing import Final
 
 from uml.core.engine import EngineSpec
 from uml.core.machine import Machine
-from uml.core.model import ModelInfo, Role
+from uml.core.model import READERS, ModelInfo, Role
 from uml.core.options import OPTIONS, LoadOptions
 from uml.planning.cache import is_encoder
 from uml.planning.checks import check
@@ -76,7 +76,7 @@ def settled(
         options,
         threads=options.threads or machine.cores,
         threads_batch=options.threads_batch or options.threads or machine.cores,
-        embeddings=options.embeddings or info.role in (Role.EMBEDDING, Role.RERANKER),
+        embeddings=options.embeddings or info.role in READERS,
         pooling="rank" if options.pooling == "auto" and info.role is Role.RERANKER else options.pooling,
         device=options.device if gpus else "cpu",
         gpu_layers=options.gpu_layers if gpus else 0,
@@ -117,7 +117,7 @@ def with_batches(info: ModelInfo, options: LoadOptions) -> LoadOptions:
 
 def _in_one_piece(info: ModelInfo, options: LoadOptions) -> bool:
     """Whether llama.cpp must compute a text in one batch: an encoder, or one vector out of all tokens."""
-    if info.role not in (Role.EMBEDDING, Role.RERANKER):
+    if info.role not in READERS:
         return False
     if is_encoder(info):
         return True

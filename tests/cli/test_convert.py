@@ -58,7 +58,7 @@ def test_without_the_builder_it_says_what_installs_it(uml: Uml, tmp_path: Path) 
 def test_what_cannot_be_is_a_sentence(uml: Uml, tmp_path: Path) -> None:
     model = model_in(tmp_path / "llama")
     said = uml("convert", model, "--to", "nonesuch")
-    assert said.code == 2 and "expected one of onnx" in said.err
+    assert said.code == 2 and "expected one of gguf, safetensors, onnx" in said.err
     said = uml("convert", model, "--to", "onnx", "--precision", "int3")
     assert said.code == 2 and "expected one of int4, int8, fp32" in said.err
     said = uml("convert", "demo", "--to", "onnx")

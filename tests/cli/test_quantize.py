@@ -9,7 +9,7 @@ import pytest
 
 from tests.builders import hf_tensors, llama_config, llama_metadata, llama_tensors, write_gguf, write_hf_folder
 from tests.cli.conftest import Uml
-from uml.runtime.conversions import quantize as work
+from uml.runtime.conversions import packing
 
 
 def plain(path: Path) -> Path:
@@ -51,7 +51,7 @@ def test_stopped_it_says_that_nothing_is_left(uml: Uml, tmp_path: Path, monkeypa
     stand_in = tmp_path / "child.py"
     # Ctrl-C, once it is at work.
     stand_in.write_text("import os, signal, time; os.kill(os.getppid(), signal.SIGINT); time.sleep(60)")
-    monkeypatch.setattr(work, "CHILD", stand_in)
+    monkeypatch.setattr(packing, "CHILD", stand_in)
     said = uml("quantize", plain(tmp_path / "tiny.gguf"), "--to", "q4_0", "--json")
     assert said.code != 0
     assert "nothing of it is left" in said.error["message"]

@@ -38,6 +38,7 @@ from uml.core.errors import (
 )
 from uml.engines.llamacpp.dryrun_library import library_path
 from uml.formats import inspect
+from uml.runtime.conversions import packing
 from uml.runtime.conversions import quantize as work
 from uml.runtime.conversions.workshop import Making
 
@@ -150,7 +151,7 @@ def test_a_child_that_fails_leaves_nothing(
     # The last one does what it is told, and what it makes is no model.
     spoil = "import json, sys; open(json.load(open(sys.argv[2]))['out'], 'w').write('x')"
     stand_in.write_text(script.replace("pass", spoil))
-    monkeypatch.setattr(work, "CHILD", stand_in)
+    monkeypatch.setattr(packing, "CHILD", stand_in)
     source = write_tiny_gguf(tmp_path / "tiny.gguf")
     with pytest.raises(error) as raised:
         work.quantize(order(source, "Q4_0", tmp_path / "made" / "made.gguf"), silent)
@@ -161,7 +162,7 @@ def test_a_child_that_fails_leaves_nothing(
 def test_stopped_it_leaves_nothing_and_no_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stand_in = tmp_path / "child.py"
     stand_in.write_text("import os, time; print(os.getpid(), flush=True); time.sleep(60)")
-    monkeypatch.setattr(work, "CHILD", stand_in)
+    monkeypatch.setattr(packing, "CHILD", stand_in)
     source = write_tiny_gguf(tmp_path / "tiny.gguf")
     with pytest.raises(Cancelled):
         work.quantize(order(source, "Q4_0", tmp_path / "made" / "made.gguf"), silent, cancelled=lambda: True)
@@ -182,7 +183,7 @@ class _Disk:
 
 
 def test_without_the_library_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(work, "library_path", lambda: None)
+    monkeypatch.setattr(packing, "library_path", lambda: None)
     source = write_tiny_gguf(tmp_path / "tiny.gguf")
     with pytest.raises(ConversionFailed, match="xllamacpp"):
         work.quantize(order(source, "Q4_0", tmp_path / "made.gguf"), silent)
@@ -192,7 +193,7 @@ def test_a_build_with_other_layouts_is_not_used(tmp_path: Path) -> None:
     job = tmp_path / "job.json"
     job.write_text(json.dumps({"out": "", "threads": 1, "types": {"8": ["Q8_0", 32, 36]}, "tensors": []}))
     found = subprocess.run(
-        [sys.executable, "-I", str(work.CHILD), str(library_path()), str(job)], capture_output=True, text=True
+        [sys.executable, "-I", str(packing.CHILD), str(library_path()), str(job)], capture_output=True, text=True
     )
     assert found.returncode not in (0, -signal.SIGSEGV)
     assert "whose layout is another" in found.stderr

@@ -60,8 +60,8 @@ class Library:
         traits = self._traits[kind]
         return int(numbers // traits.block * traits.block_bytes)
 
-    def packed(self, raw: bytes, old: int, new: int, columns: int) -> bytes:
-        """Whole rows of one type as another. Raises ValueError for what no number can be made of."""
+    def packed(self, raw: bytes, old: int, new: int, columns: int, plus: float = 0.0) -> bytes:
+        """Whole rows of one type as another, and more by `plus`. Raises ValueError for what is no number."""
         rows = len(raw) * self._traits[old].block // self._traits[old].block_bytes // columns
         if not self._library.ggml_validate_row_data(old, raw, len(raw)):
             raise ValueError("there are weights that are no numbers")
@@ -70,6 +70,9 @@ class Library:
             c.memmove(floats, raw, len(raw))
         else:
             self._traits[old].to_float(c.cast(c.c_char_p(raw), c.c_void_p), floats, rows * columns)
+        if plus:
+            for at in range(rows * columns):
+                floats[at] += plus
         if new == F32:
             return bytes(floats)
         out = c.create_string_buffer(self.size(new, rows * columns))
@@ -86,14 +89,18 @@ class Rows:
         self._library, self._source, self._target = library, source, target
         self._old, self._new, self._from, self._to = (int(tensor[key]) for key in ("from", "to", "offset", "at"))
         self._count, self._columns = int(tensor["rows"]), int(tensor["columns"])
-        self.step = max(1, PIECE // self._columns)
+        self._head, self._plus = int(tensor.get("head", 1)), float(tensor.get("plus", 0))
+        # Whole heads, whose rows change their places.
+        self.step = max(1, PIECE // self._columns // self._head) * self._head
 
     def make(self, first: int) -> int:
         """`step` rows from this one on, fewer at the end; how many numbers. Raises ValueError, OSError."""
         library, old, new, before = self._library, self._old, self._new, first * self._columns
         numbers = min(self.step, self._count - first) * self._columns
         raw = read(self._source, library.size(old, numbers), self._from + library.size(old, before))
-        made = raw if old == new else library.packed(raw, old, new, self._columns)
+        if self._head > 1:
+            raw = paired(raw, self._head, library.size(old, self._columns))
+        made = raw if old == new and not self._plus else library.packed(raw, old, new, self._columns, self._plus)
         write(self._target, made, self._to + library.size(new, before))
         return numbers
 
@@ -123,6 +130,20 @@ def main(path: str, job_path: str) -> None:
             except OSError as error:
                 sys.exit(f"OSError: {tensor['name']}: {error.strerror or error}")
     os.fsync(target)
+
+
+def paired(raw: bytes, head: int, row: int) -> bytes:
+    """Rows of heads with those neighbours that llama.cpp turns together: 0, half, 1, half + 1, ...
+
+    head: rows of a head. row: bytes of a row. Transformers keeps the two halves of a head apart.
+    """
+    out, half = bytearray(len(raw)), head // 2
+    for start in range(0, len(raw), head * row):
+        for at in range(half):
+            first, to = start + at * row, start + 2 * at * row
+            out[to : to + row] = raw[first : first + row]
+            out[to + row : to + 2 * row] = raw[first + half * row : first + (half + 1) * row]
+    return bytes(out)
 
 
 def read(source: int, count: int, offset: int) -> bytes:

@@ -15,6 +15,7 @@ from uml.core.errors import ConversionFailed, OutOfMemory, UmlError, Unsupported
 from uml.core.install import Install
 from uml.core.model import Format, ModelInfo, Role
 from uml.formats import inspect
+from uml.runtime.conversions.foreign import DIE_WITH_PARENT, LAST_LINES, QUIET, reason
 from uml.runtime.conversions.workshop import Making, workshop
 from uml.runtime.installs import child
 
@@ -29,18 +30,8 @@ _FAMILIES: Final = (
 ARCHITECTURES: Final = frozenset(f"{name}ForCausalLM" for name in _FAMILIES)
 """Of text, with weights that Transformers has without foreign code: `create_model` of the builder in 0.18. Only the
 Llama of the demo model was run here."""
-LAST_LINES: Final = 40
-QUIET: Final = {
-    "HF_HUB_OFFLINE": "1",
-    "HF_HUB_DISABLE_TELEMETRY": "1",
-    "ORT_DISABLE_TELEMETRY": "1",
-    "DO_NOT_TRACK": "1",
-    "TOKENIZERS_PARALLELISM": "false",
-}
 _BUILD: Final = (
-    "import ctypes, runpy, sys\n"
-    # Killed with this process, it would build on for nobody (prctl's PR_SET_PDEATHSIG).
-    "sys.platform == 'linux' and ctypes.CDLL(None).prctl(1, 9)\n"
+    f"{DIE_WITH_PARENT}import runpy\n"
     "runpy.run_module('onnxruntime_genai.models.builder', run_name='__main__', alter_sys=True)\n"
 )
 _PROOF: Final = (
@@ -168,12 +159,3 @@ class _Build:
     def _say(self, text: str, percent: float) -> None:
         self._percent = max(self._percent, percent)
         self._tell(Making(text, round(self._percent, 1)))
-
-
-def reason(lines: deque[str], code: int) -> str:
-    """Why the builder failed, from its last lines: the last error of Python's, else the last line."""
-    errors = [line.strip() for line in lines if re.match(r"^\s*[\w.]*(?:Error|Exception)\b:?", line)]
-    told = errors[-1] if errors else next((line.strip() for line in reversed(lines) if line.strip()), "")
-    if "No space left on device" in told:
-        return "the disk is full"
-    return told or f"the builder ended with code {code}"

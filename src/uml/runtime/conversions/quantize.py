@@ -5,38 +5,25 @@ The new head is made here, of the old one's bytes; the weights are packed in a c
 
 from __future__ import annotations
 
-import json
-import os
-import re
-import signal
-import sys
-from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from uml.core.errors import ConversionFailed, OutOfMemory, UmlError, UnsupportedArchitecture, UnsupportedFormat
+from uml.core.errors import ConversionFailed, UnsupportedArchitecture, UnsupportedFormat
 from uml.core.model import Format, ModelInfo, Role
-from uml.engines import llamacpp
-from uml.engines.llamacpp.dryrun_library import library_path
 from uml.engines.llamacpp.mixture import FLOATS, REFUSED, Network, mixture
-from uml.formats import inspect
 from uml.formats.gguf_copy import ALIGNMENT, head, laid_out, padded, pairs, u32
 from uml.formats.gguf_header import GgufHeader, TensorInfo, read_header
 from uml.formats.gguf_types import FILE_TYPES, TENSOR_TYPES, type_name
+from uml.runtime.conversions.packing import Recipe, write
 from uml.runtime.conversions.workshop import Making, workshop
-from uml.runtime.installs import child
 
-CHILD: Final = Path(llamacpp.__file__).with_name("quantize_child.py")
 QUANTIZATION_VERSION: Final = 2
 """GGML_QNT_VERSION."""
 FILE_TYPE_IDS: Final = {kind.label: number for number, kind in sorted(FILE_TYPES.items(), reverse=True)}
-LAST_LINES: Final = 40
 _UNREADABLE: Final = frozenset({"Q8_1", "Q8_K", "I8", "I16", "I32", "I64", "F64"})
 """Types that ggml makes no float32 of."""
-_HEARD: Final = re.compile(r"^(\d+)% (.+)$")
-_LAYER: Final = re.compile(r"blk\.(\d+)\.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,15 +38,6 @@ class Order:
     kind: str
     place: Path
     threads: int
-
-
-@dataclass(frozen=True, slots=True)
-class Recipe:
-    """The new file: its head, its whole size, and each tensor from where to where."""
-
-    head: bytes
-    size_bytes: int
-    tensors: tuple[Mapping[str, Any], ...]
 
 
 def check(name: str, info: ModelInfo) -> None:
@@ -160,57 +138,9 @@ def quantize(order: Order, tell: Callable[[Making], None], cancelled: Callable[[
     try:
         with workshop(f"{order.name} as {order.kind}", order.place, made.size_bytes) as shop:
             file = shop / order.place.name
-            with file.open("wb") as out:
-                out.write(made.head)
-                out.truncate(made.size_bytes)
-            _pack(order, made, shop, file, tell, cancelled)
+            write(order.name, made, file, order.threads, tell, cancelled)
             file.rename(order.place)
     except OSError as error:
         raise ConversionFailed(order.name, error.strerror or str(error)) from error
     tell(Making("done", 100))
     return order.place
-
-
-def _pack(
-    order: Order, made: Recipe, shop: Path, file: Path, tell: Callable[[Making], None], cancelled: Callable[[], bool]
-) -> None:
-    library = library_path()
-    if library is None:
-        raise ConversionFailed(order.name, "the library of llama.cpp that packs weights is not installed (xllamacpp)")
-    kinds = {tensor[side] for tensor in made.tensors for side in ("from", "to")}
-    known = {kind: TENSOR_TYPES[kind] for kind in kinds}
-    types = {kind: (about.name, about.block, about.block_bytes) for kind, about in known.items()}
-    job = shop / "job.json"
-    job.write_text(json.dumps({"out": str(file), "threads": order.threads, "types": types, "tensors": made.tensors}))
-    lines: deque[str] = deque(maxlen=LAST_LINES)
-
-    def heard(line: str) -> None:
-        lines.append(line)
-        if found := _HEARD.match(line):
-            layer = _LAYER.match(found[2])
-            tell(Making(f"packing layer {layer[1]}" if layer else "packing", min(99.0, float(found[1]))))
-
-    tell(Making("packing", 0))
-    # It must not start a debugger on itself when it aborts.
-    environment = {**os.environ, "GGML_NO_BACKTRACE": "1"}
-    code = child.run(
-        (sys.executable, "-I", str(CHILD), str(library), str(job)), environment, heard, cancelled=cancelled
-    )
-    if code in (-signal.SIGKILL, 128 + signal.SIGKILL) or any("MemoryError" in line for line in lines):
-        raise OutOfMemory(order.name, "cpu")
-    if code:
-        raise ConversionFailed(order.name, _reason(lines, code), lines)
-    try:
-        found = inspect(file)
-    except UmlError as error:
-        raise ConversionFailed(order.name, error.message, lines) from error
-    if found.format is not Format.GGUF:
-        raise ConversionFailed(order.name, f"what was made is {found.format}", lines)
-
-
-def _reason(lines: deque[str], code: int) -> str:
-    errors = [line for line in lines if re.match(r"^[\w.]*(?:Error|Exception)\b:", line)]
-    if errors:
-        return errors[-1].partition(": ")[2]
-    told = next((line for line in reversed(lines) if not _HEARD.match(line)), "")
-    return told or f"the process that packs weights ended with code {code}"

@@ -1,0 +1,126 @@
+"""A Hugging Face folder, read for a conversion: its configuration, its tokenizer, and where each tensor lies."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from uml.core.errors import BadFile, CorruptFile, UnsupportedFormat
+from uml.core.model import ModelInfo
+from uml.formats.bounded_json import child, read_object
+from uml.formats.gguf_types import TENSOR_TYPE_IDS
+from uml.formats.hf_config import language_part
+from uml.formats.reader import opened, read_at
+from uml.formats.safetensors import read_safetensors
+
+Json = Mapping[str, Any]
+
+MAX_TOKENIZER: Final = 256 << 20
+"""Bytes of tokenizer.json: those of Gemma have 33 MB. Somebody asked for this file by name, and waits for it alone, so
+it may cost more memory than what is read of every file on the disk."""
+TYPES: Final = {name: TENSOR_TYPE_IDS[name] for name in ("F32", "F16", "BF16")}
+"""Types of tensors in safetensors that can be converted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A tensor in a file. kind: its type in GGUF. columns: sizes of its last dimension; rows: all others together."""
+
+    path: Path
+    offset: int
+    kind: int
+    rows: int
+    columns: int
+
+    @property
+    def elements(self) -> int:
+        """How many numbers it has."""
+        return self.rows * self.columns
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What a conversion reads.
+
+    name: of the model, for sentences and for the new file. config: of the language model; whole: with all around it.
+    tokenizer: of tokenizer.json, empty where there is none. tensors: in the order of the files.
+    """
+
+    name: str
+    folder: Path
+    config: Json
+    whole: Json
+    tensors: Mapping[str, Stored]
+    tokenizer: Json = field(default_factory=dict)
+    tokenizer_config: Json = field(default_factory=dict)
+    generation: Json = field(default_factory=dict)
+    chat_template: str | None = None
+    added: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers all tensors have."""
+        return sum(tensor.elements for tensor in self.tensors.values())
+
+
+def read_source(name: str, info: ModelInfo) -> Source:
+    """Everything but the weights. Raises BadFile, CorruptFile, UnsupportedFormat."""
+    weights = [path for path in info.files if path.suffix == ".safetensors"]
+    folder = weights[0].parent
+    config = read_object(folder / "config.json")
+    return Source(
+        name=name,
+        folder=folder,
+        config=language_part(config),
+        whole=config,
+        tensors={key: stored for path in weights if path.parent == folder for key, stored in _tensors(path)},
+        tokenizer=_optional(folder / "tokenizer.json"),
+        tokenizer_config=_optional(folder / "tokenizer_config.json"),
+        generation=_optional(folder / "generation_config.json"),
+        chat_template=info.chat_template,
+        added={key: value for key, value in _optional(folder / "added_tokens.json").items() if isinstance(value, int)},
+    )
+
+
+def _tensors(path: Path) -> list[tuple[str, Stored]]:
+    header = read_safetensors(path)
+    # Tensors fill the rest of the file: `read_safetensors` has checked it.
+    start = header.size_bytes - max((tensor.end for tensor in header.tensors.values()), default=0)
+    found = []
+    for name, tensor in header.tensors.items():
+        if not tensor.elements:
+            continue
+        if tensor.dtype in TYPES:
+            kind = TYPES[tensor.dtype]
+        elif name.endswith((".position_ids", ".inv_freq", ".masked_bias")) or "." not in name:
+            continue  # counts and masks, which no engine reads from a file
+        else:
+            raise UnsupportedFormat(path, f"{name} is {tensor.dtype}; F32, F16 and BF16 are converted")
+        rows = tensor.elements // tensor.last
+        found.append((name, Stored(path, start + tensor.begin, kind, rows, tensor.last)))
+    return found
+
+
+def _optional(path: Path) -> dict[str, Any]:
+    """A JSON object; empty where there is no such file. Raises CorruptFile, BadFile."""
+    if not path.exists():
+        return {}
+    with opened(path) as (file, size):
+        if size > MAX_TOKENIZER:
+            raise BadFile(path, f"has {size} bytes; at most {MAX_TOKENIZER} are read")
+        raw = read_at(file, 0, size)
+    try:
+        found = json.loads(raw)
+    except (ValueError, RecursionError) as error:
+        raise CorruptFile(path, f"no JSON: {error}", "a JSON object") from error
+    if not isinstance(found, dict):
+        raise CorruptFile(path, f"JSON of type {type(found).__name__}", "an object")
+    return found
+
+
+def rope_parameters(config: Json) -> Json:
+    """How positions are turned: `rope_parameters` of newer configurations, `rope_scaling` of older ones."""
+    return child(config, "rope_parameters") or child(config, "rope_scaling")

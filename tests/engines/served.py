@@ -1,6 +1,6 @@
 """Small programs that stand in for `vllm` and `trtllm-serve`: they take the real arguments and refuse all others.
 
-Arguments and fields were read from vLLM 0.33 (`arg_utils.py`, `cli_args.py`, `protocol.py`) and TensorRT-LLM
+Arguments and fields were read from vLLM 0.32 (`arg_utils.py`, `cli_args.py`, `protocol.py`) and TensorRT-LLM
 (`commands/serve.py`, `serve/openai_protocol.py`). What they answer is the last message again.
 """
 

@@ -165,7 +165,7 @@ RECIPES: Final[Mapping[str, Recipe]] = {
             engine="vllm",
             title="vLLM",
             distribution="vllm",
-            # 0.33 asks for another PyTorch.
+            # The last for the PyTorch of the other recipes, which a cache of the installer then has already.
             version="0.32.0",
             module="vllm",
             steps=(("vllm=={version}",),),

@@ -89,10 +89,10 @@ def test_where_its_program_comes_from(tmp_path: Path) -> None:
     assert "not a program" in Vllm(program=tmp_path / "none").available().reason
     with pytest.raises(EngineNotInstalled, match="uml engine install vllm"):
         Vllm().launch(plan_of(), SOCKET)
-    install = Install("vllm", "0.33.0", tmp_path, tmp_path / "bin" / "python", accelerator="cuda")
-    there = Vllm(lambda engine, label: install if label in ("", "0.33.0") else None)
+    install = Install("vllm", "0.32.0", tmp_path, tmp_path / "bin" / "python", accelerator="cuda")
+    there = Vllm(lambda engine, label: install if label in ("", "0.32.0") else None)
     state = there.available()
-    assert (state.version, state.devices) == ("0.33.0", frozenset({"cuda"}))
+    assert (state.version, state.devices) == ("0.32.0", frozenset({"cuda"}))
     launch = there.launch(plan_of(), SOCKET)
     assert launch.argv[-1] == "--exec" and str(tmp_path / "bin" / "vllm").encode() in launch.stdin
     assert launch.environment["CUDA_VISIBLE_DEVICES"] == "0,2" and launch.loopback

@@ -44,7 +44,7 @@ ABSENT: Final = _names(
     "negative_prompt sampler_priority temperature_last grammar enable_thinking parallel_tool_calls reasoning_effort "
     "reasoning_format reasoning_budget_tokens continue_final_message n_probs post_sampling_probs return_tokens "
     "return_progress timings_per_token suffix cache_prompt n_keep n_discard n_indent lora encoding_format dimensions "
-    "user metadata store service_tier safety_identifier prompt_cache_key"
+    "query documents user metadata store service_tier safety_identifier prompt_cache_key"
 )
 
 DIALECT: Final[Mapping[str, str | None]] = {**{name: name for name in SAME}, **RENAMED, **dict.fromkeys(ABSENT)}
@@ -65,8 +65,9 @@ SPEC: Final = EngineSpec(
     notices_leaving=False,
     install_command=INSTALL,
     note=(
-        "It was not run on a GPU yet: its arguments and parameters were read from its source, and are held against a "
-        "program that takes these and refuses others. Its server has no key and listens on a port of loopback: a "
+        "It was not run on a GPU yet: its arguments and parameters were read from its source on GitHub, and are held "
+        "against a program that takes these and refuses others; with 1.2.1, which its recipe installs, they were not "
+        "compared, for that comes from NVIDIA's index. Its server has no key and listens on a port of loopback: a "
         "sandbox keeps that to its worker, without one it is open to the users of this machine"
     ),
 )

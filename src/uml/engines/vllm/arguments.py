@@ -1,4 +1,4 @@
-"""A plan as `vllm serve` is told it. Names of arguments are those of version 0.33 (`vllm/engine/arg_utils.py`)."""
+"""A plan as `vllm serve` is told it. Names of arguments are those of version 0.32 (`vllm/engine/arg_utils.py`)."""
 
 from __future__ import annotations
 

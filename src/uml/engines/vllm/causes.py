@@ -1,4 +1,4 @@
-"""Why vLLM did not get ready, or died, from the end of its log. The texts are those of version 0.33."""
+"""Why vLLM did not get ready, or died, from the end of its log. The texts are those of version 0.32."""
 
 from __future__ import annotations
 

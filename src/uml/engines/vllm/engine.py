@@ -29,7 +29,7 @@ ENVIRONMENT: Final = {
 class Vllm:
     """`vllm serve` as a worker.
 
-    Not run on a GPU yet: its arguments and parameters were read from version 0.33, and are held against a program that
+    Not run on a GPU yet: its arguments and parameters were read from version 0.32, and are held against a program that
     takes these and refuses others.
 
     installed: finds the environments of engines. program: a `vllm` of the user's, which comes before them.

@@ -1,6 +1,7 @@
 """What vLLM is, as data.
 
-Names of parameters are those of its OpenAI server at version 0.33 (`vllm/entrypoints/openai/*/protocol.py`).
+Names of parameters are those of its OpenAI server at version 0.32, which its recipe installs
+(`vllm/entrypoints/openai/*/protocol.py`); 0.33 has the same.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ ABSENT: Final = _names(
     "mirostat_eta repetition_penalty_range encoder_repetition_penalty no_repeat_ngram_size dry_multiplier dry_base "
     "dry_allowed_length dry_penalty_last_n dry_sequence_breakers penalty_alpha guidance_scale negative_prompt "
     "sampler_priority temperature_last enable_thinking reasoning_format n_probs post_sampling_probs return_progress "
-    "timings_per_token suffix best_of cache_prompt n_keep n_discard n_indent lora"
+    "timings_per_token suffix best_of cache_prompt n_keep n_discard n_indent lora query documents"
 )
 """`model` is among them: the server answers to one name only, and the request has come to the right one already."""
 
@@ -80,9 +81,9 @@ SPEC: Final = EngineSpec(
     inputs=frozenset({"image", "audio", "video"}),
     home=frozenset({"cuda", "rocm"}),
     note=(
-        "It was not run on a GPU yet: its arguments and parameters were read from version 0.33, and are held against a "
-        "program that takes these and refuses others. Its sleep mode is not used: the way out of memory is the end of "
-        "the worker. Calls of tools that a model chooses itself need `--enable-auto-tool-choice` and "
-        "`--tool-call-parser` in `extra_flags`"
+        "It was not run on a GPU yet: its arguments and parameters were read from version 0.32, which its recipe "
+        "installs (0.33 has the same), and are held against a program that takes these and refuses others. Its sleep "
+        "mode is not used: the way out of memory is the end of the worker. Calls of tools that a model chooses itself "
+        "need `--enable-auto-tool-choice` and `--tool-call-parser` in `extra_flags`"
     ),
 )

@@ -324,3 +324,24 @@ def test_guidance_makes_more_of_what_the_prompt_adds() -> None:
     np.testing.assert_allclose(softmax(guided(there, elsewhere, 1)), softmax(there), rtol=1e-5)
     np.testing.assert_allclose(softmax(guided(there, elsewhere, 0)), softmax(elsewhere), rtol=1e-5)
     assert guided(there, elsewhere, 3).argmax() == 1
+
+
+@given(st.integers(0, 10_000), st.booleans(), st.integers(0, 3), st.booleans())
+def test_the_likeliest_token_is_found_the_short_way_and_the_long_way(
+    seed: int, ignore_eos: bool, least: int, structured: bool
+) -> None:
+    rows = random_rows(6, seed)
+    rows[:, 0] += 2  # an end is often the likeliest
+    random = np.random.default_rng(seed)
+    asked = {"temperature": 0, "ignore_eos": ignore_eos, "min_tokens": least}
+    short, long = chain(**asked), chain(**asked, n_probs=1)
+    for row in rows:
+        mask = random.integers(1, 1 << len(WORDS), dtype=np.int32).reshape(1) if structured else None
+        assert short.choose(row, mask).token == long.choose(row, mask).token
+    assert (short.endless, short.bare) == (ignore_eos, not ignore_eos)
+    assert not long.endless and not long.bare
+
+
+def test_logits_that_are_no_numbers_are_an_error_for_the_likeliest_too() -> None:
+    with pytest.raises(EngineError, match="not numbers"):
+        chain(temperature=0).choose(logits(*[math.nan] * len(WORDS)))

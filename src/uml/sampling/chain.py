@@ -9,6 +9,7 @@ The engine's logits are read, and never written to.
 
 from __future__ import annotations
 
+import math
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from uml.core.errors import EngineError
 from uml.sampling import penalties, selection
 from uml.sampling.bans import Biases, Phrases, ends_too_soon
+from uml.sampling.grammar import WORD
 from uml.sampling.history import Counts, History
 from uml.sampling.row import Candidates, Floats, best, log_total
 from uml.sampling.settings import Settings
@@ -64,8 +66,10 @@ class Chain:
         tools = Tools(vocabulary, self.history, Counts(self.history, settings.repetition_penalty_range), self._uniform)
         self._steps: list[Step] = steps(settings, tools)
         self._select = self._selector()
-        self._bare = settings.greedy and not self._steps and not len(self._biases) and not self._phrases
-        self._bare = self._bare and not settings.ignore_eos and settings.alternatives is None
+        plain = settings.greedy and not self._steps and not len(self._biases) and not self._phrases
+        self._plain = plain and settings.alternatives is None
+        """What is likeliest is taken, if it may come at all; nothing is told of it."""
+        self._bare = self._plain and not settings.ignore_eos
 
     def _selector(self) -> Callable[[Candidates], int]:
         settings, uniform = self.settings, self._uniform
@@ -86,6 +90,11 @@ class Chain:
         """Whether the next token is simply the one of the highest logit, and nothing is told about it."""
         return self._bare and self.history.written >= self.settings.min_tokens
 
+    @property
+    def endless(self) -> bool:
+        """The same, of all tokens but those that end an answer."""
+        return self._plain and self.settings.ignore_eos
+
     def choose(self, logits: Floats, allowed: Mask | None = None) -> Choice:
         """The next token, which is remembered.
 
@@ -96,12 +105,11 @@ class Chain:
         logits = logits[: len(self._vocabulary)]
         if logits.dtype != np.float32:
             logits = logits.astype(np.float32)
-        if allowed is None and self.bare:
+        if self._plain:
             token = int(logits.argmax())
-            if not np.isfinite(logits[token]):
-                raise _not_numbers()
-            self.history.add(token)
-            return Choice(token)
+            if math.isfinite(logits[token]) and self._may_come(token, allowed):
+                self.history.add(token)
+                return Choice(token)
         row = self._candidates(logits, allowed)
         for step in self._steps:
             step(row)
@@ -109,6 +117,12 @@ class Chain:
         choice = self._told(logits, row, place)
         self.history.add(choice.token)
         return choice
+
+    def _may_come(self, token: int, allowed: Mask | None) -> bool:
+        """Whether the likeliest token need not yield to the next one; where only structure and ends are in its way."""
+        if allowed is not None and not int(allowed[token // WORD]) >> token % WORD & 1:
+            return False
+        return token not in self._vocabulary.ends or not ends_too_soon(self.settings, self.history)
 
     def accept(self, *tokens: int) -> None:
         """Remember tokens of the answer that were not chosen here: a structure forced them, or a draft guessed them."""

@@ -64,7 +64,7 @@ BROKEN: dict[str, tuple[Callable[[Path], object], type[UmlError], str]] = {
     "weights behind a link": (_outside, BadFile, "reads weights beside their graph only"),
     "a type that is none": (_config(type="nonesuch"), UnsupportedArchitecture, "nonesuch"),
     "a key that is none": (_config(nonesuch=1), CorruptFile, "nonesuch"),
-    "a wrong vocabulary": (_config(vocab_size=99_999), CorruptFile, "1684, as the graph has it"),
+    "a wrong vocabulary": (_config(vocab_size=99_999), CorruptFile, "it says vocab_size 99999, expected"),
     "no tokenizer": (lambda folder: (folder / "tokenizer.json").unlink(), MissingShard, "tokenizer.json"),
     "a tokenizer cut short": (lambda folder: _cut(folder / "tokenizer.json", 0.5), CorruptFile, "tokenizer.json"),
 }

@@ -7,7 +7,6 @@ place in it.
 
 from __future__ import annotations
 
-import asyncio
 import math
 import threading
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from dataclasses import dataclass, field
 
 from uml.core.errors import EngineError, UmlError
 from uml.engines.hosted.answer import News
+from uml.engines.onnx.feed import Feed
 from uml.engines.onnx.native import Generator, NativeError
 from uml.engines.onnx.slots import Slot, Slots
 from uml.sampling.chain import Chain
@@ -26,7 +26,7 @@ from uml.sampling.grammar import Guide
 class Answer:
     """One answer, from the queue to its last token.
 
-    most: tokens to generate, 1 or more. ends: tokens that end it. loop: where `news` is read.
+    most: tokens to generate, 1 or more. ends: tokens that end it. feed: where it is told.
     guide: what it must look like. adapter: name of the one that works here, or empty.
     reuse: whether what a slot has read before may be gone on from.
     """
@@ -35,13 +35,12 @@ class Answer:
     most: int
     chain: Chain
     ends: frozenset[int]
-    loop: asyncio.AbstractEventLoop
+    feed: Feed
     guide: Guide | None = None
     adapter: str = ""
     reuse: bool = True
     gone: bool = False
     """Nobody listens any more."""
-    news: asyncio.Queue[News] = field(default_factory=asyncio.Queue)
     _reading: Generator | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -59,8 +58,13 @@ class Answer:
 
     def next(self, generator: Generator, made: int, cached: int) -> News:
         """Choose the token that follows what the generator has read; so many were made before. Raises EngineError."""
-        guide = self.guide
-        choice = self.chain.choose(generator.logits(), guide.mask() if guide else None)
+        guide, chain = self.guide, self.chain
+        if made and guide is None and (chain.endless if generator.endless else chain.bare):
+            # Of the first token the chain has seen that scores are numbers.
+            token = generator.likeliest()
+            chain.accept(token)
+            return News(token, "stop" if token in self.ends else "length" if made + 1 >= self.most else None)
+        choice = chain.choose(generator.logits(), guide.mask() if guide else None)
         if guide is not None:
             guide.accept(choice.token)
         # A structure that is complete and closed would let nothing but an end follow.
@@ -92,18 +96,19 @@ class Runner:
         if answer.gone:
             return
         try:
-            with self._slots.take(answer.prompt, answer.adapter, reuse=answer.reuse) as slot:
+            endless = answer.chain.endless
+            with self._slots.take(answer.prompt, answer.adapter, reuse=answer.reuse, endless=endless) as slot:
                 assert slot.generator is not None
                 cached = len(slot.tokens)
                 self._read(answer, slot, slot.generator)
                 self._go_on(answer, slot, slot.generator, cached)
         except NativeError as error:
-            tell(answer, News(None, error=self._translate(str(error))))
+            answer.feed.put(News(None, error=self._translate(str(error))))
         except UmlError as error:
-            tell(answer, News(None, error=error))
+            answer.feed.put(News(None, error=error))
         except Exception as error:
             # The boundary of this thread: an answer that nothing is told of would wait for ever.
-            tell(answer, News(None, error=EngineError("the answer", f"{type(error).__name__}: {error}")))
+            answer.feed.put(News(None, error=EngineError("the answer", f"{type(error).__name__}: {error}")))
 
     def _read(self, answer: Answer, slot: Slot, generator: Generator) -> None:
         rest = answer.prompt[len(slot.tokens) :]
@@ -124,14 +129,14 @@ class Runner:
             news = answer.next(generator, made, cached)
             made += 1
             # Told before the next one is computed: what is done with it costs no time then.
-            tell(answer, news)
+            answer.feed.put(news)
             if news.finish or news.token is None:
-                return
-            generator.append((news.token,))
+                break
+            if not generator.chosen:
+                generator.step(news.token)
             slot.tokens.append(news.token)
-
-
-def tell(answer: Answer, news: News) -> None:
-    """Have the event loop hear of it, from the thread that computes."""
-    if not answer.gone and not answer.loop.is_closed():
-        answer.loop.call_soon_threadsafe(answer.news.put_nowait, news)
+        else:
+            # What the library has chosen it reads with its next step only.
+            del slot.tokens[len(slot.tokens) - generator.chosen :]
+        if generator.chosen:
+            generator.rewind(len(slot.tokens))

@@ -39,15 +39,16 @@ class Slots:
         self._clock = count(1)
 
     @contextmanager
-    def take(self, prompt: Sequence[int], adapter: str, *, reuse: bool) -> Iterator[Slot]:
+    def take(self, prompt: Sequence[int], adapter: str, *, reuse: bool = True, endless: bool = False) -> Iterator[Slot]:
         """A slot that holds the beginning of a prompt, all but its last token at most; the rest is to be read.
 
+        endless: its generator should be, if it is a new one or might be: nothing is read anew for it.
         Raises NativeError where a generator cannot be made. One that was stopped or that failed is not kept.
         """
         slot = self._choose(prompt, adapter)
         kept = False
         try:
-            self._prepare(slot, prompt, adapter, reuse=reuse)
+            self._prepare(slot, prompt, adapter, reuse=reuse, endless=endless)
             yield slot
             kept = slot.generator is not None and not slot.generator.stopped
         finally:
@@ -67,19 +68,21 @@ class Slots:
             alike.busy = True
             return alike
 
-    def _prepare(self, slot: Slot, prompt: Sequence[int], adapter: str, *, reuse: bool) -> None:
+    def _prepare(self, slot: Slot, prompt: Sequence[int], adapter: str, *, reuse: bool, endless: bool) -> None:
         # The library keeps no scores of what it read before, so the last token is always read again.
         held = min(shared(slot.tokens, prompt), len(prompt) - 1) if reuse and slot.adapter == adapter else 0
-        if slot.generator is not None and slot.adapter == adapter:
+        generator = slot.generator
+        if generator is not None and slot.adapter == adapter and (held or generator.endless == endless):
             try:
                 if held < len(slot.tokens):
-                    slot.generator.rewind(held)
+                    generator.rewind(held)
                     del slot.tokens[held:]
                 return
             except NativeError:
                 pass  # a model whose state cannot go back, as recurrent ones: read everything anew
         self._drop(slot)
-        slot.generator, slot.adapter = Generator(self._model, self._context, adapter), adapter
+        slot.generator = Generator(self._model, self._context, adapter, endless=endless)
+        slot.adapter = adapter
 
     def _drop(self, slot: Slot) -> None:
         if slot.generator is not None:

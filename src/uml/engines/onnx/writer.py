@@ -16,6 +16,7 @@ from uml.engines.hosted.answer import Teller
 from uml.engines.hosted.text import decode
 from uml.engines.onnx.adapters import Adapters
 from uml.engines.onnx.causes import cause, failure
+from uml.engines.onnx.feed import Feed
 from uml.engines.onnx.language import check_ids, language_of
 from uml.engines.onnx.native import Generator, Library, Model, NativeError
 from uml.engines.onnx.runner import Answer, Runner
@@ -71,7 +72,10 @@ class Writer:
         answer, teller = await asyncio.to_thread(self._prepare, request, asyncio.get_running_loop())
         self._runner.submit(answer)
         try:
-            async for delta in teller.follow(answer.news):
+            finished = False
+            while not finished:
+                delta = teller.tell(await answer.feed.take())
+                finished = delta.finish is not None
                 yield delta
         finally:
             answer.leave()
@@ -85,7 +89,7 @@ class Writer:
             most=ask.most,
             chain=Chain(ask.settings, language.vocabulary, ask.tokens),
             ends=language.vocabulary.ends,
-            loop=loop,
+            feed=Feed(loop),
             guide=self._structures.guide("tool_choice", forced) if forced else self._structures.of(request),
             adapter=self._adapters.of(request),
             reuse=self._plan.options.cache_prompt and request.get("cache_prompt") is not False,

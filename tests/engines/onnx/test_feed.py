@@ -1,0 +1,96 @@
+"""From the thread that computes to the loop that sends: nothing is lost, nothing waits long, and an end not at all."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+
+import pytest
+
+from uml.core.errors import EngineError
+from uml.engines.hosted.answer import News
+from uml.engines.onnx.feed import PAUSE_S, SURE, Feed
+
+
+async def taken(feed: Feed) -> list[list[News]]:
+    """All that is told, as it comes, to its end."""
+    found = [await feed.take()]
+    while found[-1][-1].finish is None:
+        found.append(await feed.take())
+    return found
+
+
+def computing(feed: Feed, count: int, step_s: float) -> threading.Thread:
+    """A thread that tells of so many tokens."""
+
+    def run() -> None:
+        for token in range(count):
+            until = time.perf_counter() + step_s
+            while time.perf_counter() < until:
+                time.sleep(0)
+            feed.put(News(token, "length" if token == count - 1 else None))
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    return thread
+
+
+async def test_fast_tokens_come_together_and_in_order() -> None:
+    feed = Feed(asyncio.get_running_loop())
+    thread = computing(feed, 2000, 0.0)
+    found = await taken(feed)
+    thread.join()
+    assert [news.token for some in found for news in some] == list(range(2000))
+    assert len(found) < 1000
+
+
+async def test_a_slow_token_comes_by_itself_and_at_once() -> None:
+    feed = Feed(asyncio.get_running_loop())
+    for token in range(SURE * 2):
+        await asyncio.sleep(PAUSE_S)
+        feed.put(News(token))
+        began = time.perf_counter()
+        (news,) = await feed.take()
+        assert news.token == token
+        # It lay there already: no pause was made for it.
+        assert time.perf_counter() - began < PAUSE_S or token > SURE
+
+
+async def test_an_end_is_not_paused_for() -> None:
+    feed = Feed(asyncio.get_running_loop())
+    for token in range(SURE * 4):
+        feed.put(News(token))
+        await feed.take()
+    waiting = asyncio.ensure_future(feed.take())
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    feed.put(News(None, error=EngineError("a model", "no more")))
+    # No timer is due in so few turns of the loop.
+    for _ in range(4):
+        await asyncio.sleep(0)
+    assert waiting.done()
+    assert [news.error is not None for news in waiting.result()] == [True]
+
+
+async def test_a_stream_that_grows_slow_is_listened_to_again() -> None:
+    feed = Feed(asyncio.get_running_loop())
+    for token in range(SURE * 4):
+        feed.put(News(token))
+        await feed.take()
+    waiting = asyncio.ensure_future(feed.take())
+    await asyncio.sleep(PAUSE_S * 10)
+    assert not waiting.done()
+    feed.put(News(1))
+    assert [news.token for news in await waiting] == [1]
+
+
+async def test_who_leaves_takes_nothing_more() -> None:
+    feed = Feed(asyncio.get_running_loop())
+    waiting = asyncio.ensure_future(feed.take())
+    await asyncio.sleep(0)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    feed.put(News(1, "stop"))
+    assert [news.token for news in await feed.take()] == [1]

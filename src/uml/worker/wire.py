@@ -22,6 +22,8 @@ LEAST: Final = -9999.0
 def error_body(error: UmlError) -> dict[str, Any]:
     """An error of ours in the shape of llama.cpp's server."""
     body: dict[str, Any] = {"code": error.status, "message": error.message}
+    if error.param:
+        body["param"] = error.param
     if isinstance(error, ContextLengthExceeded):
         body["type"] = "exceed_context_size_error"
         body["n_prompt_tokens"] = error.details["prompt_tokens"]

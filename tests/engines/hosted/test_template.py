@@ -62,6 +62,8 @@ def test_a_template_for_images_is_given_parts_and_any_other_one_the_mark_of_an_i
     tool = {"role": "tool", "content": "22 degrees"}
     text = "{% for m in messages %}{{ m.content if m.content is string else m.content[0].text }}{% endfor %}"
     assert Template(text, {}, "<i>").render({"messages": [*ASKED[:1], tool]}) == "Look.22 degrees"
+    blind = Template(SEES, {}).render({"messages": [ASKED[0]]})
+    assert blind == "<system>Look.</>", "a template that knows parts only gets them for texts too"
     with pytest.raises(BadRequest, match="reads texts and images"):
         Template(SEES, {}, "<i>").render({"messages": [{"role": "user", "content": [{"type": "input_audio"}]}]})
 

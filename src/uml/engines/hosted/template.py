@@ -45,7 +45,7 @@ class Template:
                     "continue_final_message needs a last message of the assistant with a text", param="messages"
                 )
             messages[-1]["content"] += _CUT
-        if self._image and _takes_parts(self.source):
+        if _takes_parts(self.source, images=bool(self._image)):
             messages = [_in_parts(message, given) for message, given in zip(messages, request["messages"], strict=True)]
         values = {
             **self._specials,
@@ -96,18 +96,29 @@ def _in_parts(plain: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]
     return {**plain, "content": [part if part["type"] == "text" else {"type": "image"} for part in content]}
 
 
-@lru_cache(maxsize=8)
-def _takes_parts(source: str) -> bool:
-    """Whether a template reads a content that is a list of parts, as most of those for images do; found by trying."""
+def _takes_parts(source: str, *, images: bool) -> bool:
+    """Whether a template is given a content as a list of parts, as most of those for images want it.
+
+    images: the model reads them. Without, it is given texts, unless it loses these.
+    """
+    if not images and _shows(source, parts=False):
+        return False
+    return _shows(source, parts=True)
+
+
+@lru_cache(maxsize=16)
+def _shows(source: str, *, parts: bool) -> bool:
+    """Whether a text of a user is in what a template makes of it, found by trying: as a text, or as a part."""
     from jinja2 import TemplateError
 
-    content = [{"type": "image"}, {"type": "text", "text": "a text of a user"}]
+    text = "a text of a user"
+    content = [{"type": "image"}, {"type": "text", "text": text}] if parts else text
     try:
-        text = _compiled(source).render(messages=[{"role": "user", "content": content}], add_generation_prompt=True)
+        made = _compiled(source).render(messages=[{"role": "user", "content": content}], add_generation_prompt=True)
     except (TemplateError, TypeError, ValueError, KeyError, AttributeError, ArithmeticError):
         return False
     # One that writes whatever it is given writes the list as Python does.
-    return "a text of a user" in text and "'text'" not in text and '"text"' not in text
+    return text in made and "'text'" not in made and '"text"' not in made
 
 
 def _call(call: Any) -> Any:

@@ -1,6 +1,7 @@
 """One answer after the other, by the library's own loop: for models whose rows cannot be at different places.
 
-Those are models with recurrent layers, encoders and decoders, and layers that share keys with others.
+Those are models with recurrent layers, encoders and decoders, and layers that share keys with others. Prompts with
+images are answered so too, of a model whose other answers run in rows: the two take turns, step by step.
 """
 
 from __future__ import annotations
@@ -19,16 +20,27 @@ from uml.engines.hosted.answer import News
 from uml.engines.transformers.answer import Answer, deliver
 from uml.engines.transformers.runner import Adapts
 from uml.engines.transformers.slots import GivenUp
+from uml.engines.transformers.turns import Turns
 
 T = TypeVar("T")
 _KEPT = ("decoder_start_token_id", "bos_token_id", "pad_token_id", "forced_bos_token_id", "forced_eos_token_id")
 
 
 class Alone:
-    """Runs a model over one answer at a time. translate: from an error of the library to one of ours."""
+    """Runs a model over one answer at a time.
 
-    def __init__(self, model: Any, translate: Callable[[Exception], UmlError], adapts: Adapts | None = None) -> None:
+    translate: from an error of the library to one of ours. turns: shared with others who run the same model.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        translate: Callable[[Exception], UmlError],
+        adapts: Adapts | None = None,
+        turns: Turns | None = None,
+    ) -> None:
         self._model, self._translate, self._adapts = model, translate, adapts
+        self._turns = turns or Turns()
         self._queue: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="steps", daemon=True)
         self._thread.start()
@@ -62,11 +74,11 @@ class Alone:
     def _answer(self, answer: Answer) -> None:
         if answer.gone:
             return
-        if self._adapts is not None:
-            self._adapts.use([dict(answer.scales)])
         hooks = [layer.register_forward_pre_hook(_giving_up(answer)) for layer in layers_of(self._model)]
         try:
-            self._generate(answer)
+            with self._turns:
+                self._adapt(answer)
+                self._generate(answer)
         except GivenUp:
             return
         except UmlError as error:
@@ -77,6 +89,15 @@ class Alone:
         finally:
             for hook in hooks:
                 hook.remove()
+
+    def _adapt(self, answer: Answer) -> None:
+        if self._adapts is not None:
+            self._adapts.use([dict(answer.scales)])
+
+    def _between(self, answer: Answer) -> None:
+        """Let others have a step; they may have run by other adapters."""
+        self._turns.pass_on()
+        self._adapt(answer)
 
     def _generate(self, answer: Answer) -> None:
         model = self._model
@@ -90,15 +111,16 @@ class Alone:
                 ids,
                 attention_mask=torch.ones_like(ids),
                 generation_config=settings,
-                logits_processor=LogitsProcessorList([Chosen(answer)]),
+                logits_processor=LogitsProcessorList([Chosen(answer, lambda: self._between(answer))]),
+                **answer.inputs,
             )
 
 
 class Chosen(LogitsProcessor):  # type: ignore[misc] # a class of a library without types
-    """Chooses the token that an answer wants, and leaves nothing else to choose."""
+    """Chooses the token that an answer wants, and leaves nothing else to choose. between: called after each."""
 
-    def __init__(self, answer: Answer) -> None:
-        self._answer = answer
+    def __init__(self, answer: Answer, between: Callable[[], None]) -> None:
+        self._answer, self._between = answer, between
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         """The scores `[1, vocabulary]` of the chosen token alone. Raises GivenUp."""
@@ -110,6 +132,7 @@ class Chosen(LogitsProcessor):  # type: ignore[misc] # a class of a library with
         if news.finish:
             raise GivenUp  # it is complete, whatever the library would do next
         assert news.token is not None
+        self._between()
         forced = torch.full_like(scores, -torch.inf)
         forced[0, news.token] = 0
         return forced
@@ -123,8 +146,10 @@ def layers_of(model: Any) -> list[Any]:
 
 
 def _giving_up(answer: Answer) -> Callable[..., None]:
+    mine = threading.get_ident()
+
     def look(*arguments: object) -> None:
-        if answer.gone:
+        if answer.gone and threading.get_ident() == mine:
             raise GivenUp
 
     return look

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 
@@ -19,7 +19,8 @@ class Answer:
     """One answer, from the queue to its last token.
 
     most: tokens to generate. ends: tokens that end it, and are told like others. guide: what the answer must look
-    like, where that is asked for. scales: adapter -> how strongly it works here.
+    like, where that is asked for. scales: adapter -> how strongly it works here. inputs: what the model takes beside
+    the prompt's tokens: the pixels of images.
     """
 
     prompt: list[int]
@@ -29,6 +30,7 @@ class Answer:
     loop: asyncio.AbstractEventLoop
     guide: Guide | None = None
     scales: Mapping[int, float] = field(default_factory=dict)
+    inputs: Mapping[str, Any] = field(default_factory=dict)
     reuse: bool = True
     """Whether what an earlier answer has left may be gone on with."""
     made: list[int] = field(default_factory=list)

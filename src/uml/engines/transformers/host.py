@@ -23,7 +23,9 @@ from uml.engines.transformers.draft import guesser_of
 from uml.engines.transformers.embedding import Embedder
 from uml.engines.transformers.language import language_of
 from uml.engines.transformers.runner import Runner
+from uml.engines.transformers.sight import SeeingLanguage, Seen, Sight, pictures_of, sight_of
 from uml.engines.transformers.step import Stepper, can_step
+from uml.engines.transformers.turns import Turns
 from uml.sampling.chain import Chain
 from uml.sampling.grammar import Structures
 
@@ -41,6 +43,9 @@ class TransformersHost:
         self._adapters: Adapters
         self._embedder: Embedder
         self._runs: Runner | Alone | None = None
+        self._sees: Alone | None = None
+        self._sight: Sight | str = ""
+        self._turns = Turns()
         self._context = FALLBACK_CONTEXT
 
     def load(self, plan: LoadPlan) -> None:
@@ -50,7 +55,9 @@ class TransformersHost:
             torch.set_num_threads(options.threads)
         loaded = loading.load(plan)
         self._plan, self._model = plan, loaded.model
-        self._language = language_of(loaded.model, loaded.tokenizer, options)
+        self._sight = sight_of(loaded.model, loaded.folder, code=loaded.code)
+        marks = {"image": self._sight.mark, "template": self._sight.template} if isinstance(self._sight, Sight) else {}
+        self._language = language_of(loaded.model, loaded.tokenizer, options, **marks)
         self._structures = Structures(self._language.vocabulary)
         self._adapters = Adapters(loaded.model)
         self._embedder = Embedder(loaded.model, loaded.folder, loaded.tokenizer, options)
@@ -58,6 +65,10 @@ class TransformersHost:
             self._adapters.load(*parse(text))
         self._context = options.ctx or plan.model.info.context_length or FALLBACK_CONTEXT
         self._runs = self._runner()
+        if marks:
+            # Its rows hold tokens; what the pixels of a prompt add to these has no place there.
+            alone = self._runs if isinstance(self._runs, Alone) else None
+            self._sees = alone or Alone(loaded.model, self._translate, self._adapters, self._turns)
         if options.warmup and isinstance(self._runs, Runner):
             # After the model is ready: who comes first waits for it, and nobody else does.
             self._runs.warm_up()
@@ -65,7 +76,7 @@ class TransformersHost:
     def _runner(self) -> Runner | Alone:
         model, options = self._model, self._plan.options
         if self._plan.model.info.role is Role.EMBEDDING or not can_step(model):
-            return Alone(model, self._translate, self._adapters)
+            return Alone(model, self._translate, self._adapters, self._turns)
         rows = max(1, options.parallel)
         stepper = Stepper(model, rows, self._context)
         guesser = guesser_of(self._plan, len(self._language.vocabulary), self._context)
@@ -74,6 +85,7 @@ class TransformersHost:
             adapts=self._adapters,
             guesser=guesser,
             reuse=options.cache_prompt,
+            turns=self._turns,
         )
 
     def _translate(self, error: Exception) -> UmlError:
@@ -90,7 +102,8 @@ class TransformersHost:
         assert self._runs is not None
         # A long prompt takes the tokenizer a while, and a large schema its compiler.
         answer, teller = await asyncio.to_thread(self._prepare, request, asyncio.get_running_loop())
-        self._runs.submit(answer)
+        runs = self._sees if self._sees is not None and answer.inputs else self._runs
+        runs.submit(answer)
         try:
             async for delta in teller.follow(answer.news):
                 yield delta
@@ -98,7 +111,13 @@ class TransformersHost:
             answer.gone = True
 
     def _prepare(self, request: Mapping[str, Any], loop: asyncio.AbstractEventLoop) -> tuple[Answer, Any]:
-        ask = self._language.ask(request, self._context)
+        pictures, language, seen = pictures_of(request), self._language, None
+        if pictures:
+            if isinstance(self._sight, str):
+                raise BadRequest(f"{pictures[0].where} is an image, and {self._sight}", param=pictures[0].where)
+            seen = Seen(self._sight, pictures)
+            language = SeeingLanguage.of(language, seen)
+        ask = language.ask(request, self._context)
         forced = tools.grammar(request, self._language.marks)
         guide = self._structures.guide("tool_choice", forced) if forced else self._structures.of(request)
         answer = Answer(
@@ -109,6 +128,7 @@ class TransformersHost:
             loop=loop,
             guide=guide,
             scales=self._adapters.of(request),
+            inputs=seen.inputs if seen else {},
             reuse=request.get("cache_prompt", True) is not False,
         )
         return answer, self._language.teller(request, ask)
@@ -161,5 +181,6 @@ class TransformersHost:
 
     def close(self) -> None:
         """Give everything back: the end of the process does, as soon as no step runs any more."""
-        if self._runs is not None:
-            self._runs.close()
+        for runs in (self._runs, self._sees):
+            if runs is not None:
+                runs.close()

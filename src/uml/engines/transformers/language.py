@@ -16,13 +16,16 @@ from uml.engines.hosted.template import Template
 from uml.sampling.vocabulary import Vocabulary
 
 
-def language_of(model: Any, tokenizer: Any, options: LoadOptions) -> Language:
-    """What the model reads and writes. Raises BadOption for a chat template that is none."""
+def language_of(model: Any, tokenizer: Any, options: LoadOptions, *, image: str = "", template: str = "") -> Language:
+    """What the model reads and writes. Raises BadOption for a chat template that is none.
+
+    image: what stands for an image in a prompt; empty where it reads none. template: where the tokenizer brings none.
+    """
     size = int(model.config.get_text_config().vocab_size)
     pieces = _pieces(tokenizer, size)
     ends = ends_of(model, tokenizer)
     special = frozenset(tokenizer.all_special_ids) | ends
-    source = _template(tokenizer, options)
+    source = _template(tokenizer, options) or template
     known = tokenizer.get_vocab()
 
     def encode(text: str) -> list[int]:
@@ -34,7 +37,7 @@ def language_of(model: Any, tokenizer: Any, options: LoadOptions) -> Language:
     return Language(
         vocabulary=Vocabulary(pieces, ends, special, encode),
         marks=marks_of(source or "", lambda text: text in known),
-        template=Template(source, specials) if source else None,
+        template=Template(source, specials, image) if source else None,
         begins=(begin,) if begin is not None and empty[:1] == [begin] else (),
         thoughts=options.reasoning_format != "none",
     )

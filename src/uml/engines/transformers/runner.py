@@ -22,6 +22,7 @@ from uml.engines.transformers.guess import Guesser
 from uml.engines.transformers.rows import Row, best_row
 from uml.engines.transformers.slots import GivenUp
 from uml.engines.transformers.step import Stepper
+from uml.engines.transformers.turns import Turns
 
 T = TypeVar("T")
 
@@ -38,7 +39,7 @@ class Runner:
     """Runs a model over as many answers at once as it has rows.
 
     batch: tokens of prompt that one step reads. translate: from an error of the library to one of ours.
-    guesser: guesses ahead while there is one answer only.
+    guesser: guesses ahead while there is one answer only. turns: shared with others who run the same model.
     """
 
     def __init__(
@@ -50,7 +51,9 @@ class Runner:
         adapts: Adapts | None = None,
         guesser: Guesser | None = None,
         reuse: bool = True,
+        turns: Turns | None = None,
     ) -> None:
+        self._turns = turns or Turns()
         self._stepper, self._batch, self._reuse = stepper, batch, reuse
         self._translate, self._adapts, self._guesser = translate, adapts, guesser
         self._rows = [Row() for _ in range(rows)]
@@ -105,7 +108,8 @@ class Runner:
         with torch.inference_mode():
             while self._wait():
                 try:
-                    self._turn()
+                    with self._turns:
+                        self._turn()
                 except Exception as error:
                     # Nobody would be answered any more without this thread: those at work are told, and it goes on.
                     self._fail(list(range(self._active)), self._translate(error))

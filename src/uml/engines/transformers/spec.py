@@ -53,6 +53,7 @@ SPEC: Final = EngineSpec(
     served=False,
     options=OPTIONS,
     dialect=DIALECT,
+    inputs=frozenset({"image"}),
     quantizations=QUANTIZATIONS,
     install_command=f"uml engine install {NAME}",
 )

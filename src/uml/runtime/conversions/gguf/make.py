@@ -23,7 +23,7 @@ INSTEAD = "a checkout of llama.cpp may have it: --converter PATH/convert_hf_to_g
 class Order:
     """What to make of which model, and where.
 
-    name: of the model, for sentences. kind: of `mixture.KINDS`. place: the file that is made. threads: at least 1.
+    name: of the model, for sentences. kind: of `recipe.PRECISIONS`. place: the file that is made. threads: at least 1.
     more: metadata that go before those of the folder, as `gguf_values` writes them.
     """
 

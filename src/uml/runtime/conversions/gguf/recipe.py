@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from uml.core.errors import CorruptFile
-from uml.engines.llamacpp.mixture import KINDS, Network, mixture
+from uml.engines.llamacpp.mixture import Network, mixture
 from uml.formats.bounded_json import count, number
 from uml.formats.gguf_copy import ALIGNMENT, head, laid_out, padded
 from uml.formats.gguf_header import TensorInfo
@@ -25,6 +25,11 @@ from uml.runtime.conversions.packing import Recipe
 
 QUANTIZATION_VERSION: Final = 2
 """GGML_QNT_VERSION."""
+PRECISIONS: Final = (
+    *("F32", "F16", "BF16", "Q8_0", "Q6_K", "Q5_K_M", "Q5_K_S", "Q5_1", "Q5_0", "Q4_K_M", "Q4_K_S", "Q4_1", "Q4_0"),
+    *("Q3_K_L", "Q3_K_M", "Q3_K_S", "Q2_K"),
+)
+"""Kinds of `mixture.KINDS` that need no importance matrix."""
 FILE_TYPE_IDS: Final = {kind.label: number for number, kind in sorted(FILE_TYPES.items(), reverse=True)}
 F32: Final = TENSOR_TYPE_IDS["F32"]
 SAMPLING: Final = {
@@ -70,7 +75,7 @@ class Planned:
 
 
 def planned(family: Family, source: Source, kind: str, more: Mapping[str, bytes] | None = None) -> Planned:
-    """The file of a kind of `mixture.KINDS`. more: metadata that go before all others of their name.
+    """The file of a kind of `PRECISIONS`. more: metadata that go before all others of their name.
 
     Raises Untold, BadFile, CorruptFile.
     """
@@ -243,4 +248,4 @@ def kept_as(source: Source) -> str:
     sizes: dict[str, int] = dict.fromkeys(("F32", "F16", "BF16"), 0)
     for stored in source.tensors.values():
         sizes[TENSOR_TYPES[stored.kind].name] += stored.elements
-    return max((kind for kind in KINDS if kind in sizes), key=sizes.__getitem__)
+    return max(sizes, key=sizes.__getitem__)

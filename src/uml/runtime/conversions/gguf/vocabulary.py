@@ -76,7 +76,8 @@ def _bytes(source: Source, model: Json, count: int) -> Vocabulary:
     keys = {"tokenizer.ggml.model": string("gpt2"), "tokenizer.ggml.pre": string(cut)}
     keys |= tokens.keys(scored=False) | {"tokenizer.ggml.merges": texts(merges)}
     keys |= special_keys(source, _all(vocab, added), count, begins=False)
-    return Vocabulary(keys, (*tokens.notes, *_normalized(source, ())))
+    known = (splitting.NOTES[cut],) if cut in splitting.NOTES else ()
+    return Vocabulary(keys, (*known, *tokens.notes, *_normalized(source, ())))
 
 
 def _all(vocab: Mapping[str, int], added: Mapping[int, Added]) -> dict[str, int]:
@@ -145,9 +146,7 @@ def _prefixed(source: Source) -> bool | None:
     normalizer, cut = child(source.tokenizer, "normalizer"), child(source.tokenizer, "pre_tokenizer")
     if "Prepend" in _normalizers(normalizer):
         return True
-    if text(cut, "type") == "Metaspace":
-        return text(cut, "prepend_scheme") in ("always", "first") or cut.get("add_prefix_space") is True
-    return False
+    return _metaspaced(cut)
 
 
 def _sentencepiece(source: Source, found: pieces.Pieces, count: int) -> Vocabulary:
@@ -165,7 +164,10 @@ def _sentencepiece(source: Source, found: pieces.Pieces, count: int) -> Vocabula
     keys["tokenizer.ggml.add_space_prefix"] = flag(prefixed is not False)
     numbers = _all({piece.text: piece.number for piece in found.pieces}, added)
     keys |= special_keys(source, numbers, count, begins=True)
-    return Vocabulary(keys, (*found.notes, *tokens.notes, *_normalized(source, ("Prepend", "Replace"))))
+    metaspaced = prefixed and "Metaspace" in _steps(child(source.tokenizer, "pre_tokenizer"))
+    first = ("texts that begin with a space get one more before them, which Transformers does not give",)
+    notes = (*found.notes, *(first if metaspaced else ()), *tokens.notes)
+    return Vocabulary(keys, (*notes, *_normalized(source, ("Prepend", "Replace"))))
 
 
 def _keeps(tokens: Tokens, number_: int, token: Added) -> bool:
@@ -187,20 +189,31 @@ def _unigram(source: Source, model: Json, count: int) -> Vocabulary:
     for number_ in added:
         if number_ < count:
             tokens.scores[number_] = 0.0
-    cut = child(source.tokenizer, "pre_tokenizer")
+    cut, normalizer = child(source.tokenizer, "pre_tokenizer"), child(source.tokenizer, "normalizer")
     keys = {"tokenizer.ggml.model": string("t5"), "tokenizer.ggml.pre": string("default")}
     keys |= tokens.keys(scored=True)
     keys["tokenizer.ggml.add_space_prefix"] = flag(_metaspaced(cut))
-    keys["tokenizer.ggml.remove_extra_whitespaces"] = flag(True)
-    if charsmap := _charsmap(child(source.tokenizer, "normalizer")):
+    split = "WhitespaceSplit" in _steps(cut)
+    keys["tokenizer.ggml.remove_extra_whitespaces"] = flag(split or "Replace" in _normalizers(normalizer))
+    if charsmap := _charsmap(normalizer):
         keys["tokenizer.ggml.precompiled_charsmap"] = u8s(charsmap)
     numbers = _all({str(piece): number_ for number_, (piece, _) in enumerate(listed)}, added)
     # Where nothing is said, llama.cpp would end texts of this kind.
     keys |= {"tokenizer.ggml.add_eos_token": flag(False), **special_keys(source, numbers, count, begins=False)}
-    return Vocabulary(keys, (*tokens.notes, *_normalized(source, ("Precompiled", "Replace", "Strip"))))
+    last = () if split else ("spaces at the end of a text are dropped, which Transformers keeps",)
+    return Vocabulary(keys, (*tokens.notes, *last, *_normalized(source, ("Precompiled", "Replace", "Strip"))))
+
+
+def _steps(cut: Json) -> list[str]:
+    """What cuts, by kind."""
+    inner = cut.get("pretokenizers")
+    if isinstance(inner, list):
+        return [kind for one in inner if isinstance(one, dict) for kind in _steps(one)]
+    return [kind] if (kind := text(cut, "type")) else []
 
 
 def _metaspaced(cut: Json) -> bool:
+    """Whether a space is put before texts."""
     inner = cut.get("pretokenizers")
     if isinstance(inner, list):
         return any(_metaspaced(one) for one in inner if isinstance(one, dict))
@@ -236,4 +249,5 @@ def _wordpieces(source: Source, model: Json, count: int) -> Vocabulary:
     keys["tokenizer.ggml.normalizer.lowercase"] = flag(lower)
     keys["tokenizer.ggml.normalizer.strip_accents"] = flag(accents if isinstance(accents, bool) else lower)
     keys |= special_keys(source, _all(vocab, added), count, begins=True)
-    return Vocabulary(keys, (*tokens.notes, *_normalized(source, ("BertNormalizer",))))
+    apart = ("Korean is not taken apart into its letters, as Transformers does: its texts are cut otherwise",)
+    return Vocabulary(keys, (*(apart if lower else ()), *tokens.notes, *_normalized(source, ("BertNormalizer",))))

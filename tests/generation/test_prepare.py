@@ -177,7 +177,7 @@ def test_an_assistant_may_say_nothing() -> None:
 
 
 def test_every_parameter_has_one_name_and_words() -> None:
-    for endpoint in ("chat", "completion", "embedding"):
+    for endpoint in ("chat", "completion", "embedding", "rerank", "classify"):
         names = [name for p in PARAMETERS if endpoint in p.endpoints for name in (p.name, *p.aliases)]
         assert len(names) == len(set(names))
     for parameter in PARAMETERS:
@@ -217,5 +217,6 @@ def test_an_engine_that_invents_tokens_says_what_it_is_deaf_to() -> None:
     with pytest.raises(UnsupportedParameter, match="logprobs"):
         said(spec=FAKE, logprobs=True, strict=True)
     heard = {"messages", "prompt", "input", "model", "stream", "stream_options", "max_tokens", "stop", "n", "seed"}
+    heard |= {"query", "documents"}
     silent = {one.name for one in PARAMETERS if not one.inert and not one.ours} - set(FAKE.dialect)
     assert silent == heard | {"encoding_format", "strict"}, "every other parameter is told to have no effect"

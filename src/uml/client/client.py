@@ -222,6 +222,18 @@ class Client:
         reply = self._object("POST", "/v1/embeddings", {"model": model, "input": list(texts)}, timeout_s=None)
         return [item["embedding"] for item in sorted(_list(reply, "data"), key=lambda item: item.get("index", 0))]
 
+    def rerank(self, model: str, query: str, documents: Sequence[str], **params: Any) -> list[tuple[int, float]]:
+        """Places of the documents and their scores, best first. params: any field of `/v1/rerank`."""
+        body = {"model": model, "query": query, "documents": list(documents), **params}
+        reply = self._object("POST", "/v1/rerank", body, timeout_s=None)
+        return [(int(one["index"]), float(one["relevance_score"])) for one in _list(reply, "results")]
+
+    def classify(self, model: str, texts: Sequence[str]) -> list[dict[str, float]]:
+        """Label -> probability, for each text."""
+        reply = self._object("POST", "/v1/classify", {"model": model, "input": list(texts)}, timeout_s=None)
+        labels = [str(label) for label in reply.get("labels", ())]
+        return [dict(zip(labels, one["probs"], strict=True)) for one in _list(reply, "data")]
+
     def tokenize(self, model: str, text: str) -> list[int]:
         """Token ids of a text."""
         reply = self._object("POST", "/v1/tokenize", {"model": model, "text": text}, timeout_s=None)

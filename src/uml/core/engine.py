@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -31,6 +31,7 @@ class EngineSpec:
     inputs: what a prompt may hold beside text without a projector of its own: `image`, `audio`, `video`.
     note: what a user should know of it, as sentences: what of it was run, and what was not.
     kinds: of `Format.UNKNOWN`, what it runs: the names that a plug-in's detector puts into `ModelInfo.version`.
+    probable: architectures of rerankers whose scores it gives as probabilities; those of others have no bounds.
     home: kinds of device that it is made for; on others it runs too, and is the second choice. Empty: all of them.
     """
 
@@ -47,6 +48,7 @@ class EngineSpec:
     notices_leaving: bool = True
     install_command: str = ""
     inputs: frozenset[str] = frozenset()
+    probable: frozenset[str] = frozenset()
     home: frozenset[str] = frozenset()
     kinds: frozenset[str] = frozenset()
     note: str = ""
@@ -291,6 +293,34 @@ class WritesPrompts(Protocol):
 
     def prompt(self, request: Mapping[str, Any]) -> str:
         """What a chat request makes the model read. Raises BadRequest for messages that the template refuses."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Classes:
+    """What a model sorts texts into.
+
+    labels: in the order of its scores; a reranker has one. way: how scores become probabilities: `softmax` where one
+    label is right, `sigmoid` where each is for itself, `none` where they are something else, such as stars.
+    """
+
+    labels: tuple[str, ...]
+    way: Literal["softmax", "sigmoid", "none"]
+
+
+@runtime_checkable
+class Classifies(Protocol):
+    """A further side of a `Host`: it scores texts, or pairs of a query and a document."""
+
+    def classes(self) -> Classes | None:
+        """The labels of the loaded model; None for one of another kind."""
+        ...
+
+    def score(self, texts: Sequence[str | tuple[str, str]]) -> tuple[list[list[float]], int]:
+        """A score for each label of each text, as the model gives it, without bounds; and how many tokens were read.
+
+        Raises ContextLengthExceeded for a text that does not fit.
+        """
         ...
 
 

@@ -13,13 +13,13 @@ import re
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import count
 from pathlib import Path
 from typing import Any, Final
 
-from uml.core.engine import Availability, Delta, Endpoint, EngineSpec, Launch
+from uml.core.engine import Availability, Classes, Delta, Endpoint, EngineSpec, Launch
 from uml.core.errors import BadOption, BadRequest, ContextLengthExceeded, OutOfMemory, UmlError
 from uml.core.install import Installed, nowhere
 from uml.core.model import Format, Role
@@ -144,6 +144,7 @@ class FakeHost:
     def __init__(self) -> None:
         self._faults = Faults()
         self._context = DEFAULT_CONTEXT
+        self._role = Role.TEXT
         self._held = bytearray()
         self._pieces: list[str] = []
         self._ids: dict[str, int] = {}
@@ -151,6 +152,7 @@ class FakeHost:
     def load(self, plan: LoadPlan) -> None:
         """Take the time and the memory that were asked for, or fail as asked."""
         self._faults = faults = Faults.parse(plan.options)
+        self._role = plan.model.info.role
         self._context = plan.options.ctx or plan.model.info.context_length or DEFAULT_CONTEXT
         # Written through, so that the memory is resident and not merely promised.
         self._held = bytearray(b"\1") * (faults.memory_mib << 20)
@@ -215,6 +217,22 @@ class FakeHost:
             length = sum(value * value for value in sums) ** 0.5
             vectors.append([value / length for value in sums])
         return vectors
+
+    def classes(self) -> Classes | None:
+        """One label for a reranker; the length of a text for a classifier."""
+        if self._role is Role.RERANKER:
+            return Classes(("relevant",), "sigmoid")
+        return Classes(("short", "long"), "softmax") if self._role is Role.CLASSIFIER else None
+
+    def score(self, texts: Sequence[str | tuple[str, str]]) -> tuple[list[list[float]], int]:
+        """How many words query and document share; how many words a text has, for a classifier against five."""
+        words = [tuple(map(split, (text,) if isinstance(text, str) else text)) for text in texts]
+        rows = []
+        for parts in words:
+            shared = set.intersection(*({word.strip() for word in part} for part in parts))
+            against = [5.0] if self._role is Role.CLASSIFIER else []
+            rows.append([*against, float(len(shared) if len(parts) > 1 else len(parts[0]))])
+        return rows, sum(len(part) for parts in words for part in parts)
 
     def close(self) -> None:
         """Give the memory back; never return when asked to ignore the end."""

@@ -13,6 +13,7 @@ from uml.access import Guard, is_loopback
 from uml.config import Settings
 from uml.core.errors import NotFound, Overloaded, UmlError
 from uml.gateway import native
+from uml.gateway.judging import Judging
 from uml.gateway.openai import Generation, Tokens
 from uml.gateway.wire import JSON, Call, ClientGone, Message, Receive, Scope, Send, internal_error
 from uml.house import House
@@ -48,6 +49,8 @@ class Application:
             chat.path: chat,
             completion.path: completion,
             embedding.path: embedding,
+            "/v1/rerank": Judging("rerank", house, metrics, limit),
+            "/v1/classify": Judging("classify", house, metrics, limit),
             "/v1/tokenize": Tokens(house, limit, back=False),
             "/v1/detokenize": Tokens(house, limit, back=True),
         }

@@ -15,7 +15,7 @@ from uml.gateway.processing import Rewriter, processing
 from uml.gateway.proxy import ANSWER_LIMIT, Errand, Figures, stream, whole
 from uml.gateway.refusal import refusal
 from uml.gateway.wire import JSON, Call, Listener, parse_object, stay, text_field
-from uml.generation import Endpoint, check, prepare
+from uml.generation import Endpoint, check, check_kind, prepare
 from uml.generation.wants import wants
 from uml.house import House
 from uml.runtime.channel import ChannelBroken
@@ -58,6 +58,7 @@ class Generation:
             body, raw = await steps.before(body, raw)
         model = resolve(self._house, body.get("model"))
         call.model = model.id
+        check_kind(self._endpoint, model)
         checked = check(self._endpoint, body)
         shape: Rewriter | None = Nothing() if wants_nothing(checked) else shape_for(checked)
         if steps is not None:
@@ -69,7 +70,7 @@ class Generation:
                     model, None, checked.choices, self._needs, stay(body.get("keep_alive")), wants=wants(checked)
                 ) as lease:
                     waited = lease.waited_s
-                    _tell(call, lease)
+                    tell(call, lease)
                     prepared = prepare(checked, lease.spec, lease.plan.options.ctx, vocabulary(lease.model))
                     if steps is not None and steps.notices:
                         prepared = replace(prepared, warnings=(*prepared.warnings, *steps.notices))
@@ -124,7 +125,7 @@ class Tokens:
         # The second half is how vLLM's server is asked.
         asked = {"content": text, **flags, "prompt": text, "add_special_tokens": bool(flags.get("add_special"))}
         async with self._house.supervisor.lease(model, None, 0) as lease:
-            reply = await _exchange(lease, "/tokenize", asked)
+            reply = await exchange(lease, "/tokenize", asked)
             context = lease.plan.options.ctx
         tokens = reply.get("tokens", [])
         return {"model": model.id, "tokens": tokens, "count": len(tokens), "context_length": context}
@@ -134,7 +135,7 @@ class Tokens:
         if type(tokens) is not list or not all(type(token) is int and 0 <= token < 1 << 31 for token in tokens):
             raise BadRequest("tokens must be a list of token ids", param="tokens")
         async with self._house.supervisor.lease(model, None, 0) as lease:
-            reply = await _exchange(lease, "/detokenize", {"tokens": tokens})
+            reply = await exchange(lease, "/detokenize", {"tokens": tokens})
         return {"model": model.id, "text": reply.get("content", reply.get("prompt", ""))}
 
 
@@ -143,7 +144,8 @@ def vocabulary(model: Model) -> int:
     return model.info.shape.vocabulary if model.info.shape else 0
 
 
-def _tell(call: Call, lease: Lease) -> None:
+def tell(call: Call, lease: Lease) -> None:
+    """Headers with the model that answers, and how long the request waited for it."""
     call.extra += (
         (b"x-uml-model", lease.model.id.encode("ascii", "replace")),
         (b"x-uml-queue-ms", b"%d" % int(lease.waited_s * 1000)),
@@ -151,14 +153,14 @@ def _tell(call: Call, lease: Lease) -> None:
     )
 
 
-async def _exchange(lease: Lease, path: str, body: dict[str, Any]) -> dict[str, Any]:
-    """One small request to the worker. Raises what the worker gives as the reason."""
+async def exchange(lease: Lease, path: str, body: dict[str, Any]) -> dict[str, Any]:
+    """One request to the worker, and its whole answer. Raises what the worker gives as the reason."""
     try:
         response = await lease.channel.request("POST", path, orjson.dumps(body))
         data = await response.read(ANSWER_LIMIT)
     except ChannelBroken:
         raise await lease.fate() from None
     if response.status >= 300:
-        raise refusal(response.status, data, lease.model.id)
+        raise refusal(response.status, data, lease.model.id, body)
     reply = orjson.loads(data)
     return reply if isinstance(reply, dict) else {}

@@ -78,6 +78,15 @@ def _add_hot_paths(schema: dict[str, Any]) -> None:
         "/v1/chat/completions": _generation("chat", "Answer a conversation", ("messages",), "message"),
         "/v1/completions": _generation("completion", "Go on with a text", ("prompt",), "text"),
         "/v1/embeddings": _operation("Vectors of texts", _request("embedding", ("input",)), _EMBEDDINGS, "generation"),
+        "/v1/rerank": _operation(
+            "Documents by how well they suit a query, best first",
+            _request("rerank", ("query", "documents")),
+            _RANKING,
+            "generation",
+        ),
+        "/v1/classify": _operation(
+            "Labels of texts and their probabilities", _request("classify", ("input",)), _CLASSES, "generation"
+        ),
         "/v1/tokenize": _operation("Token ids of a text", _TOKENIZE, _TOKENS, "tokens"),
         "/v1/detokenize": _operation("The text of token ids", _DETOKENIZE, _TEXT, "tokens"),
     }
@@ -156,6 +165,16 @@ _INSIDE: Final[dict[str, dict[str, Any]]] = {
         "required": ["type"],
         "properties": {"type": {"type": "string", "enum": ["text", "json_object", "json_schema"]}},
     },
+    "documents": {
+        "minItems": 1,
+        "maxItems": 4096,
+        "items": {
+            "anyOf": [
+                {"type": "string"},
+                {"type": "object", "required": ["text"], "properties": {"text": {"type": "string"}}},
+            ]
+        },
+    },
     "lora": {
         "items": {
             "type": "object",
@@ -210,6 +229,52 @@ _EMBEDDINGS: Final[dict[str, Any]] = {
                 "properties": {
                     "index": {"type": "integer"},
                     "embedding": {"type": "array", "items": {"type": "number"}},
+                },
+            },
+        },
+        "usage": _USAGE,
+        "warnings": _WARNINGS,
+    },
+}
+
+_RANKING: Final[dict[str, Any]] = {
+    "type": "object",
+    "properties": {
+        "object": {"type": "string"},
+        "model": {"type": "string"},
+        "results": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "properties": {
+                    "index": {"type": "integer", "description": "Its place among the documents, from 0."},
+                    "relevance_score": {"type": "number", "description": "0 to 1, unless `raw_scores` is true."},
+                    "document": {"type": "object", "properties": {"text": {"type": "string"}}},
+                },
+            },
+        },
+        "usage": _USAGE,
+        "warnings": _WARNINGS,
+    },
+}
+
+_CLASSES: Final[dict[str, Any]] = {
+    "type": "object",
+    "properties": {
+        "id": {"type": "string"},
+        "object": {"type": "string"},
+        "created": {"type": "integer"},
+        "model": {"type": "string"},
+        "labels": {"type": "array", "items": {"type": "string"}, "description": "In the order of `probs`."},
+        "data": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "properties": {
+                    "index": {"type": "integer"},
+                    "label": {"type": "string", "description": "The likeliest."},
+                    "probs": {"type": "array", "items": {"type": "number"}},
+                    "num_classes": {"type": "integer"},
                 },
             },
         },

@@ -94,7 +94,8 @@ def from_engine(status: int, error: Body, model: str, asked: Body = MappingProxy
 
 
 def _too_long(message: str, error: Body, asked: Body) -> ContextLengthExceeded | None:
-    param = next((name for name in ("messages", "prompt", "input", "content") if asked.get(name) is not None), None)
+    fields = ("messages", "prompt", "input", "content", "documents")
+    param = next((name for name in fields if asked.get(name) is not None), None)
     batch = _TOO_LONG.search(message)
     if batch:
         # It is embedded in one step, whatever the context.

@@ -1,7 +1,19 @@
 """What a request asks of a model, said in the engine's words."""
 
 from uml.generation.capabilities import capabilities
+from uml.generation.kinds import check_kind
 from uml.generation.parameters import PARAMETERS, Endpoint, Parameter, only
 from uml.generation.prepare import Checked, Prepared, check, prepare
 
-__all__ = ["PARAMETERS", "Checked", "Endpoint", "Parameter", "Prepared", "capabilities", "check", "only", "prepare"]
+__all__ = [
+    "PARAMETERS",
+    "Checked",
+    "Endpoint",
+    "Parameter",
+    "Prepared",
+    "capabilities",
+    "check",
+    "check_kind",
+    "only",
+    "prepare",
+]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from uml.core.engine import EngineSpec
 from uml.core.model import ModelInfo, Role
 from uml.core.options import OPTIONS
+from uml.generation.kinds import ASKED
 from uml.generation.parameters import PARAMETERS, SAMPLERS, Endpoint, Parameter
 from uml.generation.prepare import Checked, prepare
 
@@ -127,6 +128,21 @@ def _embeddings(case: _Case) -> Ability:
     return Ability(False, f"{case.spec.title} makes no vectors of a model for {case.info.role}")
 
 
+def _judges(endpoint: Literal["rerank", "classify"]) -> Callable[[_Case], Ability]:
+    """An ability of models that score texts."""
+    made = Role.RERANKER if endpoint == "rerank" else Role.CLASSIFIER
+
+    def found(case: _Case) -> Ability:
+        role = case.info.role
+        if role not in case.spec.roles or role not in ASKED[endpoint]:
+            return Ability(False, f"it is a model for {role}")
+        if endpoint == "classify" and case.spec.served:
+            return Ability(False, f"{case.spec.title} scores documents for a query only")
+        return Ability(True, "it is made for it" if role is made else "it is a classifier with one label")
+
+    return found
+
+
 def _tools(case: _Case) -> Ability:
     if not case.is_text or not case.takes("tools"):
         return _cannot(case, "tools")
@@ -200,6 +216,8 @@ ABILITIES: Final[Mapping[str, Callable[[_Case], Ability]]] = {
     "chat": _chat,
     "completion": _completion,
     "embeddings": _embeddings,
+    "rerank": _judges("rerank"),
+    "classify": _judges("classify"),
     "tools": _tools,
     "vision": _vision,
     "thinking": _thinking,

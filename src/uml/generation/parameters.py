@@ -16,7 +16,7 @@ from typing import Any, Final, Literal
 from uml.core.duration import EXPECTED as DURATION
 from uml.core.duration import duration_s
 
-Endpoint = Literal["chat", "completion", "embedding"]
+Endpoint = Literal["chat", "completion", "embedding", "rerank", "classify"]
 Kind = Literal["integer", "number", "boolean", "text", "texts", "object", "array", "prompt", "duration", "any"]
 
 MAX_TOKENS: Final = (1 << 31) - 1
@@ -148,13 +148,32 @@ _P = Parameter
 _CHAT: Final[tuple[Endpoint, ...]] = ("chat",)
 _COMPLETION: Final[tuple[Endpoint, ...]] = ("completion",)
 _EMBEDDING: Final[tuple[Endpoint, ...]] = ("embedding",)
-_ALL: Final[tuple[Endpoint, ...]] = ("chat", "completion", "embedding")
+_RERANK: Final[tuple[Endpoint, ...]] = ("rerank",)
+_ALL: Final[tuple[Endpoint, ...]] = ("chat", "completion", "embedding", "rerank", "classify")
 
 PARAMETERS: Final[tuple[Parameter, ...]] = (
     _P("model", "text", "Id or alias of the model; may be left out while exactly one model is loaded", endpoints=_ALL),
     _P("messages", "array", "The conversation", endpoints=_CHAT),
     _P("prompt", "prompt", "The text to go on with", endpoints=_COMPLETION),
-    _P("input", "prompt", "The texts to embed", aliases=("content",), endpoints=_EMBEDDING),
+    _P("input", "prompt", "The texts to embed, or to sort", aliases=("content",), endpoints=("embedding", "classify")),
+    _P("query", "text", "What the documents are scored for", endpoints=_RERANK),
+    _P("documents", "array", "Texts, or objects with a `text`", aliases=("texts",), endpoints=_RERANK),
+    _P("top_n", "integer", "Tell only so many of the best documents", 1, MAX_TOKENS, endpoints=_RERANK, ours=True),
+    _P(
+        "return_documents",
+        "boolean",
+        "Tell the texts of the documents too",
+        aliases=("return_text",),
+        endpoints=_RERANK,
+        ours=True,
+    ),
+    _P(
+        "raw_scores",
+        "boolean",
+        "Tell the model's own scores, which have no bounds, instead of numbers from 0 to 1",
+        endpoints=_RERANK,
+        ours=True,
+    ),
     _P("stream", "boolean", "Answer with server-sent events as tokens come"),
     _P("stream_options", "object", "`include_usage`: end the stream with token counts"),
     _P("strict", "boolean", "Refuse what the engine cannot honour instead of warning about it", endpoints=_ALL),
@@ -356,6 +375,7 @@ def only(*names: str) -> Mapping[str, str | None]:
 
     What brings a request there, and how it is answered, is honoured by every worker.
     """
-    every = ("messages", "prompt", "input", "stream", "stream_options", "model", "max_tokens", "stop", "n")
+    read = ("messages", "prompt", "input", "query", "documents", "model")
+    every = (*read, "stream", "stream_options", "max_tokens", "stop", "n")
     known = {name: name for name in (*every, *names)}
     return {**dict.fromkeys(parameter.name for parameter in PARAMETERS if not parameter.inert), **known}

@@ -96,7 +96,7 @@ def _by_name(endpoint: Endpoint) -> Mapping[str, Parameter]:
 
 
 def _choices(endpoint: Endpoint, body: Mapping[str, Any]) -> int:
-    if endpoint == "embedding":
+    if endpoint in _READING:
         return 1
     each = _answers(body)
     prompt = body.get("prompt")
@@ -115,9 +115,9 @@ def _has_empty(prompt: Any) -> bool:
 
 def _check_whole(endpoint: Endpoint, body: Mapping[str, Any]) -> None:
     """What must be there, and what cannot stand together."""
-    needed, expected = _NEEDED[endpoint]
-    if body.get(needed) is None and not (endpoint == "embedding" and body.get("content") is not None):
-        raise BadRequest(f"{needed} is missing; expected {expected}", param=needed)
+    for needed, other, expected in _NEEDED[endpoint]:
+        if body.get(needed) is None and (not other or body.get(other) is None):
+            raise BadRequest(f"{needed} is missing; expected {expected}", param=needed)
     if endpoint == "completion" and _answers(body) > 1 and _has_empty(body["prompt"]):
         # llama.cpp never answers that: the second answer waits for what the first has made of the prompt.
         raise BadRequest("the prompt is empty; expected some text where n is more than 1", param="prompt")
@@ -127,11 +127,17 @@ def _check_whole(endpoint: Endpoint, body: Mapping[str, Any]) -> None:
         raise BadRequest("grammar and json_schema exclude each other; give one", param="grammar")
 
 
-_NEEDED: Final[Mapping[Endpoint, tuple[str, str]]] = {
-    "chat": ("messages", "a list of {role, content}"),
-    "completion": ("prompt", "a text, a list of texts or a list of token ids"),
-    "embedding": ("input", "a text or a list of texts"),
+_READING: Final = ("embedding", "rerank", "classify")
+"""Endpoints that generate nothing."""
+
+_NEEDED: Final[Mapping[Endpoint, tuple[tuple[str, str, str], ...]]] = {
+    "chat": (("messages", "", "a list of {role, content}"),),
+    "completion": (("prompt", "", "a text, a list of texts or a list of token ids"),),
+    "embedding": (("input", "content", "a text or a list of texts"),),
+    "rerank": (("query", "", "a text"), ("documents", "texts", "a list of texts")),
+    "classify": (("input", "content", "a text or a list of texts"),),
 }
+"""What must be there: its name, another one that does as well, and what it is."""
 
 
 def _translate(

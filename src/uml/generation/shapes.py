@@ -14,6 +14,8 @@ from uml.core import image
 from uml.core.errors import BadRequest
 
 Body = Mapping[str, Any]
+MOST_DOCUMENTS: Final = 4096
+"""Scored for one query."""
 
 
 def shown(value: object) -> str:
@@ -141,6 +143,15 @@ def _lora(adapters: Any, body: Body) -> None:
             raise refuse(f"{where}.scale", adapter["scale"], "a number")
 
 
+def _documents(documents: Any, body: Body) -> None:
+    if not 0 < len(documents) <= MOST_DOCUMENTS:
+        raise BadRequest(f"documents has {len(documents)}; expected 1 to {MOST_DOCUMENTS} texts", param="documents")
+    for place, document in enumerate(documents):
+        text = document.get("text") if type(document) is dict else document
+        if type(text) is not str:
+            raise refuse(f"documents[{place}]", document, "a text, or an object with a text")
+
+
 SHAPES: Final[Mapping[str, Callable[[Any, Body], None]]] = {
     "messages": _messages,
     "tools": _tools,
@@ -148,5 +159,6 @@ SHAPES: Final[Mapping[str, Callable[[Any, Body], None]]] = {
     "response_format": _response_format,
     "logit_bias": _logit_bias,
     "lora": _lora,
+    "documents": _documents,
 }
 """Parameter -> the check of its value, which is of the right type already, beside the whole body."""

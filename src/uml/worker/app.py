@@ -18,6 +18,7 @@ import orjson
 from uml.core.engine import Host, SwapsAdapters, WritesPrompts
 from uml.core.errors import BadKey, BadRequest, NotFound, UmlError
 from uml.core.plan import LoadPlan
+from uml.worker import judging
 from uml.worker.generate import Usage, pieces, stops_of
 from uml.worker.wire import (
     LOADING,
@@ -121,6 +122,8 @@ class App:
             ("POST", "/v1/chat/completions"): self.chat,
             ("POST", "/v1/completions"): self.completions,
             ("POST", "/v1/embeddings"): self.embeddings,
+            ("POST", "/v1/rerank"): self.rerank,
+            ("POST", "/v1/classify"): self.classify,
             ("POST", "/tokenize"): self.tokenize,
             ("POST", "/detokenize"): self.detokenize,
             ("POST", "/apply-template"): self.apply_template,
@@ -220,6 +223,22 @@ class App:
                 "usage": {"prompt_tokens": count, "total_tokens": count},
             }
         )
+
+    async def rerank(self, call: Call) -> None:
+        """POST /v1/rerank: a score for each document, as llama.cpp's server tells it."""
+        judge = judging.judge_of(self.host, self.plan.model.id, ranks=True)
+        pairs = judging.pairs_of(call.body)
+        async with self._slots:
+            scores, tokens = await judge.score(pairs)
+        await call.reply(judging.ranked(self.plan.model.id, scores, tokens))
+
+    async def classify(self, call: Call) -> None:
+        """POST /v1/classify: the labels of texts and their probabilities, as vLLM's server tells them."""
+        judge = judging.judge_of(self.host, self.plan.model.id)
+        texts = self._texts(call.body.get("input"))
+        async with self._slots:
+            scores, tokens = await judge.score(texts)
+        await call.reply(judging.sorted_into(self.plan.model.id, judge.classes, scores, tokens))
 
     def _texts(self, given: Any) -> list[str]:
         items = given if isinstance(given, list) and not is_tokens(given) else [given]

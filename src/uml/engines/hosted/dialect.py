@@ -25,7 +25,7 @@ _ABSENT: Final = _names(
 )
 
 DIALECT: Final[Mapping[str, str | None]] = {
-    **{name: name for name in SERVER},
+    **{name: name for name in (*SERVER, "query", "documents")},
     **SAMPLERS,
     **{name: name for name in STRUCTURES},
     **dict.fromkeys(_ABSENT),

@@ -24,7 +24,7 @@ SAME: Final = _names(
     "dynatemp_range dynatemp_exponent mirostat_tau mirostat_eta presence_penalty frequency_penalty "
     "dry_multiplier dry_base dry_allowed_length dry_penalty_last_n dry_sequence_breakers "
     "logit_bias grammar json_schema response_format seed stop n max_tokens max_completion_tokens logprobs top_logprobs "
-    "stream stream_options tools tool_choice parallel_tool_calls reasoning_effort "
+    "query documents stream stream_options tools tool_choice parallel_tool_calls reasoning_effort "
     # The engine's own, let through under its own names:
     "cache_prompt id_slot n_probs min_keep n_keep n_discard n_indent n_cache_reuse ignore_eos timings_per_token "
     "return_tokens return_progress sse_ping_interval t_max_predict_ms response_fields post_sampling_probs "
@@ -81,5 +81,7 @@ def spec(options: frozenset[str], devices: frozenset[str]) -> EngineSpec:
         notices_leaving=False,
         options=options,
         dialect=DIALECT,
+        # Their heads have the words yes and no, and its graph ends with a softmax of these.
+        probable=frozenset({"qwen3", "qwen3vl"}),
         install_command="pip install universal-model-loader",
     )

@@ -1,0 +1,39 @@
+"""check_kind(endpoint, model): whether a kind of model can be asked this at all, told before it is loaded for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from uml.core.errors import BadRequest
+from uml.core.model import Model, Role
+from uml.generation.parameters import Endpoint
+
+_TEXT: Final = ("a language model, which answers", "/v1/chat/completions")
+KINDS: Final[Mapping[Role, tuple[str, str]]] = {
+    Role.TEXT: _TEXT,
+    Role.DRAFT: _TEXT,
+    Role.EMBEDDING: ("an embedding model, which makes vectors of texts", "/v1/embeddings"),
+    Role.RERANKER: ("a reranker, which scores documents for a query", "/v1/rerank"),
+    Role.CLASSIFIER: ("a classifier, which sorts texts", "/v1/classify"),
+}
+"""What each kind is, and where it is asked. Of others nothing is known: the engine will tell."""
+
+ASKED: Final[Mapping[Endpoint, frozenset[Role]]] = {
+    "chat": frozenset({Role.TEXT, Role.DRAFT}),
+    "completion": frozenset({Role.TEXT, Role.DRAFT}),
+    # A language model makes vectors too, once it is loaded so.
+    "embedding": frozenset({Role.TEXT, Role.DRAFT, Role.EMBEDDING}),
+    "rerank": frozenset({Role.RERANKER}),
+    # A reranker is a classifier with one label.
+    "classify": frozenset({Role.CLASSIFIER, Role.RERANKER}),
+}
+"""What each endpoint can be asked of."""
+
+
+def check_kind(endpoint: Endpoint, model: Model) -> None:
+    """Raises BadRequest, with the kind and its route, for a model of another kind than the endpoint is for."""
+    role = model.info.role
+    if role in KINDS and role not in ASKED[endpoint]:
+        what, route = KINDS[role]
+        raise BadRequest(f"{model.id} is {what}; use {route}", param="model")

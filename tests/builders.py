@@ -6,6 +6,7 @@ Each `write_*` returns the path that it wrote. Weights are zeros; what matters i
 from __future__ import annotations
 
 import json
+import math
 import struct
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -218,10 +219,28 @@ def write_split_gguf(folder: Path, stem: str = "tiny", parts: int = 3) -> list[P
 
 
 def write_legacy(path: Path, magic: bytes = b"tjgg", version: int | None = 3, file_type: int = 2) -> Path:
-    """The start of a Llama of 2023: magic, version (None for the unversioned), seven numbers, 32 tokens."""
-    numbers = struct.pack("<7I", 32, 64, 32, 4, 2, 16, file_type)
-    head = magic + (struct.pack("<I", version) if version is not None else b"")
-    path.write_bytes(head + numbers + (struct.pack("<I", 2) + b"ab") * 32)
+    """A Llama of 2023 without weights worth the name: version None for the unversioned, Q4_0 but for file type 0, 1.
+
+    `tests.legacy_files` writes them with real weights.
+    """
+    size = {0: 4.0, 1: 2.0}.get(file_type, 18 / 32 if version == 3 else 20 / 32)
+    kind = file_type if file_type in (0, 1) else 2
+    out = bytearray(magic + (struct.pack("<I", version) if version is not None else b""))
+    out += struct.pack("<7I", 32, 64, 32, 4, 2, 16, file_type)
+    out += (struct.pack("<I", 2) + b"ab" + (b"" if version is None else bytes(4))) * 32
+    square, inner = (64, 64), {"w1": (64, 192), "w2": (192, 64), "w3": (64, 192)}
+    tensors: dict[str, tuple[int, ...]] = {"tok_embeddings": (64, 32), "norm": (64,), "output": (64, 32)}
+    for layer in range(2):
+        tensors |= {f"layers.{layer}.attention.{name}": square for name in ("wq", "wk", "wv", "wo")}
+        tensors |= {f"layers.{layer}.{name}_norm": (64,) for name in ("attention", "ffn")}
+        tensors |= {f"layers.{layer}.feed_forward.{name}": shape for name, shape in inner.items()}
+    for name, shape in tensors.items():
+        flat = len(shape) == 1
+        out += struct.pack("<3I", len(shape), len(name) + 7, 0 if flat else kind)
+        out += struct.pack(f"<{len(shape)}I", *shape) + f"{name}.weight".encode()
+        out += bytes(-len(out) % 32) if magic == b"tjgg" else b""
+        out += bytes(int(math.prod(shape) * (4 if flat else size)))
+    path.write_bytes(out)
     return path
 
 

@@ -1,9 +1,8 @@
-"""Legacy GGML, ONNX, TensorRT-LLM, and what is none of them."""
+"""ONNX, TensorRT-LLM, and what is none of them."""
 
 from __future__ import annotations
 
 import os
-import struct
 from pathlib import Path
 
 import pytest
@@ -13,82 +12,13 @@ from tests.builders import (
     llama_config,
     write_genai_folder,
     write_json,
-    write_legacy,
     write_onnx,
     write_safetensors,
     write_tensorrt_folder,
 )
-from uml.core.errors import BadFile, CorruptFile, MissingShard, UnsupportedFormat
+from uml.core.errors import BadFile, CorruptFile, MissingShard
 from uml.core.model import Format, Role
 from uml.formats import inspect
-
-# --- Legacy GGML
-
-
-@pytest.mark.parametrize(
-    ("magic", "version", "named"),
-    [
-        (b"lmgg", None, "GGML (unversioned)"),
-        (b"fmgg", 1, "GGMF v1"),
-        (b"tjgg", 1, "GGJT v1"),
-        (b"tjgg", 2, "GGJT v2"),
-        (b"tjgg", 3, "GGJT v3"),
-    ],
-)
-def test_each_generation_is_named(tmp_path: Path, magic: bytes, version: int | None, named: str) -> None:
-    found = inspect(write_legacy(tmp_path / "model.bin", magic, version))
-    assert (found.format, found.role, found.version) == (Format.GGML, Role.TEXT, named)
-    assert found.quantization is not None and found.quantization.label == "Q4_0"
-    assert found.shape is not None and found.shape.layers == 2 and found.shape.kv_heads == (4, 4)
-    assert named in found.notes[0]
-
-
-@pytest.mark.parametrize(
-    ("version", "file_type", "hint"),
-    [
-        (3, 2, "convert it to GGUF"),
-        (1, 1, "convert it to GGUF"),
-        (2, 15, "convert it to GGUF"),
-        (2, 2, "cannot be converted"),
-        (1, 2, "cannot be converted"),
-        (1, 900, "download the model as GGUF"),
-    ],
-)
-def test_the_note_tells_what_can_still_be_converted(tmp_path: Path, version: int, file_type: int, hint: str) -> None:
-    found = inspect(write_legacy(tmp_path / "model.bin", b"tjgg", version, file_type))
-    assert hint in found.notes[0]
-
-
-def test_other_models_of_that_time_are_recognised(tmp_path: Path) -> None:
-    path = tmp_path / "ggml-base.bin"
-    path.write_bytes(b"lmgg" + struct.pack("<7I", 51865, 1500, 512, 8, 6, 448, 512) + bytes(64))
-    found = inspect(path)
-    assert found.role is Role.UNKNOWN and "whisper" in found.reason
-    path.write_bytes(b"lmgg" + bytes(64))
-    assert "not those of a Llama" in inspect(path).reason
-
-
-def test_broken_ones_are_reported(tmp_path: Path) -> None:
-    path = write_legacy(tmp_path / "model.bin", b"tjgg", 9)
-    with pytest.raises(UnsupportedFormat, match="GGJT version 9"):
-        inspect(path)
-    path.write_bytes(b"tjgg" + struct.pack("<I", 3) + bytes(10))
-    with pytest.raises(CorruptFile, match="seven numbers"):
-        inspect(path)
-    path.write_bytes(b"tjgg" + struct.pack("<I7I", 3, 32000, 4096, 256, 32, 32, 128, 2))
-    with pytest.raises(CorruptFile, match="32000 tokens"):
-        inspect(path)
-
-
-def test_an_old_adapter_is_recognised(tmp_path: Path) -> None:
-    path = tmp_path / "ggml-adapter-model.bin"
-    path.write_bytes(b"algg" + struct.pack("<3I", 1, 8, 16))
-    found = inspect(path)
-    assert (found.role, found.version) == (Role.ADAPTER, "GGLA v1")
-    path.write_bytes(b"algg" + struct.pack("<3I", 2, 8, 16))
-    with pytest.raises(UnsupportedFormat, match="GGLA version 2"):
-        inspect(path)
-
 
 # --- ONNX
 

@@ -11,7 +11,6 @@ from tests.builders import (
     write_adapter_folder,
     write_genai_folder,
     write_hf_folder,
-    write_legacy,
     write_onnx,
     write_pytorch,
     write_tensorrt_folder,
@@ -75,7 +74,6 @@ def test_every_format_has_figures_and_says_who_runs_it(tmp_path: Path) -> None:
         write_genai_folder(tmp_path / "genai"): "ONNX Runtime GenAI",
         write_onnx(tmp_path / "bare.onnx"): "ONNX Runtime",
         write_pytorch(tmp_path / "pytorch_model.bin"): "Transformers",
-        write_legacy(tmp_path / "old.ggml"): "convert it to GGUF",
         write_tensorrt_folder(tmp_path / "engine"): "TensorRT-LLM",
     }
     for path, engine in words.items():

@@ -68,21 +68,21 @@ def forget(
         ),
     ],
 ) -> Result:
-    """Forget a model, or a folder and all that was found in it; no file is deleted.
+    """Forget a model, or a folder and all that was found in it; no file of yours is deleted.
 
-    Its aliases and pins go with it. Only `uml scan` of its folder, or using the model by its path, brings it back; a
+    Its aliases and pins go with it, and the GGUF file in the data folder that a model of an older format was made
+    into. Only `uml scan` of its folder, or using the model by its path, brings it back; a
     model that is loaded must be unloaded first.
     """
     if client := session.find_client():
         with client:
             done = _forgotten(client.forget, model)
     else:
-        from uml.registry.forgetting import forget as forget_it
         from uml.registry.forgetting import target
 
         with session.library() as library:
             registry = library.registry
-            done = _forgotten(lambda name: jsonable(forget_it(registry, target(registry, name))), model)
+            done = _forgotten(lambda name: jsonable(library.forget(target(registry, name))), model)
     models = ", ".join(done["models"]) or "no model"
     folder = f"{done['folder']} is no longer looked through; " if done["folder"] else ""
     return said(done, f"{folder}{models} {'are' if len(done['models']) > 1 else 'is'} forgotten; no file was deleted")

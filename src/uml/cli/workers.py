@@ -170,7 +170,7 @@ def _failure(worker: Mapping[str, Any]) -> tuple[str, str, str]:
 def _worker(worker: Mapping[str, Any]) -> tuple[str, ...]:
     state = str(worker.get("state", ""))
     progress = worker.get("progress")
-    if state in ("starting", "loading") and isinstance(progress, int | float) and progress:
+    if state in ("converting", "starting", "loading") and isinstance(progress, int | float) and progress:
         state += f" {progress:.0f} %"
     elif worker.get("kept"):
         state += f", {worker['kept']}"

@@ -69,6 +69,8 @@ class Settings:
     """Bytes for conversations of unloaded models; 0: none is saved, and those that were are removed."""
     session_stop_s: float = 10.0
     """Seconds that a stopping server gives to saving them."""
+    converted_disk: int = 100 << 30
+    """Bytes for GGUF files that models of older formats were made into; 0: none is made by itself."""
     hang_timeout_s: float = 30.0
     request_timeout_s: float | None = None
     worker_memory: int | float | None = None

@@ -309,6 +309,13 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         _seconds(0, 600),
     ),
     Setting(
+        "converted_disk",
+        "Disk for the GGUF files that models of older formats (GGML, GGMF, GGJT) are made into when they are first "
+        "loaded: beyond it, those that were not loaded for longest go; 0 makes none",
+        "bytes (`100GiB`), or 0",
+        _disk,
+    ),
+    Setting(
         "hang_timeout_s",
         "Seconds a worker may stand still with work to do; with a GPU four times as many",
         "seconds from 3 to 86400",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 from uml.core.model import Model
@@ -126,12 +127,25 @@ class Placement:
 
 
 @dataclass(frozen=True, slots=True)
+class Conversion:
+    """A model that no engine reads as it is. source: as it was asked for. place: the file that stands in for it.
+
+    needed: whether that file is yet to be made.
+    """
+
+    source: Model
+    place: Path
+    needed: bool
+
+
+@dataclass(frozen=True, slots=True)
 class LoadPlan:
     """One model, one engine, options without anything left to guess, and where it goes.
 
     evict: ids of idle models that must leave first.
     warnings: options that the engine does not honour, and what else a user should know.
     choice: why this engine; `reason` begins with it and ends with the place.
+    conversion: where `model` stands in for another, which is made into it first.
     """
 
     model: Model
@@ -143,9 +157,15 @@ class LoadPlan:
     evict: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     choice: str = ""
+    conversion: Conversion | None = None
+
+    @property
+    def asked(self) -> Model:
+        """The model as it was asked for."""
+        return self.conversion.source if self.conversion else self.model
 
 
-Stage = Literal["queued", "evicting", "starting", "loading", "ready", "failed", "stopped"]
+Stage = Literal["queued", "evicting", "converting", "starting", "loading", "ready", "failed", "stopped"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +185,7 @@ class Progress:
 class WorkerStatus:
     """One worker as `/v1/models/status` and `uml ps` show it.
 
-    state: `starting`, `loading`, `ready`, `stopping`, `failed`.
+    state: `converting`, `starting`, `loading`, `ready`, `stopping`, `failed`.
     memory_bytes: resident now; 0 while it is not known.
     estimated_bytes: what its plan said; method: how that was found, `Footprint.method`.
     measured_bytes: what it really needs once in use, to be compared with the estimate; 0 while it is not known.

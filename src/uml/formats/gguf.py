@@ -58,7 +58,11 @@ def inspect_gguf(path: Path) -> ModelInfo:
 
     Raises CorruptFile, MissingShard, UnsupportedFormat or BadFile.
     """
-    headers = _parts(path)
+    return described(_parts(path))
+
+
+def described(headers: Sequence[GgufHeader]) -> ModelInfo:
+    """What these headers say together, the first part's first. Raises CorruptFile."""
     first = headers[0]
     tensors = [tensor for header in headers for tensor in header.tensors]
     # The first part's metadata with everybody's tensors.

@@ -1,24 +1,42 @@
-"""The ancestors of GGUF: unversioned GGML, GGMF and GGJT, named by generation. No engine runs them.
+"""The ancestors of GGUF: unversioned GGML, GGMF and GGJT, named by generation.
 
-A little endian magic, a version except in the first, and seven numbers: n_vocab, n_embd, n_mult,
-n_head, n_layer, n_rot, ftype (llama.cpp before August 2023). What llama.cpp's
-convert_llama_ggml_to_gguf.py can still convert depends on generation and type.
+Those of LLaMA models are made into GGUF before an engine gets them (`legacy_gguf` says how); those of other families
+are named, and refused.
 """
 
 from __future__ import annotations
 
-import struct
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
-from uml.core.errors import CorruptFile, UnsupportedFormat
-from uml.core.model import Format, ModelInfo, Quantization, Role, Shape
+from uml.core.errors import CorruptFile, UnsupportedFormat, gib
+from uml.core.model import Format, ModelInfo, Quantization, Role
+from uml.formats.gguf import FLOATS, described
 from uml.formats.gguf_types import FILE_TYPES
-from uml.formats.reader import Cursor, opened
+from uml.formats.legacy_file import GENERATIONS, LegacyFile, NotLlama, first_part, read_file, start_of
+from uml.formats.legacy_gguf import Becoming, becoming
+from uml.formats.reader import Cursor, opened, read_start
 
-GENERATIONS = {b"lmgg": ("GGML", ()), b"fmgg": ("GGMF", (1,)), b"tjgg": ("GGJT", (1, 2, 3))}
-ADAPTER = b"algg"
-CONVERTER = "convert_llama_ggml_to_gguf.py of llama.cpp"
-WHISPER_AUDIO_CONTEXT = 1500
+ADAPTER: Final = b"algg"
+WHISPER_AUDIO_CONTEXT: Final = 1500
+LOOKED_AT: Final = 4 << 20
+"""Bytes in which names of tensors are looked for: vocabularies of that time took one."""
+
+_FAMILIES: Final[Mapping[bytes, str]] = {
+    b"gpt_neox.": "GPT-NeoX",
+    b"transformer.blocks.": "MPT",
+    b"transformer.word_embeddings": "Falcon or BLOOM",
+    b"transformer.h.": "GPT-J",
+    b"model/wte": "GPT-2 or StarCoder",
+    b"attention.query_key_value": "BLOOM",
+    b"encoder.positional_embedding": "whisper.cpp's speech models",
+    b"embeddings.word_embeddings": "BERT",
+    b"image_encoder.": "SAM",
+    b"blocks.0.att.": "RWKV",
+}
+"""What tensors of other models that came in these formats are called."""
 
 
 def is_legacy(start: bytes) -> bool:
@@ -27,93 +45,117 @@ def is_legacy(start: bytes) -> bool:
 
 
 def inspect_legacy(path: Path) -> ModelInfo:
-    """What a file of these generations says. Raises CorruptFile, or UnsupportedFormat for an unknown version."""
+    """What a file of these generations says; a later part of a model in parts stands for the whole.
+
+    Raises CorruptFile, MissingShard, or UnsupportedFormat for an unknown version.
+    """
+    path = first_part(path)
+    if read_start(path, 4) == ADAPTER:
+        return _adapter(path)
     with opened(path) as (file, size):
-        cursor = Cursor(path, file, size)
-        magic = cursor.raw(4, "the magic")
-        if magic == ADAPTER:
-            return _adapter(path, size, cursor.number("I", "the version"))
-        name, versions = GENERATIONS[magic]
-        version = f"{name} (unversioned)"
-        if versions:
-            said = cursor.number("I", "the version")
-            if said not in versions:
-                raise UnsupportedFormat(
-                    path, f"{name} version {said}; {name} had version {versions[0]} to {versions[-1]}"
-                )
-            version = f"{name} v{said}"
-        numbers = struct.unpack("<7I", cursor.raw(28, "the model's seven numbers"))
-    return _model(path, size, version, numbers)
+        generation, numbers = start_of(Cursor(path, file, size))
+    whisper = generation.name == "GGML" and numbers.embedding == WHISPER_AUDIO_CONTEXT and numbers.vocabulary > 50_000
+    if whisper:
+        return _other(path, size, generation.label, "a speech model of whisper.cpp")
+    try:
+        old = read_file(path)
+    except NotLlama as error:
+        family = _family(path)
+        return _other(path, size, generation.label, f"a model of {family}" if family else error.seen)
+    except CorruptFile:
+        # Of other models the same places mean other things, and reading goes astray.
+        if family := _family(path):
+            return _other(path, size, generation.label, f"a model of {family}")
+        raise
+    return _llama(old, becoming(old, path.stem))
 
 
-def _model(path: Path, size: int, version: str, numbers: tuple[int, ...]) -> ModelInfo:
-    vocabulary, embedding, multiple, heads, layers, _, kind = numbers
-    if version.startswith("GGML") and embedding == WHISPER_AUDIO_CONTEXT and vocabulary > 50_000:
-        return _recognised(path, size, version, "a speech model of whisper.cpp", Role.UNKNOWN, 0.8)
-    llama = 0 < vocabulary < 1 << 20 and 0 < layers <= 512 and 0 < heads <= 512 and 0 < embedding < 1 << 17
-    if not llama or embedding % heads or not 0 < multiple < 1 << 17:
-        return _recognised(path, size, version, "numbers that are not those of a Llama", Role.UNKNOWN, 0.6)
-    # Every token has at least its length in the vocabulary.
-    if vocabulary * 4 > size:
-        raise CorruptFile(path, f"the file has {size} bytes", f"room for the {vocabulary} tokens that it claims")
-    size_per_head = embedding // heads
-    feed_forward = (2 * (4 * embedding) // 3 + multiple - 1) // multiple * multiple
-    coding = FILE_TYPES.get(kind % 1000)
-    return _recognised(
-        path,
-        size,
-        version,
-        f"a Llama of {layers} layers",
-        Role.TEXT,
-        0.95,
-        Quantization("ggml", coding.label) if coding else None,
-        Shape(layers, embedding, feed_forward, heads, (heads,) * layers, size_per_head, size_per_head, vocabulary),
+def foreseen(path: Path, place: Path) -> ModelInfo:
+    """The GGUF that an old file becomes, as `inspect` will tell it once it lies at `place`. Raises what that does."""
+    old = read_file(path)
+    new = becoming(old, path.stem)
+    return replace(described([new.header]), path=place, files=(place,))
+
+
+def is_convertible(info: ModelInfo) -> bool:
+    """Whether `inspect_legacy` found a model that can be made into GGUF."""
+    return info.format is Format.GGML and info.role is Role.TEXT and info.shape is not None
+
+
+def as_gguf(info: ModelInfo) -> ModelInfo:
+    """A model that becomes GGUF as what an engine is chosen by: format and quantization. Others as they are."""
+    if not is_convertible(info):
+        return info
+    label = info.quantization.label if info.quantization else ""
+    return replace(info, format=Format.GGUF, quantization=Quantization("none" if label in FLOATS else "gguf", label))
+
+
+def _llama(old: LegacyFile, new: Becoming) -> ModelInfo:
+    will_be = described([new.header])
+    stored: dict[str, int] = {}
+    for tensor in old.tensors.values():
+        stored[tensor.coding.name] = stored.get(tensor.coding.name, 0) + tensor.size_bytes
+    stored = dict(sorted(stored.items(), key=lambda item: -item[1]))
+    parts = f", {len(old.paths)} parts" if len(old.paths) > 1 else ""
+    return replace(
+        will_be,
+        path=old.paths[0],
+        format=Format.GGML,
+        confidence=0.95,
+        reason=f"{old.generation.label} header with a Llama of {old.numbers.layers} layers{parts}",
+        size_bytes=old.size_bytes,
+        files=old.paths,
+        version=old.generation.label,
+        quantization=_quantization(old, stored, will_be.parameters or 0),
+        weight_bytes=stored,
+        metadata=dict(old.numbers._asdict()),
+        notes=(_conversion(old, will_be), *filter(None, (new.lost,)), *new.guessed),
     )
 
 
-def _recognised(
-    path: Path,
-    size: int,
-    version: str,
-    seen: str,
-    role: Role,
-    confidence: float,
-    quantization: Quantization | None = None,
-    shape: Shape | None = None,
-) -> ModelInfo:
+def _quantization(old: LegacyFile, stored: Mapping[str, int], elements: int) -> Quantization:
+    """By what most weights are; the file's own word where it is about as good."""
+    claimed = FILE_TYPES.get(old.numbers.file_type % 1000)
+    commonest = next(iter(stored))
+    label = claimed.label if claimed and claimed.types & stored.keys() else commonest
+    bits = round(8 * sum(stored.values()) / elements, 4) if elements else None
+    return Quantization("none" if label in FLOATS else "ggml", label, bits)
+
+
+def _conversion(old: LegacyFile, will_be: ModelInfo) -> str:
+    size = gib(sum(will_be.weight_bytes.values()))
+    return f"{old.generation.label} is made into GGUF by itself at the first load; that takes {size} of disk"
+
+
+def _family(path: Path) -> str:
+    """Whose tensors it has; empty where that cannot be told."""
+    start = read_start(path, LOOKED_AT)
+    return next((family for name, family in _FAMILIES.items() if name in start), "")
+
+
+def _other(path: Path, size: int, version: str, seen: str) -> ModelInfo:
     return ModelInfo(
         path=path,
         format=Format.GGML,
-        role=role,
-        confidence=confidence,
+        role=Role.UNKNOWN,
+        confidence=0.8,
         reason=f"{version} header with {seen}",
         size_bytes=size,
         files=(path,),
         version=version,
         name=path.stem,
-        architecture="llama" if shape else "",
-        quantization=quantization,
-        shape=shape,
-        notes=(_conversion(version, quantization),),
+        notes=(
+            f"no engine runs {version} of this family, and only LLaMA models of these formats are made into GGUF; "
+            "download the model as GGUF or safetensors",
+        ),
     )
 
 
-def _conversion(version: str, quantization: Quantization | None) -> str:
-    """How to make a GGUF of it."""
-    label = quantization.label if quantization else ""
-    old = f"no engine runs {version}"
-    if (
-        label in ("F32", "F16")
-        or version == "GGJT v3"
-        or (version == "GGJT v2" and label not in ("Q4_0", "Q4_1", "Q8_0"))
-    ):
-        return f"{old}; convert it to GGUF with {CONVERTER}"
-    if not label:
-        return f"{old}; download the model as GGUF"
-    return f"{old}, and {label} changed since, so that it cannot be converted; download the model as GGUF"
-
-
-def _adapter(path: Path, size: int, version: int) -> ModelInfo:
+def _adapter(path: Path) -> ModelInfo:
+    with opened(path) as (file, size):
+        cursor = Cursor(path, file, size)
+        cursor.skip(4, "the magic")
+        version = cursor.number("I", "the version")
     if version != 1:
         raise UnsupportedFormat(path, f"GGLA version {version}; version 1 is known")
     return ModelInfo(

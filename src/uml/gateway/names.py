@@ -12,7 +12,7 @@ from uml.core.jsonable import jsonable
 from uml.gateway.bodies import Strict
 from uml.gateway.replies import json_reply
 from uml.house import House
-from uml.registry.forgetting import Target, forget, target
+from uml.registry.forgetting import Target, target
 
 
 class AliasBody(Strict):
@@ -51,7 +51,7 @@ def add(app: FastAPI, house: House) -> None:
     async def forgotten(body: ForgetBody) -> Response:
         found = await asyncio.to_thread(target, house.library.registry, body.model)
         _refuse_loaded(house, found)
-        return json_reply(jsonable(await asyncio.to_thread(forget, house.library.registry, found)))
+        return json_reply(jsonable(await asyncio.to_thread(house.library.forget, found)))
 
 
 def _refuse_loaded(house: House, found: Target) -> None:

@@ -40,6 +40,7 @@ class House:
         """Open everything in order, and close it in the opposite one."""
         library = await asyncio.to_thread(Library.open, settings)
         await asyncio.to_thread(library.installs.sweep)
+        await asyncio.to_thread(library.converted.sweep)
         confinement = await asyncio.to_thread(_confinement, settings)
         async with Supervisor(
             engines=library.engines,
@@ -58,6 +59,7 @@ class House:
             hang_s=settings.hang_timeout_s,
             request_limit_s=settings.request_timeout_s,
             confinement=confinement,
+            converter=library.converted.make,
         ) as supervisor:
             yield cls(library, supervisor)
 

@@ -10,15 +10,16 @@ from typing import Any
 
 from uml.config import Settings
 from uml.core.engine import Engine, KeepsSessions
-from uml.core.errors import AmbiguousModel, BadRequest, ModelNotFound, NotAllowed, SetupError, UmlError
+from uml.core.errors import AmbiguousModel, BadRequest, ModelNotFound, NotAllowed, SetupError, UmlError, gib
 from uml.core.jsonable import jsonable
 from uml.core.machine import Machine
 from uml.core.model import Model, ModelInfo
 from uml.core.options import LoadOptions
-from uml.core.plan import LoadPlan, Taken, WorkerStatus
+from uml.core.plan import Conversion, LoadPlan, Taken, WorkerStatus
 from uml.core.quote import quoted
 from uml.engines import builtin
 from uml.formats import inspect
+from uml.formats.legacy import as_gguf
 from uml.generation import capabilities
 from uml.generation.capabilities import honours
 from uml.generation.wants import named
@@ -35,10 +36,12 @@ from uml.plugins.load import Plugins
 from uml.plugins.load import load as load_plugins
 from uml.registry import Registry
 from uml.registry.companions import located, read
+from uml.registry.forgetting import Target, forget
 from uml.registry.measurements import Load, Measurement, identity
 from uml.remote.names import UrlName
 from uml.remote.names import parse as parse_remote
 from uml.roster import Choice, Roster, choose
+from uml.runtime.conversions.kept import KeptFiles
 from uml.runtime.installs import Installs
 from uml.runtime.limits import cores
 from uml.runtime.rehearsal import rehearse
@@ -53,6 +56,7 @@ class Library:
     roster: Roster
     installs: Installs
     plugins: Plugins
+    converted: KeptFiles
 
     @classmethod
     def open(cls, settings: Settings) -> Library:
@@ -65,7 +69,8 @@ class Library:
             source = settings.sources.get("engine", "the settings")
             raise SetupError(f"engine is {settings.engine!r} ({source}); expected auto or one of {', '.join(engines)}")
         registry = Registry(settings.data / "registry.sqlite", plugins.inspector(inspect))
-        return cls(settings, registry, Roster(engines, honours), installs, plugins)
+        converted = KeptFiles(settings.data / "converted", settings.converted_disk)
+        return cls(settings, registry, Roster(engines, honours), installs, plugins, converted)
 
     @property
     def defaults(self) -> LoadOptions:
@@ -130,12 +135,14 @@ class Library:
         """What a registered model, or any path, is; `notes` end with what it needs where it cannot be loaded here."""
         info = self.look(name).info
         needs = self.choose(info).needs
+        if made := self.converted.made_of(info):
+            info = replace(info, notes=(f"it was made into GGUF: {gib(made.bytes)} in {made.place}", *info.notes[1:]))
         return replace(info, notes=(*info.notes, needs)) if needs else info
 
     def choose(self, info: ModelInfo, needs: tuple[str, ...] = ()) -> Choice:
         """The engine that a load without any options would have, and why it. needs: as `rank` takes them."""
         source = self.settings.sources.get("engine", "the settings")
-        return choose(self.roster, info, self.defaults.engine, source, needs)
+        return choose(self.roster, as_gguf(info), self.defaults.engine, source, needs)
 
     def capabilities(self, model: Model, worker: WorkerStatus | None = None, needs: str = "") -> dict[str, Any]:
         """What a model can do on the engine that has it, else on the one that would: `/v1/models/{id}/capabilities`.
@@ -154,7 +161,7 @@ class Library:
         if engine is None:
             return {**found, "abilities": {}, "parameters": {}, "options": {}}
         spec = self.specs[engine][0]
-        matrix = capabilities(model.info, spec, sessions=isinstance(self.engines[engine], KeepsSessions))
+        matrix = capabilities(as_gguf(model.info), spec, sessions=isinstance(self.engines[engine], KeepsSessions))
         return {**found, **jsonable(matrix)}
 
     def plan(
@@ -180,7 +187,11 @@ class Library:
         running: Sequence[Running] = (),
         wants: Sequence[str] = (),
     ) -> LoadPlan:
-        """`planning.plan` with this house's engines and budget, and what goes with the model read too."""
+        """`planning.plan` with this house's engines and budget, and what goes with the model read too.
+
+        A model that no engine reads as it is has the one in its place that it is made into.
+        """
+        model, conversion = self.converted.stands_in(model)
         if (share := self.settings.worker_cpu_share) is not None:
             # More threads than processors that it may use would wait for each other.
             machine = replace(machine, cores=cores(share, machine.cores), threads=cores(share, machine.threads))
@@ -189,7 +200,7 @@ class Library:
         known = self.known(model, companions)
         others = self.registry.models()
         self.installs.check(options, model.id)
-        return plan(
+        decided = plan(
             *(model, options, machine, self.specs, running, budget),
             companions=companions,
             known=known,
@@ -197,6 +208,7 @@ class Library:
             wants=wants,
             honours=honours,
         )
+        return _converting(decided, conversion) if conversion else decided
 
     def known(self, model: Model, companions: Mapping[str, ModelInfo]) -> Known:
         """What has been told of this model's loads: what they took beats what a dry run says they would."""
@@ -248,6 +260,8 @@ class Library:
             except UmlError:
                 return  # the plan that follows says it
             engine = self.engines[decided.engine]
+            if decided.conversion and decided.conversion.needed:
+                return  # there is no file yet to be asked about
             if not isinstance(engine, Foretelling) or (if_tight and _roomy(decided, left)):
                 return
             if decided.footprint.method == "measured":
@@ -266,7 +280,7 @@ class Library:
         """The same for a model that no registry needs to know. ask: its engine too, which may take a second."""
         wanted = self.options(options)
         machine = snapshot()
-        ranked = self.roster.ranked(model.info)
+        ranked = self.roster.ranked(as_gguf(model.info))
         if wanted.engine == "auto" and not (ranked and ranked[0].available):
             budget = Budget(self.settings.memory_budget, self.settings.gpu_budget)
             if foreign := outlook(model, wanted, machine, budget):
@@ -277,6 +291,13 @@ class Library:
         if model.source != "net":
             rehearse(self.engines[decided.engine], decided)
         return _estimated(decided)
+
+    def forget(self, found: Target) -> Target:
+        """As `registry.forgetting.forget`; what its models were made into goes too."""
+        models = {model.id: model.info for model in self.registry.models()}
+        done = forget(self.registry, found)
+        self.converted.drop(models[name] for name in done.models if name in models)
+        return done
 
     def describe(self, model: Model, worker: WorkerStatus | None = None) -> dict[str, Any]:
         """A model as `/v1/models` shows it.
@@ -330,6 +351,18 @@ def _estimated(decided: LoadPlan) -> dict[str, Any]:
         "reason": decided.reason,
         "warnings": list(decided.warnings),
     }
+
+
+def _converting(decided: LoadPlan, conversion: Conversion) -> LoadPlan:
+    """The plan with the conversion before it, and what a user should know of that."""
+    told = [note for note in conversion.source.info.notes[1:] if not note.startswith("the file does not say")]
+    if conversion.needed:
+        size = gib(sum(decided.model.info.weight_bytes.values()))
+        place = conversion.place.parent
+        told.insert(
+            0, f"{conversion.source.info.version} is made into GGUF at its first load: {size} of disk in {place}"
+        )
+    return replace(decided, conversion=conversion, warnings=(*decided.warnings, *told))
 
 
 def _roomy(decided: LoadPlan, machine: Machine) -> bool:

@@ -15,7 +15,7 @@ _COMPANIONS: Final[Mapping[Role, str]] = {
 
 _ELSEWHERE: Final[Mapping[Format, str]] = {
     Format.GGUF: "llama.cpp runs it",
-    Format.GGML: "convert it to GGUF (llama.cpp's convert_llama_ggml_to_gguf.py) or get the model as GGUF",
+    Format.GGML: "of the formats before GGUF, only LLaMA models are made into it; get the model as GGUF",
     Format.SAFETENSORS: "Transformers or vLLM runs it, llama.cpp after a conversion to GGUF (convert_hf_to_gguf.py)",
     Format.PYTORCH: "Transformers runs it, llama.cpp after a conversion to GGUF (convert_hf_to_gguf.py)",
     Format.EXL2: "ExLlamaV2 runs it, on an NVIDIA GPU",

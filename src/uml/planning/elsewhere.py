@@ -46,7 +46,6 @@ ENGINES: Final = (
     _spec("ExLlama", {Format.EXL2, Format.EXL3}, _NVIDIA, "devices", _OPTIONS | _CACHE_TYPES),
     _spec("ONNX Runtime", {Format.ONNX, Format.ONNX_GENAI}, frozenset({"cpu", "cuda"}), "whole"),
     _spec("TensorRT-LLM", {Format.TENSORRT_LLM}, _NVIDIA, "whole"),
-    _spec("llama.cpp", {Format.GGML}, _ANY, "layers", _OPTIONS | _CACHE_TYPES),
 )
 """Who runs a format, and on what; `planning.advice` has the sentence for people."""
 

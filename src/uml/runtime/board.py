@@ -43,5 +43,7 @@ def progress(model: str, workforce: Workforce, place: int, began_s: float, *, se
         leaving = settling or any(other.told for other in workforce.live.values())
         return Progress(model, "evicting" if leaving else "queued", seconds=seconds, queue_position=place)
     meter = worker.process.look()
-    stage: Stage = "starting" if worker.process.pid is None else "loading"
+    stage: Stage = "loading"
+    if worker.process.pid is None:
+        stage = "converting" if worker.process.state == "converting" else "starting"
     return Progress(model, stage, meter.bytes, meter.total_bytes, meter.percent, seconds)

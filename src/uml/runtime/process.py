@@ -16,6 +16,7 @@ from uml.core.engine import Endpoint, Engine, Launch
 from uml.core.errors import LoadFailed, LoadTimeout, UmlError, WorkerHung
 from uml.core.plan import LoadPlan
 from uml.runtime.channel import Channel
+from uml.runtime.converting import Converter, convert_first
 from uml.runtime.ending import Ending, explain, oom_kills
 from uml.runtime.logs import WorkerLog
 from uml.runtime.orphans import Record, birth
@@ -26,7 +27,7 @@ from uml.runtime.watch import HANG_S, Look, Patience, Watch, condition, observe
 log = logging.getLogger(__name__)
 
 Future = asyncio.Future[Any]
-State = Literal["starting", "loading", "ready", "stopping", "ended"]
+State = Literal["converting", "starting", "loading", "ready", "stopping", "ended"]
 
 FIRST_LOOK_S: Final = 0.005
 LAST_LOOK_S: Final = 0.1
@@ -45,18 +46,20 @@ STOPPED_LOAD_S: Final = 10.0
 class WorkerProcess:
     """Answers from the task that is in `run`, the only writer of `state`.
 
-    | state    | `stop()`             | process exits          | health says 200 | no progress         |
-    |----------|----------------------|------------------------|-----------------|---------------------|
-    | starting | stopping, then ended | ended, LoadFailed      | -               | -                   |
-    | loading  | stopping, then ended | ended, LoadFailed      | ready           | ended, LoadTimeout  |
-    | ready    | stopping, then ended | ended, WorkerDied      | asked at times  | ended, WorkerHung   |
-    | stopping | nothing              | ended, no error        | not asked       | -                   |
-    | ended    | nothing              | -                      | -               | -                   |
+    | state      | `stop()`             | process exits          | health says 200 | no progress         |
+    |------------|----------------------|------------------------|-----------------|---------------------|
+    | converting | ended                | -                      | -               | ended, LoadTimeout  |
+    | starting   | stopping, then ended | ended, LoadFailed      | -               | -                   |
+    | loading    | stopping, then ended | ended, LoadFailed      | ready           | ended, LoadTimeout  |
+    | ready      | stopping, then ended | ended, WorkerDied      | asked at times  | ended, WorkerHung   |
+    | stopping   | nothing              | ended, no error        | not asked       | -                   |
+    | ended      | nothing              | -                      | -               | -                   |
 
     Stopping closes the worker's standard input and sends SIGTERM; what is left of its group after
     `stop_limit_s` gets SIGKILL. One that hangs gets it at once, and so does one whose `run` is cancelled.
     The worker has a folder of its own, beside its record and with its name, which goes with it.
-    hang_s: see `watch.Patience`. confinement: its sandbox and limits; without it, it has none.
+    hang_s: see `watch.Patience`. confinement: its sandbox and limits; without it, it has none. converter: sees to
+    it that what stands in for the model is there.
     """
 
     def __init__(
@@ -70,13 +73,16 @@ class WorkerProcess:
         stop_limit_s: float = STOP_LIMIT_S,
         hang_s: float = HANG_S,
         confinement: Confinement | None = None,
+        converter: Converter | None = None,
     ) -> None:
         self.plan = plan
         self.state: State = "starting"
         self.pid: int | None = None
         self.channel = Channel(endpoint)
         self.log = worker_log
-        self.meter = Meter(plan.model.info.size_bytes, time.monotonic())
+        self._needed = plan.conversion is not None and plan.conversion.needed
+        prelude = plan.asked.info.size_bytes if self._needed else 0
+        self.meter = Meter(plan.model.info.size_bytes, time.monotonic(), prelude)
         self.ready = asyncio.Event()
         self._engine = engine
         self._endpoint = endpoint
@@ -86,6 +92,7 @@ class WorkerProcess:
         self._hang_s = hang_s
         self._hurry = False
         self._confinement = confinement
+        self._converter = converter if plan.conversion else None
         self._held: Held | None = None
         self._own = record.with_suffix("")
         self._told = asyncio.Event()
@@ -109,6 +116,10 @@ class WorkerProcess:
     async def run(self) -> Ending:
         """Start it, watch it, and see it off: the whole life. Returns when nothing of it is left."""
         try:
+            if self._converter:
+                self.state = "converting" if self._needed else "starting"
+                await convert_first(self.plan, self._converter, self.meter, self._told, self._stall_limit_s)
+                self.state = "starting"
             launch = self._engine.launch(self.plan, self._endpoint)
             exited = await self._spawn(launch)
             return await self._live(launch, exited)

@@ -65,12 +65,13 @@ class Meter:
     """The course of one load.
 
     bytes: of `total_bytes`, 0 where that is not known. percent: below 100 until the worker serves.
-    Neither falls.
+    Neither falls. prelude_bytes: of them, what is worked through before the worker starts.
     """
 
-    def __init__(self, total_bytes: int, now: float) -> None:
-        self.total_bytes = total_bytes
+    def __init__(self, total_bytes: int, now: float, prelude_bytes: int = 0) -> None:
+        self.total_bytes = total_bytes + prelude_bytes
         self.bytes = 0
+        self._prelude = prelude_bytes
         self._moved = now
         self._cpu_at = now
         self._cpu_s = 0.0
@@ -87,6 +88,11 @@ class Meter:
         """Seconds without any sign of work."""
         return now - self._moved
 
+    def prepared(self, percent: float, now: float) -> None:
+        """So much of what comes before the worker is done; a sign of work."""
+        self.bytes = max(self.bytes, int(self._prelude * percent / 100))
+        self._moved = now
+
     def take(self, sample: Sample, log_bytes: int, now: float) -> None:
         """Take in a look at the process and the size of its log."""
         busy = False
@@ -100,4 +106,5 @@ class Meter:
         if busy or grown or log_bytes != self._log:
             self._moved = now
         self._log = log_bytes
-        self.bytes = max(self.bytes, min(self.total_bytes, max(sample.resident_bytes, sample.read_bytes)))
+        loaded = self._prelude + max(sample.resident_bytes, sample.read_bytes)
+        self.bytes = max(self.bytes, min(self.total_bytes, loaded))

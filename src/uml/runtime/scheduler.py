@@ -210,7 +210,7 @@ class Scheduler:
         if worker.state == "starting":
             worker.state = "ready"
             books.recipes.worked(model, worker.recipe)
-            books.breaker.served(worker.plan.model, worker.asked)
+            books.breaker.served(worker.plan.asked, worker.asked)
             books.turns.ready(model, books.now_s)
             books.wishes.came_true(model)
 
@@ -220,7 +220,7 @@ class Scheduler:
         if books.recipes.less(worker.recipe, worker.plan, error):
             return []
         books.recipes.failed(model, worker.recipe)
-        books.breaker.failed(worker.plan.model, worker.asked, error, books.now_s)
+        books.breaker.failed(worker.plan.asked, worker.asked, error, books.now_s)
         return books.refuse(books.waiters(model), error)
 
     def _exited(self, model: str, error: UmlError | None) -> None:
@@ -229,7 +229,7 @@ class Scheduler:
         if worker.state == "ready":
             served_s = books.now_s - worker.started_s - worker.load_s
             cause = error or WorkerDied(model, "its process ended")
-            books.breaker.died(worker.plan.model, worker.asked, cause, served_s, books.now_s)
+            books.breaker.died(worker.plan.asked, worker.asked, cause, served_s, books.now_s)
 
     def _unload(self, models: Iterable[str]) -> list[Effect]:
         books, effects = self._books, list[Effect]()

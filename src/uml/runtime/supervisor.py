@@ -26,6 +26,7 @@ from uml.core.plan import Progress, WorkerStatus
 from uml.runtime import board
 from uml.runtime.alarm import Alarm
 from uml.runtime.attended import Attended
+from uml.runtime.converting import Converter
 from uml.runtime.events import (
     Asked,
     Effect,
@@ -94,6 +95,7 @@ class Supervisor:
         hang_s: float = HANG_S,
         request_limit_s: float | None = None,
         confinement: Confinement | None = None,
+        converter: Converter | None = None,
     ) -> None:
         self._engines = engines
         self._planner = CarefulPlanner(planner, engines, preparer)
@@ -120,6 +122,7 @@ class Supervisor:
             records=records,
             hang_s=hang_s,
             confinement=confinement,
+            converter=converter,
         )
 
     async def __aenter__(self) -> Self:

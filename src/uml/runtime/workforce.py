@@ -18,6 +18,7 @@ from uml.core.engine import Endpoint, Engine
 from uml.core.errors import FolderNotWritable, LoadFailed, UmlError
 from uml.core.plan import LoadPlan
 from uml.runtime.attended import Attended
+from uml.runtime.converting import Converter
 from uml.runtime.ending import Ending
 from uml.runtime.events import Event, Exited, Failed, Ready, Reason
 from uml.runtime.logs import WorkerLog
@@ -59,6 +60,7 @@ class Workforce:
         records: Records | None = None,
         hang_s: float = HANG_S,
         confinement: Confinement | None = None,
+        converter: Converter | None = None,
     ) -> None:
         self.live: dict[str, Attended] = {}
         self.failed: dict[str, Attended] = {}
@@ -73,6 +75,7 @@ class Workforce:
         self._records = records
         self._hang_s = hang_s
         self._confinement = confinement
+        self._converter = converter
         self._tending: set[asyncio.Task[None]] = set()
         self._evicting_since = 0.0
 
@@ -117,6 +120,7 @@ class Workforce:
             self._load_timeout_s,
             hang_s=self._hang_s,
             confinement=self._confinement,
+            converter=self._converter,
         )
         worker = self.live[model] = Attended(process, plan, engine.spec, time.monotonic())
         if self._sessions:

@@ -1,0 +1,202 @@
+"""GGUF files that models of older formats were made into when they were first loaded: kept while those do not change.
+
+`converted/NAME-MARK/NAME.gguf`, and beside it a note of what it was made of, written last: a file without one was
+never finished. MARK is of the source's path. The note's time is when the file was last loaded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from threading import Lock
+from typing import Final
+
+from uml.core.errors import ConversionFailed, UmlError, gib
+from uml.core.model import Format, Model, ModelInfo
+from uml.core.plan import Conversion, LoadPlan
+from uml.formats import inspect
+from uml.formats.legacy import foreseen, is_convertible
+from uml.runtime.conversions import legacy
+from uml.runtime.conversions.workshop import Making, sweep
+
+log = logging.getLogger(__name__)
+
+NOTE: Final = "made.json"
+VERSION: Final = 1
+"""Of what is made; what an older version made is made anew."""
+
+Marks = list[list[object]]
+"""Path, size and time of every file of a source."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """One file. source: what it was made of. used_ns: when it was last loaded, since 1970."""
+
+    place: Path
+    source: Marks
+    bytes: int
+    used_ns: int
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether the source is another by now, or gone though the folder that it was in is there."""
+        if _gone(self.source):
+            return Path(str(self.source[0][0])).parent.is_dir()
+        return _marks([Path(str(path)) for path, _, _ in self.source]) != self.source
+
+
+class KeptFiles:
+    """All of them, within a budget of bytes; those that were not loaded for longest go first. From any thread."""
+
+    def __init__(self, folder: Path, budget_bytes: int) -> None:
+        self.folder = folder
+        self.budget_bytes = budget_bytes
+        self._known: dict[tuple[str, str], ModelInfo] = {}
+        self._lock = Lock()
+
+    def stands_in(self, model: Model) -> tuple[Model, Conversion | None]:
+        """What an engine gets for a model: itself, or the GGUF that it was made into, or will be. Reads headers only.
+
+        Raises BadFile, and its kinds, where the file cannot be read any more.
+        """
+        if not is_convertible(model.info):
+            return model, None
+        place, made = self.place(model.info), self.made_of(model.info) is not None
+        try:
+            info = self._remembered(model.info, place, made=made)
+        except UmlError:
+            if not made:
+                raise
+            info, made = self._remembered(model.info, place, made=False), False  # it is damaged, and made anew
+        return replace(model, info=info), Conversion(model, place, needed=not made)
+
+    def place(self, info: ModelInfo) -> Path:
+        """Where the GGUF of this model lies, or would."""
+        mark = hashlib.sha256(os.fsencode(os.path.realpath(info.path))).hexdigest()[:12]
+        return self.folder / f"{info.path.stem[:80]}-{mark}" / f"{info.path.stem}.gguf"
+
+    def made_of(self, info: ModelInfo) -> Kept | None:
+        """What this model was made into, where it is there and of use."""
+        kept = self._read(self.place(info).parent) if is_convertible(info) else None
+        return kept if kept and kept.source == _marks(info.files) else None
+
+    def all(self) -> tuple[Kept, ...]:
+        """Every file, that which was not loaded for longest first."""
+        found = (self._read(folder) for folder in self.folder.glob("*/")) if self.folder.is_dir() else ()
+        return tuple(sorted(filter(None, found), key=lambda kept: kept.used_ns))
+
+    def make(self, plan: LoadPlan, tell: Callable[[Making], None], cancelled: Callable[[], bool]) -> None:
+        """Carry out a plan's conversion, unless the file is there. Fits `uml.runtime.converting.Converter`.
+
+        Raises ConversionFailed, NoRoom, OutOfMemory, Cancelled, BadFile and its kinds.
+        """
+        assert plan.conversion is not None
+        source, place = plan.conversion.source, plan.conversion.place
+        if (kept := self.made_of(source.info)) and _is_sound(kept.place):
+            with suppress(OSError):
+                os.utime(place.with_name(NOTE))
+            return
+        marks = _marks(source.info.files)
+        try:
+            self._make_room(source, place)
+            legacy.convert(legacy.Order(source.id, source.info, place), tell, cancelled)
+            _write_note(place, marks)
+        except OSError as error:
+            raise ConversionFailed(source.id, error.strerror or str(error)) from error
+        finally:
+            with suppress(OSError):
+                place.parent.rmdir()  # of one that failed
+
+    def drop(self, infos: Iterable[ModelInfo]) -> int:
+        """Remove what these models were made into; how many bytes."""
+        freed = 0
+        for info in infos:
+            if is_convertible(info):
+                folder = self.place(info).parent
+                freed += sum(file.stat().st_size for file in folder.glob("*.gguf")) if folder.is_dir() else 0
+                shutil.rmtree(folder, ignore_errors=True)
+        return freed
+
+    def sweep(self) -> None:
+        """Remove what was never finished, and what is of no use any more."""
+        for folder in self.folder.glob("*/") if self.folder.is_dir() else ():
+            sweep(folder)
+            kept = self._read(folder)
+            at_work = any(folder.glob(".*"))  # of a process that lives, or it would have been swept
+            if not at_work and (kept is None or kept.is_stale):
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def _make_room(self, source: Model, place: Path) -> None:
+        """Have old files go until there is room for one more. Raises ConversionFailed where it alone is too large."""
+        needed = legacy.recipe(source.info).size_bytes
+        if needed > self.budget_bytes:
+            raise ConversionFailed(
+                source.id,
+                f"as GGUF it takes {gib(needed)}, and the setting converted_disk allows {gib(self.budget_bytes)}; "
+                f"allow more, or make a file of your own: uml convert {source.id} --to gguf --out PATH",
+            )
+        shutil.rmtree(place.parent, ignore_errors=True)  # made of another content, or never finished
+        kept = list(self.all())
+        while kept and sum(one.bytes for one in kept) + needed > self.budget_bytes:
+            gone = kept.pop(0)
+            log.info("%s is removed, so that %s can be kept as GGUF", gone.place, source.id)
+            shutil.rmtree(gone.place.parent, ignore_errors=True)
+
+    def _remembered(self, info: ModelInfo, place: Path, *, made: bool) -> ModelInfo:
+        """The GGUF's header, or the one that it will have: planning asks over and over."""
+        key = (str(place), json.dumps([made, _marks(info.files)]))
+        with self._lock:
+            if key in self._known:
+                return self._known[key]
+        found = inspect(place) if made else foreseen(info.path, place)
+        with self._lock:
+            self._known = {known: one for known, one in self._known.items() if known[0] != key[0]} | {key: found}
+        return found
+
+    def _read(self, folder: Path) -> Kept | None:
+        """What the note in a folder says; None where there is none, or the file is not what it says."""
+        try:
+            note = folder / NOTE
+            said = json.loads(note.read_text(encoding="utf-8"))
+            place = folder / str(said["file"])
+            if said["version"] != VERSION or place.stat().st_size != said["bytes"]:
+                return None
+            source = [[str(path), int(size), int(written)] for path, size, written in said["source"]]
+            return Kept(place, source, int(said["bytes"]), note.stat().st_mtime_ns) if source else None
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+
+def _marks(paths: Sequence[Path]) -> Marks:
+    """Empty where a file is gone."""
+    try:
+        found = [(path, path.stat()) for path in paths]
+    except OSError:
+        return []
+    return [[str(path), status.st_size, status.st_mtime_ns] for path, status in found]
+
+
+def _is_sound(place: Path) -> bool:
+    try:
+        return inspect(place).format is Format.GGUF
+    except UmlError:
+        return False
+
+
+def _gone(source: Marks) -> bool:
+    return not all(Path(str(path)).exists() for path, _, _ in source)
+
+
+def _write_note(place: Path, marks: Marks) -> None:
+    said = {"version": VERSION, "file": place.name, "bytes": place.stat().st_size, "source": marks}
+    unfinished = place.with_name(f".{NOTE}")
+    unfinished.write_text(json.dumps(said), encoding="utf-8")
+    unfinished.replace(place.with_name(NOTE))

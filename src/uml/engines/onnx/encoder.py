@@ -1,4 +1,4 @@
-"""Vectors from a bare .onnx file, by ONNX Runtime and the tokenizer beside it: the child's side."""
+"""Vectors and labels from a bare .onnx file, by ONNX Runtime and the tokenizer beside it: the child's side."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from uml.core.engine import Delta
-from uml.core.errors import BadRequest, ContextLengthExceeded, MissingShard, UnsupportedArchitecture
+from uml.core.engine import Classes, Delta
+from uml.core.errors import BadFile, BadRequest, ContextLengthExceeded, MissingShard, UnsupportedArchitecture
+from uml.core.model import Role
 from uml.core.plan import LoadPlan
+from uml.engines.hosted.classes import classes_of
 from uml.engines.onnx.causes import cause, failure
 from uml.engines.onnx.language import TOKENIZER, check_ids, read_tokenizer
 from uml.engines.onnx.native import TELEMETRY
@@ -24,6 +26,8 @@ INPUTS: Final = ("input_ids", "attention_mask", "token_type_ids", "position_ids"
 POOLED: Final = ("sentence_embedding", "pooler_output", "embeddings")
 """Outputs that are one vector a text already. A model's `pooler_output` is used only where it has nothing else."""
 STATES: Final = ("last_hidden_state", "token_embeddings", "hidden_states")
+SCORES: Final = ("logits", "scores", "output")
+"""Outputs with a number for each label of a text."""
 POOLINGS: Final = {
     "pooling_mode_cls_token": "cls",
     "pooling_mode_lasttoken": "last",
@@ -59,49 +63,90 @@ class Encoder:
             raise cause(plan, str(error)) from error
         self._inputs = {one.name: one.type for one in self._session.get_inputs()}
         outputs = {one.name: len(one.shape) for one in self._session.get_outputs()}
-        self._output = _chosen(outputs)
+        self._judges = plan.model.info.role in (Role.RERANKER, Role.CLASSIFIER)
+        self._output = _scoring(outputs) if self._judges else _chosen(outputs)
         if strange := [name for name in self._inputs if name not in INPUTS]:
             told = f"it wants {', '.join(strange)}; of a text there are {', '.join(INPUTS)}"
             raise UnsupportedArchitecture(plan.model.id, told)
         if not self._output:
-            expected = ", ".join((*POOLED, *STATES, "logits"))
+            expected = ", ".join(SCORES if self._judges else (*POOLED, *STATES))
             told = f"its outputs are {', '.join(outputs)}; expected one of {expected}"
             raise UnsupportedArchitecture(plan.model.id, told)
         self._pooling = self._pooling_of(outputs[self._output], plan.options.pooling)
         self._limit = plan.options.ctx or plan.model.info.context_length or 0
+        config = _read(self._folder / "config.json")
+        self._classes = classes_of(config, self._labels(config)) if self._judges else None
+
+    def _labels(self, config: Mapping[str, Any]) -> int:
+        """How many labels the output has, or the configuration names. Raises BadFile where they differ."""
+        (shape,) = (one.shape for one in self._session.get_outputs() if one.name == self._output)
+        named = config.get("id2label")
+        said = len(named) if isinstance(named, dict) else 0
+        count = shape[-1] if isinstance(shape[-1], int) else said or 2
+        if said and said != count:
+            path = self._plan.model.info.path
+            raise BadFile(path, f"its output has {count} labels, and config.json beside it names {said}")
+        return count
 
     def _pooling_of(self, rank: int, asked: str) -> str:
         """How the states of all tokens become one vector; empty where they are one already."""
         if rank == 2:
-            return ""
+            return ""  # ready vectors, or scores
         if asked not in ("auto", "none", "rank"):
             return asked
         settings = _read(self._folder / "1_Pooling" / "config.json")
         return next((name for key, name in POOLINGS.items() if settings.get(key)), "mean")
 
     def embed(self, texts: list[str]) -> list[list[float]]:
-        """One vector a text, of length 1; of a classifier, its scores. Raises ContextLengthExceeded, EngineError."""
-        rows = [list(found.ids) for found in self._tokenizer.encode_batch(texts)]
-        longest = max(map(len, rows))
-        if self._limit and longest > self._limit:
-            raise ContextLengthExceeded(longest, self._limit, "input")
+        """One vector a text, of length 1. Raises BadRequest, ContextLengthExceeded, EngineError."""
+        if self._judges:
+            raise BadRequest(f"{self._plan.model.id} makes no vectors of texts; use {self._route()}", param="model")
+        rows = self._tokenizer.encode_batch(texts)
+        self._check(rows, "input")
         vectors: list[list[float]] = []
         for start in range(0, len(rows), AT_ONCE):
-            vectors += self._compute(rows[start : start + AT_ONCE]).tolist()
+            vectors += self._vectors(rows[start : start + AT_ONCE]).tolist()
         return vectors
 
-    def _compute(self, rows: Sequence[Sequence[int]]) -> Floats:
-        width = max(1, *(len(row) for row in rows))
+    def classes(self) -> Classes | None:
+        """As `Classifies.classes`."""
+        return self._classes
+
+    def score(self, texts: Sequence[str | tuple[str, str]]) -> tuple[list[list[float]], int]:
+        """As `Classifies.score`. Raises ContextLengthExceeded, EngineError."""
+        rows = self._tokenizer.encode_batch(list(texts))
+        self._check(rows, "input" if isinstance(texts[0], str) else "documents")
+        scores: list[list[float]] = []
+        for start in range(0, len(rows), AT_ONCE):
+            scores += self._run(rows[start : start + AT_ONCE])[0].tolist()
+        return scores, sum(len(row.ids) for row in rows)
+
+    def _check(self, rows: Sequence[Any], param: str) -> None:
+        longest = max(len(row.ids) for row in rows)
+        if self._limit and longest > self._limit:
+            raise ContextLengthExceeded(longest, self._limit, param)
+
+    def _vectors(self, rows: Sequence[Any]) -> Floats:
+        found, mask = self._run(rows)
+        pooled = pool(found, mask, self._pooling) if self._pooling else found
+        lengths = np.maximum(np.linalg.norm(pooled, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+        unit: Floats = pooled / lengths
+        return unit
+
+    def _run(self, rows: Sequence[Any]) -> tuple[Floats, NDArray[np.int64]]:
+        """The output for tokenized texts, filled up to the longest, and which of their tokens are there."""
+        width = max(1, *(len(row.ids) for row in rows))
         ids = np.full((len(rows), width), self._pad, np.int64)
-        mask = np.zeros((len(rows), width), np.int64)
+        mask, kinds = np.zeros((len(rows), width), np.int64), np.zeros((len(rows), width), np.int64)
         for index, row in enumerate(rows):
-            ids[index, : len(row)] = row
-            mask[index, : len(row)] = 1
+            ids[index, : len(row.ids)] = row.ids
+            kinds[index, : len(row.ids)] = row.type_ids
+            mask[index, : len(row.ids)] = 1
         positions = np.maximum(np.cumsum(mask, axis=1) - 1, 0)
         fed = {
             "input_ids": ids,
             "attention_mask": mask,
-            "token_type_ids": np.zeros_like(ids),
+            "token_type_ids": kinds,
             "position_ids": positions,
         }
         inputs = {
@@ -112,13 +157,7 @@ class Encoder:
             (found,) = self._session.run([self._output], inputs)
         except Exception as error:
             raise failure(self._plan, str(error)) from error
-        vectors: Floats = found.astype(np.float32)
-        if self._output == "logits":
-            return vectors
-        pooled = pool(vectors, mask, self._pooling) if self._pooling else vectors
-        lengths = np.maximum(np.linalg.norm(pooled, axis=1, keepdims=True), np.finfo(np.float32).tiny)
-        unit: Floats = pooled / lengths
-        return unit
+        return found.astype(np.float32), mask
 
     def tokenize(self, text: str) -> list[int]:
         """As `Host.tokenize`."""
@@ -138,9 +177,12 @@ class Encoder:
         raise self._mute()
 
     def _mute(self) -> BadRequest:
-        return BadRequest(
-            f"{self._plan.model.id} makes vectors of texts, and writes none; use /v1/embeddings", param="model"
-        )
+        return BadRequest(f"{self._plan.model.id} reads texts, and writes none; use {self._route()}", param="model")
+
+    def _route(self) -> str:
+        if self._classes is None:
+            return "/v1/embeddings"
+        return "/v1/rerank" if len(self._classes.labels) == 1 else "/v1/classify"
 
     def adapters(self) -> list[dict[str, Any]]:
         """None."""
@@ -188,8 +230,12 @@ def folder_of(path: Path) -> Path:
 
 def _chosen(outputs: Mapping[str, int]) -> str:
     """The output to use, by its name and how many dimensions it has; empty where none is known."""
-    named = [name for name in (POOLED[0], *STATES, *POOLED[1:], "logits") if outputs.get(name) in (2, 3)]
-    return next((name for name in named if name != "logits" or outputs[name] == 2), "")
+    return next((name for name in (POOLED[0], *STATES, *POOLED[1:]) if outputs.get(name) in (2, 3)), "")
+
+
+def _scoring(outputs: Mapping[str, int]) -> str:
+    """The output with the labels' scores, `[texts, labels]`; empty where there is none."""
+    return next((name for name in SCORES if outputs.get(name) == 2), "")
 
 
 def _padding(folder: Path, tokenizer: Any) -> int:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Protocol
 
-from uml.core.engine import Delta
+from uml.core.engine import Classes, Classifies, Delta
 from uml.core.model import Format
 from uml.core.plan import LoadPlan
 
@@ -61,6 +61,15 @@ class OnnxHost:
     def embed(self, texts: list[str]) -> list[list[float]]:
         """As `Host.embed`."""
         return self._part.embed(texts)
+
+    def classes(self) -> Classes | None:
+        """As `Classifies.classes`."""
+        return self._part.classes() if isinstance(self._part, Classifies) else None
+
+    def score(self, texts: Sequence[str | tuple[str, str]]) -> tuple[list[list[float]], int]:
+        """As `Classifies.score`; asked of models with labels only."""
+        assert isinstance(self._part, Classifies)
+        return self._part.score(texts)
 
     def adapters(self) -> list[dict[str, Any]]:
         """As `SwapsAdapters.adapters`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from uml.core.engine import EngineSpec
-from uml.core.model import Format, Role
+from uml.core.model import READERS, Format, Role
 from uml.engines.hosted.dialect import DIALECT
 
 NAME: Final = "onnx"
@@ -27,7 +27,7 @@ SPEC: Final = EngineSpec(
     name=NAME,
     title="ONNX Runtime",
     formats=frozenset({Format.ONNX_GENAI, Format.ONNX}),
-    roles=frozenset({Role.TEXT, Role.EMBEDDING, Role.RERANKER}),
+    roles=frozenset({Role.TEXT, *READERS}),
     devices=frozenset({"cpu"}),
     split="whole",
     served=False,

@@ -24,10 +24,10 @@ FILE_TYPES: Final = {"F32": 0, "F16": 1, "Q4_0": 2, "Q4_1": 3, "Q4_2": 5, "Q4_3"
 
 def _nibbles(numbers: NDArray[Any], paired: bool) -> NDArray[Any]:
     """Two numbers a byte: neighbours, or those half a block apart."""
-    if paired:
-        return numbers[:, 0::2] | numbers[:, 1::2] << 4
     half = numbers.shape[1] // 2
-    return numbers[:, :half] | numbers[:, half:] << 4
+    low, high = (numbers[:, 0::2], numbers[:, 1::2]) if paired else (numbers[:, :half], numbers[:, half:])
+    joined: NDArray[Any] = low | high << 4
+    return joined
 
 
 def _rows(*columns: NDArray[Any]) -> bytes:
@@ -36,7 +36,8 @@ def _rows(*columns: NDArray[Any]) -> bytes:
 
 def _bits(numbers: NDArray[Any]) -> NDArray[Any]:
     """The fifth bit of each number, the first number's lowest."""
-    return np.packbits(numbers >> 4 & 1, axis=1, bitorder="little")
+    bits: NDArray[Any] = np.packbits(numbers >> 4 & 1, axis=1, bitorder="little")
+    return bits
 
 
 def encoded(kind: str, generation: str, weights: Array) -> tuple[bytes, Array]:
@@ -126,7 +127,10 @@ def _share(name: str, weights: Array, number: int, parts: int) -> Array:
 
 
 def _put_together(name: str, first: Array, second: Array) -> Array:
-    return first if first.ndim == 1 else np.concatenate((first, second), axis=_axis(name))
+    if first.ndim == 1:
+        return first
+    joined: Array = np.concatenate((first, second), axis=_axis(name))
+    return joined
 
 
 def vocabulary(count: int, word: Callable[[int], bytes] = lambda number: f" w{number}".encode()) -> list[Any]:

@@ -63,8 +63,8 @@ def convert(
         typer.Option(
             "--precision",
             metavar="NAME",
-            help="How weights are kept: for gguf f32, f16, bf16 (the usual is what they are), q8_0 and all kinds of "
-            "`uml quantize`; for onnx int4 (the usual), int8, fp32",
+            help="How weights are kept: for gguf f32, f16, bf16 (the usual is what they are), q8_0, and the kinds of "
+            "`uml quantize` that need no importance matrix; for onnx int4 (the usual), int8, fp32",
         ),
     ] = "",
     converter: Annotated[
@@ -90,7 +90,8 @@ def convert(
 
     gguf: folders of safetensors become one file for llama.cpp. Weights are read piece by piece, so that a model larger
     than the memory can be converted; docs/conversions.md has the architectures. For others, --converter takes the
-    script of a llama.cpp checkout, which runs in the environment of the engine transformers or in --python.
+    script of a llama.cpp checkout, which runs in the environment of the engine transformers or in --python. LLaMA
+    files of GGML, GGMF and GGJT become GGUF too; without this, they do by themselves when they are first loaded.
 
     safetensors: PyTorch checkpoints (.bin, .pt) become safetensors, and each tensor is compared. Nothing but tensors is
     unpickled. It needs torch: `uml engine install transformers`, or --python.
@@ -181,17 +182,34 @@ def _torch(library: Library, asked: Asked, needed_for: str) -> Path:
 
 
 def _gguf(library: Library, model: Model, asked: Asked, tell: Tell, warn: Warn) -> Path:
-    from uml.engines.llamacpp.mixture import KINDS
     from uml.runtime.conversions.gguf import make
+    from uml.runtime.conversions.gguf.recipe import PRECISIONS
 
     if asked.converter:
         return _by_script(library, model, asked, tell)
-    if asked.precision and asked.precision.upper() not in KINDS:
-        known = ", ".join(kind.lower() for kind in KINDS)
+    if model.info.format == "ggml":
+        return _of_before(library, model, asked, tell, warn)
+    if asked.precision and asked.precision.upper() not in PRECISIONS:
+        known = ", ".join(kind.lower() for kind in PRECISIONS)
         raise typer.BadParameter(f"--precision is {asked.precision!r}; expected one of {known}")
     kind = asked.precision.upper() or make.usual_kind(model.id, model.info)
     place = _place(library, asked, f"{model.id}-{kind.lower()}.gguf")
     return make.convert(make.Order(model.id, model.info, kind, place, asked.threads), tell, warn)
+
+
+def _of_before(library: Library, model: Model, asked: Asked, tell: Tell, warn: Warn) -> Path:
+    """From GGML, GGMF or GGJT."""
+    from uml.runtime.conversions import legacy
+
+    if asked.precision:
+        raise typer.BadParameter(
+            f"--precision means nothing here: {model.info.version} keeps its weights; `uml quantize` packs them anew"
+        )
+    if asked.threads != _cores():
+        warn(f"--threads is not heeded: one core moves the weights of {model.info.version}")
+    for note in model.info.notes[1:]:
+        warn(note)
+    return legacy.convert(legacy.Order(model.id, model.info, _place(library, asked, f"{model.id}.gguf")), tell)
 
 
 def _by_script(library: Library, model: Model, asked: Asked, tell: Tell) -> Path:

@@ -20,7 +20,8 @@ def as_path(name: str) -> Path | None:
     `Qwen/Qwen2.5-0.5B` have a separator too, so such a name must be there to be a path.
     """
     path = expanded(name)
-    looks = name.startswith(("~", ".", "/")) or name.lower().endswith((".gguf", ".onnx", ".bin", ".safetensors"))
+    suffixes = (".gguf", ".ggml", ".onnx", ".bin", ".safetensors")
+    looks = name.startswith(("~", ".", "/")) or name.lower().endswith(suffixes)
     if looks:
         return path.absolute()
     try:

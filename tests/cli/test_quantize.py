@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import struct
 from pathlib import Path
 
 import pytest
@@ -59,13 +60,35 @@ def test_stopped_it_says_that_nothing_is_left(uml: Uml, tmp_path: Path, monkeypa
 
 
 def test_what_cannot_be_is_a_sentence(uml: Uml, tmp_path: Path) -> None:
-    for kinds in ("q4_k_x", ",", "q2_k_s"):
+    for kinds, says in (
+        ("q4_k_x", "the kind is 'q4_k_x'; expected one of f32, f16"),
+        (",", "no kind is named; expected one or several of f32, f16"),
+        ("q2_k_s", "q2_k_s needs an importance matrix"),
+    ):
         said = uml("quantize", "demo", "--to", kinds)
-        assert said.code == 2 and "expected one or several of f32, f16" in said.err
+        assert said.code == 2 and says in said.err
+    said = uml("quantize", "demo", "--to", "iq4_xs", "--imatrix", uml.data / "none.gguf")
+    assert said.code != 0 and "there is no such file" in said.err
     folder = tmp_path / "llama"
     write_hf_folder(folder, llama_config(), hf_tensors())
     said = uml("quantize", folder, "--to", "q4_0")
     assert said.code == 6 and "only GGUF is quantized" in said.err
+
+
+def test_an_importance_matrix_that_lacks_matrices_is_told(uml: Uml, tmp_path: Path) -> None:
+    matrix = tmp_path / "m.dat"
+    name = b"blk.0.attn_q.weight"
+    matrix.write_bytes(struct.pack(f"<ii{len(name)}sii256f", 1, len(name), name, 1, 256, *[1.0] * 256))
+    source = write_gguf(
+        tmp_path / "wide.gguf",
+        llama_metadata(embedding=256, feed_forward=256, layers=1, file_type=1),
+        llama_tensors(kind="F16", embedding=256, feed_forward=256, layers=1),
+    )
+    said = uml("quantize", source, "--to", "iq4_nl", "--imatrix", matrix, "--threads", "1")
+    assert said.code == 0, said.err
+    assert "m.dat has nothing of 6 matrices, which are packed without it: blk.0.attn_k.weight" in said.err
+    said = uml("quantize", source, "--to", "iq2_xs", "--imatrix", matrix, "--out", tmp_path / "mine")
+    assert said.code == 2 and "which is garbage as" in said.err
 
 
 def test_a_text_shows_what_was_lost(uml: Uml, tmp_path: Path) -> None:

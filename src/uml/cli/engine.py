@@ -219,7 +219,7 @@ def test(session: Session, name: Name) -> Result:
     return Result(done, (view,), Exit.ERROR if done["smoke"] == "failed" else Exit.OK)
 
 
-@command(server=False)
+@command()
 def build(
     session: Session,
     name: Annotated[str, typer.Argument(metavar="llamacpp", help="The engine to build", show_default=False)],
@@ -228,49 +228,70 @@ def build(
     """Build llama.cpp for this very machine, and compare it with the wheel that comes with uml.
 
     The wheel is made for old processors; on one with AVX-512 or AMX a build of the same source reads prompts up to
-    4 times as fast. It takes some minutes, a C++ compiler and cmake, and is put in use only when you say so.
+    4 times as fast. It takes some minutes, a C++ compiler and cmake, and is put in use only when you say so. With
+    --server it is built on that machine, and for it.
     """
     if name != "llamacpp":
         raise typer.BadParameter(f"{name} is not built here; only llamacpp is")
+    with install_bar(name, quiet=session.flags.json) as update:
+        show: Callable[[Mapping[str, Any]], None] = render.emit if session.flags.json else update
+        try:
+            done = _built(session, show)
+        except KeyboardInterrupt:
+            raise Cancelled("the build was stopped, and nothing of it is left") from None
+    built, speeds = done["install"], done["speeds"]
+    wheel = next(speed for label, speed in speeds.items() if label != built["label"])
+    faster = bool(speeds[built["label"]]["prompt_per_s"] > wheel["prompt_per_s"])
+    if session.flags.json:
+        used = faster and yes
+        if used:
+            _put_in_use(session, built["name"])
+        render.emit({"event": "ready", **done, "in_use": used})
+        return None
+    table = _speeds(speeds)
+    if faster and not yes and sys.stdin is not None and sys.stdin.isatty():
+        render.show(Result(done, (table,)), as_json=False)
+        if typer.confirm(f"Use {built['name']} from the next load on?", err=True):
+            return Result(done, (_put_in_use(session, built["name"]),))
+        return Result(done, (_stays(built["name"]),))
+    return Result(done, (table, _put_in_use(session, built["name"]) if faster and yes else _stays(built["name"])))
+
+
+def _built(session: Session, show: Callable[[Mapping[str, Any]], None]) -> dict[str, Any]:
+    if server := _elsewhere(session):
+        with server as client:
+            done: dict[str, Any] = {}
+            for event in client.build_engine():
+                done = event
+                if event["event"] == "progress":
+                    show(event)
+            return {key: value for key, value in done.items() if key != "event"}
     with _room(session) as room:
-        with install_bar(name, quiet=session.flags.json) as update:
-            show: Callable[[Mapping[str, Any]], None] = render.emit if session.flags.json else update
-            try:
-                done = room.build(lambda step: show({"event": "progress", **jsonable(step)}))
-            except KeyboardInterrupt:
-                raise Cancelled("the build was stopped, and nothing of it is left") from None
-        built, speeds = done["install"], done["speeds"]
-        wheel = next(speed for label, speed in speeds.items() if label != built["label"])
-        mine = speeds[built["label"]]
-        table = Table(
-            ("BUILD", "PROMPT", "ANSWER"),
-            tuple(
-                (label, f"{speed['prompt_per_s']:.0f}", f"{speed['answer_per_s']:.1f}")
-                for label, speed in speeds.items()
-            ),
-            frozenset({"PROMPT", "ANSWER"}),
-            title="Tokens a second, demo model",
-        )
-        faster = mine["prompt_per_s"] > wheel["prompt_per_s"]
-        command = f"uml engine use {built['name']}"
-        if session.flags.json:
-            render.emit({"event": "ready", **done, "in_use": faster and yes and bool(room.use(*_parts(built)))})
-            return None
-        asked = not yes and faster and sys.stdin is not None and sys.stdin.isatty()
-        if asked:
-            render.show(Result(done, (table,)), as_json=False)
-        if faster and (yes or (asked and typer.confirm(f"Use {built['name']} from the next load on?", err=True))):
-            room.use(*_parts(built))
-            return Result(
-                done, (*(() if asked else (table,)), Lines((f"{built['name']} is in use from the next load on",)))
-            )
-        return Result(
-            done, (*(() if asked else (table,)), Lines((f"the wheel stays in use; to change that: {command}",)))
-        )
+        return room.build(lambda step: show({"event": "progress", **jsonable(step)}))
 
 
-def _parts(install: Mapping[str, Any]) -> tuple[str, str]:
-    return str(install["engine"]), str(install["label"])
+def _speeds(speeds: Mapping[str, Mapping[str, float]]) -> Table:
+    rows = tuple(
+        (label, f"{speed['prompt_per_s']:.0f}", f"{speed['answer_per_s']:.1f}") for label, speed in speeds.items()
+    )
+    numbers = frozenset({"PROMPT", "ANSWER"})
+    return Table(("BUILD", "PROMPT", "ANSWER"), rows, numbers, title="Tokens a second, demo model")
+
+
+def _put_in_use(session: Session, name: str) -> Lines:
+    if server := _elsewhere(session):
+        with server as client:
+            client.use_engine(name)
+    else:
+        from uml.engine_room import split
+
+        with _room(session) as room:
+            room.use(*split(name))
+    return Lines((f"{name} is in use from the next load on",))
+
+
+def _stays(name: str) -> Lines:
+    return Lines((f"the wheel stays in use; to change that: uml engine use {name}",))
 
 
 for _function in (ls, install, use, rm, test, build):

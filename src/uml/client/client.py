@@ -204,6 +204,30 @@ class Client:
         path = f"/v1/engines/{quote(engine, safe='')}/{quote(version, safe='')}"
         return self._object("DELETE", path, timeout_s=None)
 
+    def build_engine(self, name: str = "llamacpp") -> Iterator[dict[str, Any]]:
+        """Build an engine for the server's machine: events as of `install_engine`; `ready` has `install` and `speeds`.
+
+        It is not put in use. Closing the iterator before its end cancels it, and nothing is left of it.
+        """
+        yield from self._job("/v1/engines/build", {"engine": name, "stream": True}, "the build")
+
+    def quantize(
+        self,
+        model: str,
+        kinds: Sequence[str],
+        *,
+        matrix: str | None = None,
+        text: str | None = None,
+        threads: int = 0,
+    ) -> Iterator[dict[str, Any]]:
+        """Make smaller files of a GGUF model on the server: events `progress`, `warning`, `made`, and last `ready`.
+
+        matrix: path of an importance matrix on the server's machine. text: what the old and new models read, for their
+        perplexity. threads: 0 for all. `ready` has `from` and `made`. Closing the iterator cancels what is not made.
+        """
+        body = {"model": model, "to": list(kinds), "imatrix": matrix, "text": text, "threads": threads, "stream": True}
+        yield from self._job("/v1/models/quantize", body, "the quantization")
+
     # --- answers --------------------------------------------------------------------------------
 
     def chat(self, model: str, messages: Sequence[Mapping[str, Any]], **params: Any) -> Iterator[Piece]:

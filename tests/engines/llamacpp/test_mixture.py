@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from uml.engines.llamacpp.mixture import KINDS, Network, mixture
+from uml.engines.llamacpp.mixture import KINDS, Network, mixture, needs_matrix
 from uml.formats.gguf_types import type_name
 
 LLAMA_8B = Network("llama", layers=32, heads=32, kv_heads=8)
@@ -99,3 +99,52 @@ def test_norms_biases_and_small_matrices_stay_as_they_are() -> None:
         names = set(mixture(kind, LLAMA_7B, sizes))
         assert not {name for name in names if "norm" in name or "bias" in name or "time_mix" in name}
         assert not names & {"blk.0.row.weight", "position_embd.weight"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "network", "expected"),
+    [
+        # Llama 3 8B with an importance matrix: 226 matrices each.
+        ("IQ4_XS", LLAMA_8B, {"IQ4_XS": 193, "Q5_K": 32, "Q6_K": 1}),
+        ("IQ3_M", LLAMA_8B, {"IQ3_S": 157, "Q4_K": 68, "Q6_K": 1}),
+        ("IQ3_XS", LLAMA_8B, {"IQ3_S": 81, "IQ3_XXS": 112, "Q4_K": 32, "Q6_K": 1}),
+        ("IQ3_XXS", LLAMA_8B, {"IQ3_XXS": 96, "IQ2_S": 64, "IQ3_S": 33, "Q4_K": 32, "Q5_K": 1}),
+        ("IQ2_M", LLAMA_8B, {"IQ2_S": 156, "IQ3_S": 37, "Q4_K": 32, "Q5_K": 1}),
+        ("IQ2_S", LLAMA_8B, {"IQ2_XS": 156, "IQ3_S": 37, "Q4_K": 32, "Q5_K": 1}),
+        ("IQ2_XXS", LLAMA_7B, {"IQ2_XXS": 188, "Q2_K": 37, "Q5_K": 1}),
+        ("IQ1_M", LLAMA_8B, {"IQ1_M": 156, "IQ2_XXS": 32, "Q2_K": 5, "Q4_K": 32, "Q5_K": 1}),
+        ("Q2_K_S", LLAMA_8B, {"Q2_K": 189, "Q4_K": 36, "Q6_K": 1}),
+        ("Q4_0", LLAMA_7B, {"Q4_0": 221, "Q4_1": 4, "Q6_K": 1}),
+    ],
+)
+def test_a_mixture_with_an_importance_matrix(kind: str, network: Network, expected: dict[str, int]) -> None:
+    found = mixture(kind, network, tensors(32), matrix=True)
+    assert dict(Counter(type_name(number) for number in found.values())) == expected
+
+
+def test_without_a_matrix_what_would_suffer_is_kept_better() -> None:
+    plain = counted("IQ4_NL", LLAMA_7B, tensors(32))
+    assert plain == {"IQ4_NL": 221, "Q5_K": 4, "Q6_K": 1}
+    smallest = mixture("IQ3_XXS", LLAMA_7B, tensors(32))
+    down = Counter(type_name(smallest[f"blk.{layer}.ffn_down.weight"]) for layer in range(32))
+    assert down == {"Q4_K": 4, "Q3_K": 28}
+    assert type_name(smallest["blk.0.attn_v.weight"]) == "IQ3_S"
+
+
+def test_eight_experts_in_small_files() -> None:
+    eight = Network("llama", layers=32, heads=32, kv_heads=32, experts=8)
+    chosen = mixture("IQ2_XS", eight, tensors(32), matrix=True)
+    names = ("attn_v", "attn_k", "attn_output", "ffn_up")
+    assert [type_name(chosen[f"blk.9.{name}.weight"]) for name in names] == ["Q4_K", "Q4_K", "Q5_K", "IQ2_XS"]
+    better = mixture("IQ3_S", eight, tensors(32), matrix=True)
+    assert [type_name(better[f"blk.9.{name}.weight"]) for name in names] == ["Q8_0", "Q8_0", "Q5_K", "IQ3_S"]
+
+
+def test_which_tensors_are_garbage_without_a_matrix() -> None:
+    def blind(kind: str, name: str) -> bool:
+        return needs_matrix(kind, name, mixture(kind, LLAMA_8B, tensors(32))[name])
+
+    assert blind("IQ2_XS", "blk.9.ffn_up.weight") and blind("IQ3_XXS", "blk.9.attn_q.weight")
+    assert blind("Q2_K_S", "blk.9.ffn_up.weight") and not blind("Q2_K", "blk.9.ffn_up.weight")
+    assert not blind("IQ2_XS", "token_embd.weight") and not blind("IQ4_XS", "blk.9.ffn_up.weight")
+    assert not any(blind("IQ3_S", name) for name in mixture("IQ3_S", LLAMA_8B, tensors(32)))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +40,10 @@ from uml.core.errors import (
 )
 from uml.engines.llamacpp.dryrun_library import library_path
 from uml.formats import inspect
+from uml.formats.imatrix import ImportanceMatrix, read_matrix
 from uml.runtime.conversions import packing
 from uml.runtime.conversions import quantize as work
+from uml.runtime.conversions.perplexity import measure
 from uml.runtime.conversions.workshop import Making
 
 SOURCE = Path("src/uml/models/demo-safetensors")
@@ -220,3 +224,123 @@ def test_what_cannot_be_quantized_is_refused(tmp_path: Path) -> None:
     swapped = write_gguf(tmp_path / "big.gguf", llama_metadata(), llama_tensors(), order=">")
     with pytest.raises(UnsupportedFormat, match="big endian"):
         work.quantize(order(swapped, "Q4_0", tmp_path / "made.gguf"), silent)
+
+
+def matrix_of(path: Path, source: Path, values: Callable[[str, int], Any], skip: str = "") -> ImportanceMatrix:
+    """An importance matrix of a model: figures by the name of a tensor and its columns."""
+    writer = gguf.GGUFWriter(path, arch="")
+    writer.add_type("imatrix")
+    for tensor in gguf.GGUFReader(source).tensors:
+        if tensor.name.startswith("blk.") and len(tensor.shape) > 1 and tensor.name != skip:
+            experts = int(tensor.shape[2]) if len(tensor.shape) > 2 else 1
+            figures = [values(f"{tensor.name}.{expert}", int(tensor.shape[0])) for expert in range(experts)]
+            writer.add_tensor(f"{tensor.name}.in_sum2", np.array(figures, np.float32) * 4)
+            writer.add_tensor(f"{tensor.name}.counts", np.full((experts, 1), 4, np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return read_matrix(path)
+
+
+def alike(name: str, columns: int) -> Any:
+    return np.ones(columns)
+
+
+def uneven(name: str, columns: int) -> Any:
+    return np.random.default_rng([*name.encode()]).uniform(0.1, 9, columns)
+
+
+def packed_directly(data: Any, number: int, figures: Any) -> bytes:
+    """What `ggml_quantize_chunk` makes of a whole matrix at once."""
+    library = ctypes.CDLL(str(library_path()))
+    library.ggml_quantize_chunk.restype = ctypes.c_size_t
+    library.ggml_row_size.restype = ctypes.c_size_t
+    library.ggml_row_size.argtypes = (ctypes.c_int, ctypes.c_int64)
+    rows, columns = data.shape
+    values, weights = np.ascontiguousarray(data, np.float32), np.ascontiguousarray(figures, np.float32)
+    out = ctypes.create_string_buffer(rows * library.ggml_row_size(number, columns))
+    library.ggml_quantize_chunk(
+        number, values.ctypes.data_as(ctypes.c_void_p), out, ctypes.c_int64(0), ctypes.c_int64(rows),
+        ctypes.c_int64(columns), weights.ctypes.data_as(ctypes.c_void_p),
+    )  # fmt: skip
+    return out.raw
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model with rows of whole blocks, weights that are drawn, and experts beside its own matrices."""
+    metadata = llama_metadata(layers=1, embedding=256, feed_forward=256, file_type=0)
+    tensors = llama_tensors(kind="F32", layers=1, embedding=256, feed_forward=256)
+    tensors["blk.0.ffn_up_exps.weight"] = Tensor("F32", (256, 3, 4))
+    path = write_gguf(tmp_path_factory.mktemp("small") / "small.gguf", metadata, tensors)
+    drawn, header = np.random.default_rng(5), gguf.GGUFReader(path)
+    with path.open("r+b") as file:
+        for tensor in header.tensors:
+            file.seek(int(tensor.data_offset))
+            file.write(drawn.normal(size=int(tensor.n_elements)).astype(np.float32).tobytes())
+    return path
+
+
+@pytest.mark.parametrize(
+    # ggml makes the tables of the smallest kinds for seconds, in each process.
+    "kind",
+    [pytest.param("IQ2_XS", marks=pytest.mark.slow), "IQ4_XS", "Q4_K_M"],
+)
+def test_an_importance_matrix_weighs_the_columns(tmp_path: Path, small: Path, kind: str) -> None:
+    matrix = matrix_of(tmp_path / "m.gguf", small, uneven)
+    made = work.quantize(work.Order("it", inspect(small), kind, tmp_path / "made.gguf", 2, matrix), silent)
+    found, source, info = read(made), read(small), inspect(made)
+    assert info.quantization is not None and info.quantization.label == kind
+    assert (info.metadata["quantize.imatrix.file"], info.metadata["quantize.imatrix.entries_count"]) == ("m.gguf", 8)
+    plain = read(work.quantize(order(small, kind, tmp_path / "plain.gguf"), silent)) if kind != "IQ2_XS" else {}
+    for name in ("blk.0.attn_q.weight", "blk.0.ffn_down.weight"):
+        number, data = found[name]
+        expected = packed_directly(source[name][1], number, uneven(f"{name}.0", 256))
+        assert data.tobytes() == expected, name
+        assert not plain or plain[name][1].tobytes() != expected, "the matrix made no difference"
+
+
+def test_experts_have_figures_of_their_own(tmp_path: Path, small: Path) -> None:
+    name = "blk.0.ffn_up_exps.weight"
+    matrix = matrix_of(tmp_path / "m.gguf", small, uneven)
+    made = read(work.quantize(work.Order("it", inspect(small), "IQ4_XS", tmp_path / "made.gguf", 2, matrix), silent))
+    number, data = made[name]
+    whole = read(small)[name][1].reshape(4, 3, 256)
+    expected = [packed_directly(whole[expert], number, uneven(f"{name}.{expert}", 256)) for expert in range(4)]
+    assert data.tobytes() == b"".join(expected)
+
+
+def test_a_kind_that_is_garbage_without_a_matrix_is_refused(tmp_path: Path, full: Path) -> None:
+    with pytest.raises(BadRequest, match="iq2_xs needs an importance matrix"):
+        work.quantize(order(full, "IQ2_XS", tmp_path / "made.gguf"), silent)
+    with pytest.raises(BadRequest, match="the kind is 'q9'; expected one of f32, f16"):
+        work.check_kind("Q9", matrix=True)
+    lacking = matrix_of(tmp_path / "lacking.gguf", full, alike, skip="blk.1.attn_q.weight")
+    info = inspect(full)
+    with pytest.raises(
+        BadRequest, match=r"lacking.gguf has nothing of blk.1.attn_q.weight, which is garbage as IQ2_XS"
+    ):
+        work.quantize(work.Order("it", info, "IQ2_XS", tmp_path / "made.gguf", 1, lacking), silent)
+    assert work.unweighed(info, "IQ4_XS", lacking) == ("blk.1.attn_q.weight",)
+    assert work.unweighed(info, "F16", lacking) == ()
+    other = matrix_of(tmp_path / "other.gguf", full, lambda name, columns: np.ones(columns + 1))
+    with pytest.raises(BadRequest, match="it is of another model"):
+        work.quantize(work.Order("it", info, "IQ4_XS", tmp_path / "made.gguf", 1, other), silent)
+    assert not (tmp_path / "made.gguf").exists()
+
+
+@pytest.mark.slow  # packing the smallest kinds takes seconds of every core
+@pytest.mark.timeout(300)
+def test_fewer_bits_are_more_surprised(tmp_path: Path, full: Path) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text(
+        "What is the capital of Japan? The capital of Japan is Tokyo. Once upon a time there was a king. " * 8
+    )
+    matrix = matrix_of(tmp_path / "m.gguf", full, alike)
+    found = {"F32": measure(inspect(full), text, 1, silent).value}
+    for kind in ("IQ4_XS", "IQ3_XXS", "IQ2_XXS"):
+        made = work.quantize(work.Order("it", inspect(full), kind, tmp_path / f"{kind}.gguf", 2, matrix), silent)
+        found[kind] = measure(inspect(made), text, 1, silent).value
+    assert 1 < found["F32"] < found["IQ3_XXS"] < found["IQ2_XXS"], found
+    assert found["IQ4_XS"] < 1.5 * found["F32"], found

@@ -1,7 +1,7 @@
 """Which type each tensor gets in a quantized file: llama.cpp's mixtures, as its own quantizer decides.
 
 Source: `llama_tensor_get_type_impl`, `tensor_allows_quantization` and `tensor_type_fallback` in
-src/llama-quant.cpp of b11549, for the kinds of `KINDS` and without an importance matrix.
+src/llama-quant.cpp of b11549, with an importance matrix and without.
 """
 
 from __future__ import annotations
@@ -19,8 +19,26 @@ KINDS: Final[Mapping[str, str]] = {
     **{kind: kind for kind in ("F32", "F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q6_K")},
     **{f"Q3_K_{size}": "Q3_K" for size in "SML"},
     **{f"Q{bits}_K_{size}": f"Q{bits}_K" for bits in (4, 5) for size in "SM"},
+    "IQ4_NL": "IQ4_NL",
+    "IQ4_XS": "IQ4_XS",
+    "IQ3_M": "IQ3_S",
+    "IQ3_S": "IQ3_S",
 }
 """Kinds of file, and the type of most matrices in them."""
+BY_MATRIX: Final[Mapping[str, str]] = {
+    **{kind: kind for kind in ("IQ3_XXS", "IQ2_XS", "IQ2_XXS", "IQ1_M", "IQ1_S")},
+    "IQ3_XS": "IQ3_S",
+    "IQ2_M": "IQ2_S",
+    "IQ2_S": "IQ2_XS",
+    "Q2_K_S": "Q2_K",
+}
+"""The same of those that are made with an importance matrix only: without, they are garbage."""
+_USUAL: Final = {**KINDS, **BY_MATRIX}
+_TINY: Final = frozenset({"IQ2_M", "IQ2_S", "IQ2_XS", "IQ2_XXS", "IQ1_M", "IQ1_S"})
+_TWO: Final = frozenset({"IQ2_M", "IQ2_S"})
+_ONE: Final = frozenset({"IQ1_M", "IQ1_S"})
+_BLIND: Final = frozenset({"IQ3_XXS", "IQ2_S", "IQ2_XS", "IQ2_XXS", "IQ1_M", "IQ1_S"})
+"""Types that are garbage without an importance matrix."""
 FLOATS: Final = frozenset({"F32", "F16", "BF16"})
 REFUSED: Final = frozenset({"glm5-next"})
 """Architectures with rules of their own that are not here."""
@@ -58,8 +76,22 @@ _NEVER: Final = (
     *(".patch_merger", "a.rvq.codebook", "mm.a.code_embd"),
 )
 """Parts of names of matrices that stay as they are: small, or spoilt by it."""
-_FALLBACKS: Final = {"Q2_K": "Q4_0", "Q3_K": "Q4_0", "Q4_K": "Q5_0", "Q5_K": "Q5_1", "Q6_K": "Q8_0"}
+_FALLBACKS: Final = {
+    "Q2_K": "Q4_0",
+    "Q3_K": "Q4_0",
+    "Q4_K": "Q5_0",
+    "Q5_K": "Q5_1",
+    "Q6_K": "Q8_0",
+    **dict.fromkeys((*_BLIND, "IQ3_S", "IQ4_XS"), "IQ4_NL"),
+}
 """Instead of blocks of 256, for rows that they do not divide."""
+_RAISED: Final = frozenset(
+    {
+        *("Q2_K", "Q3_K_S", "Q3_K_M", "Q4_K_S", "Q4_K_M"),
+        *("IQ3_XXS", "IQ3_XS", "IQ3_S", "IQ3_M", "IQ4_NL", "IQ4_XS"),
+    }
+)
+"""Kinds whose output of attention is raised where there are eight experts."""
 _LAYER: Final = re.compile(r"blk\.(\d+)\.")
 
 
@@ -106,19 +138,30 @@ def touched(name: str, shape: tuple[int, ...]) -> bool:
     return not any(inside in name for inside in _NEVER)
 
 
-def mixture(kind: str, network: Network, tensors: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
+def mixture(
+    kind: str, network: Network, tensors: Mapping[str, tuple[int, ...]], *, matrix: bool = False
+) -> dict[str, int]:
     """Tensor -> type, for those that a file of this kind keeps in another way.
 
-    kind: of `KINDS`. tensors: name -> sizes, fastest first. What is not in the answer stays as it is.
+    kind: of `KINDS` or `BY_MATRIX`. tensors: name -> sizes, fastest first. matrix: there is an importance matrix, which
+    allows smaller types. What is not in the answer stays as it is.
     """
     names = sorted(tensors, key=_as_llamacpp)
-    state = _State(kind, network, sum(part(name) in _VALUES for name in names), "output.weight" not in tensors)
+    state = _State(kind, network, sum(part(name) in _VALUES for name in names), "output.weight" not in tensors, matrix)
     chosen = {}
     for name in names:
         if touched(name, tensors[name]):
-            wanted = KINDS[kind] if kind in FLOATS else state.choose(name, tensors[name][0])
+            wanted = kind if kind in FLOATS else state.choose(name, tensors[name][0])
             chosen[name] = TENSOR_TYPE_IDS[wanted]
     return chosen
+
+
+def needs_matrix(kind: str, name: str, chosen: int) -> bool:
+    """Whether a tensor of this type is garbage without an importance matrix, in a file of this kind."""
+    if part(name) in (Part.OUTPUT, Part.EMBEDDING):
+        return False
+    packed = TENSOR_TYPES[chosen].name
+    return packed in _BLIND or (packed == "Q2_K" and kind == "Q2_K_S")
 
 
 def instead(kind: str, columns: int) -> str:
@@ -151,28 +194,71 @@ class _State:
     network: Network
     values: int
     tied: bool
+    matrix: bool = False
     seen: Counter[str] = field(default_factory=Counter)
 
     def choose(self, name: str, columns: int) -> str:
-        usual, what = KINDS[self.kind], part(name)
+        usual, what = _USUAL[self.kind], part(name)
         if what is Part.OUTPUT or (self.tied and what is Part.EMBEDDING):
             chosen = self._output(usual, columns)
+        elif what is Part.EMBEDDING:
+            chosen = self._embedding(usual)
+        elif self.kind in _TINY:
+            chosen = self._tiny(usual, what)
         elif what in _VALUES:
             chosen = self._value(usual)
-        elif what is Part.K:
-            chosen = "Q8_0" if self.network.experts == 8 else usual
+        elif what in (Part.K, Part.Q):
+            chosen = self._key_or_query(usual, what)
         elif what is Part.DOWN:
             chosen = self._down(usual, name)
         elif what is Part.ATTENTION_OUTPUT:
             chosen = self._attention_output(usual)
+        elif what in (Part.GATE, Part.UP):
+            chosen = self._way_up(usual, what, name)
         else:
             chosen = usual
         return instead(chosen, columns)
 
+    def _counted(self, what: str, name: str) -> int:
+        """Which one of its kind a tensor is; experts of one layer are several tensors."""
+        at = _as_llamacpp(name)[0] if self.network.experts > 1 else self.seen[what]
+        self.seen[what] += 1
+        return at
+
     def _output(self, usual: str, columns: int) -> str:
         if self.network.architecture == "falcon" or columns % _block(usual) or usual == "Q8_0":
             return "Q8_0"
-        return "Q6_K"
+        return "Q5_K" if self.kind in _TINY or self.kind == "IQ3_XXS" else "Q6_K"
+
+    def _embedding(self, usual: str) -> str:
+        if self.kind in _TINY:
+            return "IQ3_S" if self.kind in _TWO else "Q2_K"
+        return "IQ3_S" if self.kind == "IQ3_XXS" else usual
+
+    def _tiny(self, usual: str, what: Part) -> str:
+        """Files of less than three bits: what matters most gets more, and nothing else."""
+        more = "IQ3_S" if self.kind in _TWO else "Q2_K"
+        if what in _VALUES:
+            return "Q4_K" if self.network.sharing >= 4 or self.network.experts >= 4 else more
+        if what is Part.K and self.network.experts == 8:
+            return "Q4_K"
+        if what is Part.DOWN:
+            self.seen["down"] += 1
+            return more if self.seen["down"] <= self.network.layers // 8 else usual
+        if what is Part.ATTENTION_OUTPUT:
+            if self.network.experts == 8:
+                return "Q5_K"
+            return "IQ2_XXS" if self.kind in _ONE else "IQ3_S" if self.kind in _TWO else usual
+        return usual
+
+    def _key_or_query(self, usual: str, what: Part) -> str:
+        if what is Part.K and self.network.experts == 8:
+            return "Q8_0"
+        return {"IQ3_XS": "IQ3_XXS", "IQ3_XXS": "IQ2_S"}.get(self.kind, usual)
+
+    def _way_up(self, usual: str, what: Part, name: str) -> str:
+        at, layers = self._counted(what, name), self.network.layers
+        return "IQ3_XXS" if self.kind == "IQ3_XS" and layers // 8 <= at < 7 * layers // 8 else usual
 
     def _value(self, usual: str) -> str:
         at, chosen = self.seen["value"], usual
@@ -180,6 +266,14 @@ class _State:
         match self.kind:
             case "Q2_K":
                 chosen = "Q4_K" if self.network.sharing >= 4 else "Q3_K"
+            case "Q2_K_S" | "IQ3_XXS" | "IQ3_XS" | "IQ3_S" if self.network.sharing >= 4:
+                chosen = "Q4_K"
+            case "IQ3_XXS" if not self.matrix:
+                chosen = "IQ3_S"
+            case "IQ3_M":
+                chosen = "Q4_K"
+            case "IQ4_NL" | "IQ4_XS" if self.network.sharing >= 4:
+                chosen = "Q5_K"
             case "Q3_K_M":
                 chosen = "Q5_K" if at < 2 else "Q4_K"
             case "Q3_K_L":
@@ -194,10 +288,8 @@ class _State:
 
     def _down(self, usual: str, name: str) -> str:
         layers, falcon = self.network.layers, self.network.architecture == "falcon"
-        # Experts of one layer are several tensors.
-        at = _as_llamacpp(name)[0] if self.network.experts > 1 else self.seen["down"]
-        self.seen["down"] += 1
-        more = _more_bits(at, layers)
+        at = self._counted("down", name)
+        more, early = _more_bits(at, layers), at < layers // 8
         match self.kind:
             case "Q2_K":
                 return "Q3_K"
@@ -211,14 +303,29 @@ class _State:
                 return "Q6_K" if at < layers // 16 else "Q5_K" if more else "Q4_K"
             case "Q4_K_M" | "Q5_K_M" if more:
                 return "Q6_K"
-            case "Q4_K_S" if at < layers // 8 and not falcon:
+            case "Q4_K_S" if early and not falcon:
                 return "Q5_K"
+        return self._down_by_matrix(usual, early=early, more=more)
+
+    def _down_by_matrix(self, usual: str, *, early: bool, more: bool) -> str:
+        match self.kind:
+            case "Q2_K_S" if early:
+                return "Q4_K"
+            case "IQ3_XXS" if not self.matrix:
+                return "Q4_K" if early else "Q3_K"
+            case "IQ3_M" if early or (self.network.experts == 8 and more):
+                return "Q4_K"
+            case "IQ4_NL" | "IQ4_XS" if early and not self.matrix:
+                return "Q5_K"
+            case "Q4_0" | "Q5_0" if early and self.matrix:
+                # llama.cpp's guard against what a matrix does to the first few layers.
+                return f"{self.kind[:3]}1"
         return usual
 
     def _attention_output(self, usual: str) -> str:
         if self.network.architecture == "falcon":
             return "Q4_K" if self.kind == "Q3_K_L" else usual
         if self.network.experts == 8:
-            raised = ("Q2_K", "Q3_K_S", "Q3_K_M", "Q4_K_S", "Q4_K_M")
-            return "Q5_K" if self.kind in raised else usual
-        return {"Q2_K": "Q3_K", "Q3_K_M": "Q4_K", "Q3_K_L": "Q5_K"}.get(self.kind, usual)
+            return "Q5_K" if self.kind in _RAISED else usual
+        raised = {"Q2_K": "Q3_K", "Q3_K_M": "Q4_K", "Q3_K_L": "Q5_K", "IQ3_XXS": "IQ3_S", "IQ3_M": "Q4_K"}
+        return raised.get(self.kind, usual)

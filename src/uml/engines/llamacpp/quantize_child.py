@@ -11,7 +11,7 @@ import ctypes as c
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
@@ -60,8 +60,13 @@ class Library:
         traits = self._traits[kind]
         return int(numbers // traits.block * traits.block_bytes)
 
-    def packed(self, raw: bytes, old: int, new: int, columns: int, plus: float = 0.0) -> bytes:
-        """Whole rows of one type as another, and more by `plus`. Raises ValueError for what is no number."""
+    def packed(
+        self, raw: bytes, old: int, new: int, columns: int, plus: float = 0.0, importance: bytes | None = None
+    ) -> bytes:
+        """Whole rows of one type as another, and more by `plus`. Raises ValueError for what is no number.
+
+        importance: of each column, in float32; None: all alike.
+        """
         rows = len(raw) * self._traits[old].block // self._traits[old].block_bytes // columns
         if not self._library.ggml_validate_row_data(old, raw, len(raw)):
             raise ValueError("there are weights that are no numbers")
@@ -76,33 +81,55 @@ class Library:
         if new == F32:
             return bytes(floats)
         out = c.create_string_buffer(self.size(new, rows * columns))
-        written = self._library.ggml_quantize_chunk(new, floats, out, 0, rows, columns, None)
+        written = self._library.ggml_quantize_chunk(new, floats, out, 0, rows, columns, importance)
         if written != len(out) or not self._library.ggml_validate_row_data(new, out, written):
             raise ValueError("llama.cpp made something else of them than numbers")
         return out.raw
 
 
 class Rows:
-    """The rows of one tensor, of which several threads make a few each."""
+    """The rows of one tensor, of which several threads make a few each.
 
-    def __init__(self, library: Library, tensor: Mapping[str, Any], source: int, target: int) -> None:
+    figures: the file with the importance of columns, where the tensor has some.
+    """
+
+    def __init__(
+        self, library: Library, tensor: Mapping[str, Any], source: int, target: int, figures: int = -1
+    ) -> None:
         self._library, self._source, self._target = library, source, target
         self._old, self._new, self._from, self._to = (int(tensor[key]) for key in ("from", "to", "offset", "at"))
         self._count, self._columns = int(tensor["rows"]), int(tensor["columns"])
         self._head, self._plus = int(tensor.get("head", 1)), float(tensor.get("plus", 0))
         # Whole heads, whose rows change their places.
         self.step = max(1, PIECE // self._columns // self._head) * self._head
+        self._figures, self._important = figures, tensor.get("important")
+        # Rows of one expert, whose columns matter alike.
+        self._each = int(tensor.get("each", self._count)) or 1
+
+    def starts(self) -> Iterator[int]:
+        """Where each piece of `step` rows begins; none of them is of two experts."""
+        for begin in range(0, self._count, self._each):
+            yield from range(begin, min(begin + self._each, self._count), self.step)
 
     def make(self, first: int) -> int:
         """`step` rows from this one on, fewer at the end; how many numbers. Raises ValueError, OSError."""
         library, old, new, before = self._library, self._old, self._new, first * self._columns
-        numbers = min(self.step, self._count - first) * self._columns
+        expert = first // self._each
+        numbers = (min(first + self.step, (expert + 1) * self._each, self._count) - first) * self._columns
         raw = read(self._source, library.size(old, numbers), self._from + library.size(old, before))
         if self._head > 1:
             raw = paired(raw, self._head, library.size(old, self._columns))
-        made = raw if old == new and not self._plus else library.packed(raw, old, new, self._columns, self._plus)
+        if old == new and not self._plus:
+            made = raw
+        else:
+            made = library.packed(raw, old, new, self._columns, self._plus, self._importance(expert))
         write(self._target, made, self._to + library.size(new, before))
         return numbers
+
+    def _importance(self, expert: int) -> bytes | None:
+        if self._important is None:
+            return None
+        return read(self._figures, 4 * self._columns, int(self._important) + 4 * self._columns * expert)
 
 
 def main(path: str, job_path: str) -> None:
@@ -113,14 +140,15 @@ def main(path: str, job_path: str) -> None:
         job: dict[str, Any] = json.load(file)
     library = Library(path, job["types"])
     total = sum(piece["rows"] * piece["columns"] for piece in job["tensors"]) or 1
-    sources = {name: os.open(name, os.O_RDONLY) for name in {piece["path"] for piece in job["tensors"]}}
+    names = {piece[key] for piece in job["tensors"] for key in ("path", "figures") if key in piece}
+    sources = {name: os.open(name, os.O_RDONLY) for name in names}
     target = os.open(job["out"], os.O_WRONLY)
     done = said = 0
     with ThreadPoolExecutor(job["threads"]) as pool:
         for tensor in job["tensors"]:
-            rows = Rows(library, tensor, sources[tensor["path"]], target)
+            rows = Rows(library, tensor, sources[tensor["path"]], target, sources.get(tensor.get("figures", ""), -1))
             try:
-                for count in pool.map(rows.make, range(0, tensor["rows"], rows.step)):
+                for count in pool.map(rows.make, rows.starts()):
                     done += count
                     if (percent := 100 * done // total) > said:
                         said = percent

@@ -23,7 +23,6 @@ from uml.runtime.conversions.workshop import Making
 from uml.runtime.installs import child
 
 CHILD: Final = Path(llamacpp.__file__).with_name("quantize_child.py")
-CHILD_PROGRAM: Final = ("-I", str(CHILD))
 LAST_LINES: Final = 40
 _HEARD: Final = re.compile(r"^(\d+)% (.+)$")
 _LAYER: Final = re.compile(r"blk\.(\d+)\.")
@@ -34,7 +33,8 @@ class Recipe:
     """The new file: its head, its whole size, and pieces of tensors from where to where.
 
     tensors: what `quantize_child` reads of each: name, path, offset, rows, columns, from, to (types), at; and where
-    it has them head (rows of a head that are put in pairs) and plus (what is added to each number).
+    it has them head (rows of a head that are put in pairs), plus (what is added to each number), and figures with
+    important and each (a file of float32, where the importance of the columns begins in it, rows of one expert).
     given: offset and bytes of what lies in no file.
     """
 
@@ -51,11 +51,11 @@ def write(
     threads: int,
     tell: Callable[[Making], None],
     cancelled: Callable[[], bool] = lambda: False,
-    program: Sequence[str] = CHILD_PROGRAM,
+    program: Sequence[str] = (),
 ) -> None:
     """Write the file and read its head. name: of the model, for sentences; the job lies beside the file.
 
-    program: what Python runs with the library's path and the job's, and fills in the weights.
+    program: what Python runs with the library's path and the job's, and fills in the weights; none: `CHILD`.
 
     Raises OutOfMemory, ConversionFailed, Cancelled, OSError.
     """
@@ -97,7 +97,10 @@ def _pack(
     # It must not start a debugger on itself when it aborts.
     environment = {**os.environ, "GGML_NO_BACKTRACE": "1"}
     code = child.run(
-        (sys.executable, *program, str(library), str(job)), environment, heard, cancelled=cancelled
+        (sys.executable, *(program or ("-I", str(CHILD))), str(library), str(job)),
+        environment,
+        heard,
+        cancelled=cancelled,
     )
     if code in (-signal.SIGKILL, 128 + signal.SIGKILL) or any("MemoryError" in line for line in lines):
         raise OutOfMemory(name, "cpu")

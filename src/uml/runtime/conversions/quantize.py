@@ -5,17 +5,30 @@ The new head is made here, of the old one's bytes; the weights are packed in a c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from uml.core.errors import ConversionFailed, UnsupportedArchitecture, UnsupportedFormat
+from uml.core.errors import BadRequest, ConversionFailed, UnsupportedArchitecture, UnsupportedFormat
 from uml.core.model import Format, ModelInfo, Role
-from uml.engines.llamacpp.mixture import FLOATS, REFUSED, Network, mixture
+from uml.core.quote import quoted
+from uml.engines.llamacpp.mixture import (
+    BY_MATRIX,
+    FLOATS,
+    KINDS,
+    REFUSED,
+    Network,
+    Part,
+    mixture,
+    needs_matrix,
+    part,
+)
 from uml.formats.gguf_copy import ALIGNMENT, head, laid_out, padded, pairs, u32
 from uml.formats.gguf_header import GgufHeader, TensorInfo, read_header
 from uml.formats.gguf_types import FILE_TYPES, TENSOR_TYPES, type_name
+from uml.formats.gguf_values import text
+from uml.formats.imatrix import ImportanceMatrix
 from uml.runtime.conversions.packing import Recipe, write
 from uml.runtime.conversions.workshop import Making, workshop
 
@@ -30,7 +43,8 @@ _UNREADABLE: Final = frozenset({"Q8_1", "Q8_K", "I8", "I16", "I32", "I64", "F64"
 class Order:
     """What to make of which model, and where.
 
-    name: of the model, for sentences. kind: of `mixture.KINDS`. place: the file that is made. threads: at least 1.
+    name: of the model, for sentences. kind: of `mixture.KINDS`; of `BY_MATRIX` too where there is a matrix, of the
+    importance of columns. place: the file that is made. threads: at least 1.
     """
 
     name: str
@@ -38,6 +52,7 @@ class Order:
     kind: str
     place: Path
     threads: int
+    matrix: ImportanceMatrix | None = None
 
 
 def check(name: str, info: ModelInfo) -> None:
@@ -68,8 +83,37 @@ def warning(info: ModelInfo) -> str:
     )
 
 
-def recipe(info: ModelInfo, kind: str) -> Recipe:
-    """The new file. Raises UnsupportedFormat, CorruptFile, BadFile."""
+def check_kind(kind: str, *, matrix: bool) -> None:
+    """Whether a file of this kind can be made. Raises BadRequest."""
+    if kind in BY_MATRIX and not matrix:
+        raise BadRequest(
+            f"{kind.lower()} needs an importance matrix, without which it is garbage: --imatrix FILE, as llama.cpp's "
+            "llama-imatrix makes it of this model and a text",
+            param="imatrix",
+        )
+    if kind not in KINDS and kind not in BY_MATRIX:
+        known = ", ".join(name.lower() for name in (*KINDS, *BY_MATRIX))
+        raise BadRequest(f"the kind is {quoted(kind.lower())}; expected one of {known}", param="to")
+
+
+def unweighed(info: ModelInfo, kind: str, matrix: ImportanceMatrix) -> tuple[str, ...]:
+    """Matrices that a file of this kind packs without their importance, for there is nothing of them in the matrix.
+
+    Embeddings and outputs are left out: llama.cpp's tool does not look at them unless it is told to.
+    """
+    if kind in FLOATS:
+        return ()
+    tensors = {tensor.name: tensor.shape for path in info.files for tensor in read_header(path).tensors}
+    chosen = mixture(kind, network(read_header(info.files[0])), tensors, matrix=True)
+    apart = (Part.OUTPUT, Part.EMBEDDING)
+    return tuple(name for name in chosen if name not in matrix.entries and part(name) not in apart)
+
+
+def recipe(info: ModelInfo, kind: str, matrix: ImportanceMatrix | None = None) -> Recipe:
+    """The new file. Raises UnsupportedFormat, CorruptFile, BadFile; BadRequest: the matrix is of another model.
+
+    Figures of the matrix are taken to lie one tensor behind the other, in the order of the tensors.
+    """
     headers = [read_header(path) for path in info.files]
     first = headers[0]
     metadata = {key: value for key, value in pairs(first.path).items() if not key.startswith("split.")}
@@ -77,16 +121,71 @@ def recipe(info: ModelInfo, kind: str) -> Recipe:
         "general.file_type": u32(FILE_TYPE_IDS[kind]),
         "general.quantization_version": u32(QUANTIZATION_VERSION),
     }
+    if matrix:
+        metadata |= {
+            "quantize.imatrix.file": text(matrix.path.name),
+            "quantize.imatrix.entries_count": u32(len(matrix.entries)),
+            "quantize.imatrix.chunks_count": u32(matrix.chunks),
+        }
     alignment = first.integer("general.alignment", ALIGNMENT)
     sources = [(header, tensor) for header in headers for tensor in header.tensors]
-    chosen = mixture(kind, network(first), {tensor.name: tensor.shape for _, tensor in sources})
+    shapes = {tensor.name: tensor.shape for _, tensor in sources}
+    chosen = mixture(kind, network(first), shapes, matrix=matrix is not None)
     for _, tensor in sources:
         if chosen.get(tensor.name, tensor.type) != tensor.type and type_name(tensor.type) in _UNREADABLE:
             raise UnsupportedFormat(info.path, f"{tensor.name} is {type_name(tensor.type)}, which ggml cannot unpack")
     new = laid_out((_as(tensor, chosen.get(tensor.name, tensor.type)) for _, tensor in sources), alignment)
     start = head(metadata, new, alignment)
-    tensors = tuple(_moved(header, old, made, len(start)) for (header, old), made in zip(sources, new, strict=True))
+    moved = [_moved(header, old, made, len(start)) for (header, old), made in zip(sources, new, strict=True)]
+    tensors = tuple(_weighed(moved, shapes, kind, chosen, matrix) if matrix else moved)
     return Recipe(start, len(start) + sum(padded(tensor.size_bytes, alignment) for tensor in new), tensors)
+
+
+def _weighed(
+    moved: Iterable[Mapping[str, Any]],
+    shapes: Mapping[str, tuple[int, ...]],
+    kind: str,
+    chosen: Mapping[str, int],
+    matrix: ImportanceMatrix,
+) -> Iterator[Mapping[str, Any]]:
+    """Each tensor with the place of its figures, where it has some and they change how it is packed."""
+    at = 0
+    for one in moved:
+        name, shape = one["name"], shapes[one["name"]]
+        about = matrix.entries.get(name)
+        if name not in chosen or type_name(chosen[name]) in FLOATS:
+            yield one
+            continue
+        experts = shape[2] if len(shape) > 2 else 1
+        if about is not None and about.size != shape[0] * experts:
+            if part(name) is not Part.EMBEDDING:
+                raise BadRequest(
+                    f"{matrix.path.name} has {about.size} figures of {name}, which has {shape[0] * experts} columns: "
+                    "it is of another model",
+                    param="imatrix",
+                )
+            about = None
+        if about is not None:
+            yield {**one, "important": at, "each": int(one["rows"]) // experts}
+            at += 4 * about.size
+        elif needs_matrix(kind, name, chosen[name]):
+            raise BadRequest(
+                f"{matrix.path.name} has nothing of {name}, which is garbage as {type_name(chosen[name])} without: "
+                "name a matrix of this model, or another kind",
+                param="imatrix",
+            )
+        else:
+            yield one
+
+
+def _with_figures(matrix: ImportanceMatrix, made: Recipe, file: Path) -> Recipe:
+    """Write the figures that a recipe has places for. Raises BadFile, CorruptFile, OSError."""
+    with file.open("wb") as out:
+        for tensor in made.tensors:
+            if "important" in tensor:
+                matrix.values(tensor["name"]).tofile(out)
+    tensors = ({**one, "figures": str(file)} if "important" in one else one for one in made.tensors)
+    return replace(made, tensors=tuple(tensors))
 
 
 def network(header: GgufHeader) -> Network:
@@ -134,10 +233,13 @@ def quantize(order: Order, tell: Callable[[Making], None], cancelled: Callable[[
     BadFile, BadRequest, NoRoom, OutOfMemory, ConversionFailed, Cancelled.
     """
     check(order.name, order.info)
-    made = recipe(order.info, order.kind)
+    check_kind(order.kind, matrix=order.matrix is not None)
+    made = recipe(order.info, order.kind, order.matrix)
     try:
         with workshop(f"{order.name} as {order.kind}", order.place, made.size_bytes) as shop:
             file = shop / order.place.name
+            if order.matrix:
+                made = _with_figures(order.matrix, made, shop / "figures")
             write(order.name, made, file, order.threads, tell, cancelled)
             file.rename(order.place)
     except OSError as error:

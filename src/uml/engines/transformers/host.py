@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 import torch
 
-from uml.core.engine import Delta
+from uml.core.engine import Classes, Delta
 from uml.core.errors import BadRequest, EngineError, OutOfMemory, UmlError
-from uml.core.model import Role
+from uml.core.model import READERS, Role
 from uml.core.plan import LoadPlan
 from uml.engines.hosted import tools
 from uml.engines.hosted.prompt import Language
@@ -21,6 +21,7 @@ from uml.engines.transformers.alone import Alone
 from uml.engines.transformers.answer import Answer
 from uml.engines.transformers.draft import guesser_of
 from uml.engines.transformers.embedding import Embedder
+from uml.engines.transformers.judging import Judge
 from uml.engines.transformers.language import language_of
 from uml.engines.transformers.runner import Runner
 from uml.engines.transformers.sight import SeeingLanguage, Seen, Sight, pictures_of, sight_of
@@ -42,6 +43,7 @@ class TransformersHost:
         self._structures: Structures
         self._adapters: Adapters
         self._embedder: Embedder
+        self._judge: Judge | None = None
         self._runs: Runner | Alone | None = None
         self._sees: Alone | None = None
         self._sight: Sight | str = ""
@@ -61,6 +63,8 @@ class TransformersHost:
         self._structures = Structures(self._language.vocabulary)
         self._adapters = Adapters(loaded.model)
         self._embedder = Embedder(loaded.model, loaded.folder, loaded.tokenizer, options)
+        if plan.model.info.role in READERS and plan.model.info.role is not Role.EMBEDDING:
+            self._judge = Judge(loaded.model, loaded.tokenizer)
         for text in options.lora:
             self._adapters.load(*parse(text))
         self._context = options.ctx or plan.model.info.context_length or FALLBACK_CONTEXT
@@ -75,7 +79,7 @@ class TransformersHost:
 
     def _runner(self) -> Runner | Alone:
         model, options = self._model, self._plan.options
-        if self._plan.model.info.role is Role.EMBEDDING or not can_step(model):
+        if self._plan.model.info.role in READERS or not can_step(model):
             return Alone(model, self._translate, self._adapters, self._turns)
         rows = max(1, options.parallel)
         stepper = Stepper(model, rows, self._context)
@@ -97,8 +101,9 @@ class TransformersHost:
 
     async def generate(self, request: Mapping[str, Any]) -> AsyncIterator[Delta]:
         """The answer to a request, piece by piece."""
-        if self._plan.model.info.role is Role.EMBEDDING:
-            raise BadRequest("this model is for embeddings; it does not answer", param="model")
+        if self._plan.model.info.role in READERS:
+            what = {Role.EMBEDDING: "embeddings", Role.RERANKER: "reranking"}.get(self._plan.model.info.role, "labels")
+            raise BadRequest(f"this model is for {what}; it does not answer", param="model")
         assert self._runs is not None
         # A long prompt takes the tokenizer a while, and a large schema its compiler.
         answer, teller = await asyncio.to_thread(self._prepare, request, asyncio.get_running_loop())
@@ -160,6 +165,18 @@ class TransformersHost:
             return self._embedder.embed(texts, self._context)
 
         return self._runs.between_steps(work).result()
+
+    def classes(self) -> Classes | None:
+        """The labels of a model that sorts texts."""
+        return self._judge.classes if self._judge else None
+
+    def score(self, texts: Sequence[str | tuple[str, str]]) -> tuple[list[list[float]], int]:
+        """A score for each label of each text, and how many tokens were read. Raises ContextLengthExceeded."""
+        assert self._runs is not None
+        judge = self._judge
+        assert judge is not None
+        budget = max(self._context, self._plan.options.batch)
+        return self._runs.between_steps(lambda: judge.score(texts, self._context, budget)).result()
 
     def adapters(self) -> list[dict[str, Any]]:
         """What is loaded."""

@@ -14,10 +14,10 @@ import torch
 import transformers
 
 from uml.core.errors import BadFile, BadOption, CorruptFile, LoadFailed, OutOfMemory, UmlError, UnsupportedArchitecture
-from uml.core.model import Role
+from uml.core.model import READERS, Role
 from uml.core.plan import LoadPlan
 from uml.engines.transformers import trust
-from uml.engines.transformers.quantize import quantization_config
+from uml.engines.transformers.quantize import check_packages, method_of, quantization_config
 from uml.engines.transformers.rope import with_rope
 
 
@@ -34,6 +34,7 @@ class Loaded:
 def load(plan: LoadPlan) -> Loaded:
     """Load what a plan says. Raises an UmlError for whatever is wrong with the files, the options or the memory."""
     folder = folder_of(plan)
+    check_packages(plan.model.id, method_of(plan))
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     # It would say at every layer of every step what it computes in.
@@ -82,7 +83,7 @@ def _model(plan: LoadPlan, folder: Path, config: Any, common: Mapping[str, Any])
     attention = _attention(plan)
     if attention:
         arguments["attn_implementation"] = attention
-    quantized = quantization_config(plan)
+    quantized = quantization_config(plan, getattr(config.get_text_config(), "dtype", None))
     if quantized is not None:
         arguments["quantization_config"] = quantized
     arguments |= _places(plan)
@@ -110,6 +111,8 @@ def _kind(plan: LoadPlan, config: Any) -> Any:
     """The library's class for what the model is for."""
     if plan.model.info.role is Role.EMBEDDING:
         return transformers.AutoModel
+    if plan.model.info.role in READERS:
+        return transformers.AutoModelForSequenceClassification
     if config.is_encoder_decoder:
         return transformers.AutoModelForSeq2SeqLM
     names = config.architectures or [""]

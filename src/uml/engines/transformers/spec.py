@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Final
 
 from uml.core.engine import EngineSpec
-from uml.core.model import Format, Role
+from uml.core.model import READERS, Format, Role
 from uml.engines.hosted.dialect import DIALECT
 
 NAME: Final = "transformers"
@@ -29,25 +30,43 @@ OPTIONS: Final = frozenset(
     )
 )
 
-ON_PROCESSORS: Final = frozenset({"none", "bitsandbytes", "torchao", "compressed-tensors", "bitnet"})
+ON_PROCESSORS: Final = frozenset({"none", "bitsandbytes", "torchao", "compressed-tensors", "bitnet", "fp8"})
+"""What runs on processors with the environment of `uml engine install`; FP8 is made bfloat16 while it is loaded."""
 WITH_GPTQMODEL: Final = frozenset({"gptq", "awq"})
-QUANTIZATIONS: Final = ON_PROCESSORS | WITH_GPTQMODEL | {"fp8", "fbgemm-fp8", "mxfp4", "hqq", "quanto", "aqlm"}
-"""Of `formats.hf_quantization`, by its names."""
-NEEDS: Final[Mapping[str, str]] = {
-    "fp8": "a GPU of NVIDIA with FP8 (compute capability 8.9 or later)",
-    "fbgemm-fp8": "a GPU of NVIDIA with FP8, and the package fbgemm-gpu",
-    "mxfp4": "a GPU, and the packages triton and kernels",
-    "hqq": "the package hqq",
-    "quanto": "the package optimum-quanto",
-    "aqlm": "a GPU, and the package aqlm",
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """What a quantization needs beside that environment. gpu: which one, in words; empty: it runs without."""
+
+    packages: tuple[str, ...]
+    gpu: str = ""
+
+
+NEEDS: Final[Mapping[str, Need]] = {
+    "fbgemm-fp8": Need(("fbgemm-gpu",), "a GPU of NVIDIA with FP8 (compute capability 9.0 or later)"),
+    "mxfp4": Need(("triton", "kernels"), "a GPU"),
+    "hqq": Need(("hqq",)),
+    "quanto": Need(("optimum-quanto",)),
+    "aqlm": Need(("aqlm",), "a GPU"),
+    "auto-round": Need(("auto-round",)),
+    "eetq": Need(("kernels",), "a GPU of NVIDIA"),
+    "higgs": Need(("flute-kernel", "fast-hadamard-transform"), "a GPU of NVIDIA"),
+    "spqr": Need(("spqr-quant",), "a GPU of NVIDIA"),
+    "vptq": Need(("vptq",), "a GPU of NVIDIA"),
+    "fp-quant": Need(("fp-quant", "qutlass"), "a GPU of NVIDIA of the generation Blackwell"),
+    "quark": Need(("amd-quark",)),
+    "sinq": Need(("sinq",)),
 }
-"""What a quantization needs that the environment of `uml engine install` does not have."""
+"""By what Transformers 5.23 asks for (`quantizers/`); none of them was run."""
+QUANTIZATIONS: Final = ON_PROCESSORS | WITH_GPTQMODEL | set(NEEDS)
+"""Of `formats.hf_quantization`, by its names."""
 
 SPEC: Final = EngineSpec(
     name=NAME,
     title=TITLE,
     formats=frozenset({Format.SAFETENSORS, Format.PYTORCH}),
-    roles=frozenset({Role.TEXT, Role.EMBEDDING, Role.DRAFT}),
+    roles=frozenset({Role.TEXT, Role.DRAFT, *READERS}),
     devices=frozenset({"cpu", "cuda", "rocm", "metal"}),
     split="devices",
     served=False,

@@ -55,7 +55,9 @@ NAMES: Final[Mapping[tuple[tuple[str, ...], bool], str]] = {
 }
 """What cuts, in its order, and whether a word that is a token itself is taken whole (`ignore_merges`) -> the name."""
 
-NOTES: Final = dict.fromkeys(("tekken", "gpt-4o"), "accents that stand without their letter are cut in another way than by Transformers")
+NOTES: Final = dict.fromkeys(
+    ("tekken", "gpt-4o"), "accents that stand without their letter are cut in another way than by Transformers"
+)
 """Where llama.cpp's expression of a name is simpler than the tokenizer's own."""
 
 

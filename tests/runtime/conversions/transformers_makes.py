@@ -1,0 +1,199 @@
+"""Tiny random models of many architectures, and what Transformers says of them: run by its interpreter.
+
+`python transformers_makes.py OUT`. For each case a folder OUT/NAME with the model as it is saved, `tokens.json`, what
+goes in, and `truth.json`, the scores that come out (for encoders the vector). Weights are numbers that bfloat16 holds,
+so that what is computed here in float32 is exactly what the files say. Large enough that attention, positions, norms
+and biases all matter to the result.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+
+VOCABULARY = 320
+LENGTH = 48
+QWEN2 = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+SMALL = {
+    "vocab_size": VOCABULARY, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 3,
+    "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 256, "bos_token_id": 1,
+    "eos_token_id": 2, "pad_token_id": 0,
+}  # fmt: skip
+YARN = {"rope_type": "yarn", "rope_theta": 10000.0, "factor": 4.0, "original_max_position_embeddings": 64}
+LLAMA3 = {
+    "rope_type": "llama3", "rope_theta": 500000.0, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 64,
+}  # fmt: skip
+EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32}
+
+
+def long_rope(original: int) -> dict[str, Any]:
+    """LongRoPE of 8 pairs; texts longer than `original` take the long factors."""
+    return {
+        "rope_type": "longrope", "rope_theta": 10000.0, "original_max_position_embeddings": original,
+        "long_factor": [1.0 + pair for pair in range(8)], "short_factor": [1.0 + pair / 10 for pair in range(8)],
+    }  # fmt: skip
+
+
+CASES: dict[str, tuple[str, dict[str, Any]]] = {
+    "llama": ("LlamaForCausalLM", {}),
+    "llama-biases": ("LlamaForCausalLM", {"attention_bias": True, "mlp_bias": True, "head_dim": 32}),
+    "llama-tied": ("LlamaForCausalLM", {"tie_word_embeddings": True, "rope_parameters": LLAMA3}),
+    "llama-linear": (
+        "LlamaForCausalLM",
+        {"rope_parameters": {"rope_type": "linear", "rope_theta": 1e4, "factor": 3.0}},
+    ),
+    "llama-yarn": ("LlamaForCausalLM", {"rope_parameters": YARN}),
+    "mistral": ("MistralForCausalLM", {"head_dim": 32, "sliding_window": None}),
+    "mixtral": ("MixtralForCausalLM", {"num_local_experts": 4, "num_experts_per_tok": 2, "sliding_window": None}),
+    "smollm3": ("SmolLM3ForCausalLM", {"num_hidden_layers": 8}),
+    "qwen2": ("Qwen2ForCausalLM", {}),
+    "qwen2-yarn": ("Qwen2ForCausalLM", {"rope_parameters": {**YARN, "attention_factor": 0.7}}),
+    "qwen2-moe": ("Qwen2MoeForCausalLM", {**EXPERTS, "shared_expert_intermediate_size": 64, "norm_topk_prob": False}),
+    "qwen3": ("Qwen3ForCausalLM", {"head_dim": 32, "tie_word_embeddings": True}),
+    "qwen3-moe": ("Qwen3MoeForCausalLM", {**EXPERTS, "head_dim": 32, "norm_topk_prob": True}),
+    "gemma": ("GemmaForCausalLM", {"head_dim": 32, "hidden_activation": "gelu_pytorch_tanh"}),
+    "gemma2": ("Gemma2ForCausalLM", {"head_dim": 32, "query_pre_attn_scalar": 32, "sliding_window": 16}),
+    "gemma3": (
+        "Gemma3ForCausalLM",
+        {"head_dim": 32, "query_pre_attn_scalar": 32, "sliding_window": 16, "num_hidden_layers": 7},
+    ),
+    "gemma3-linear": (
+        "Gemma3ForCausalLM",
+        {
+            "head_dim": 32,
+            "query_pre_attn_scalar": 32,
+            "sliding_window": 16,
+            "num_hidden_layers": 6,
+            "rope_parameters": {
+                "full_attention": {"rope_type": "linear", "rope_theta": 1e6, "factor": 8.0},
+                "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
+            },
+        },
+    ),
+    "gemma3-seeing": (
+        "Gemma3ForConditionalGeneration",
+        {"head_dim": 32, "query_pre_attn_scalar": 32, "sliding_window": 16, "num_hidden_layers": 6},
+    ),
+    "phi3": ("Phi3ForCausalLM", {"sliding_window": None}),
+    "phi3-long": ("Phi3ForCausalLM", {"sliding_window": None, "rope_parameters": long_rope(32)}),
+    "phi3-short": (
+        "Phi3ForCausalLM",
+        {"sliding_window": None, "max_position_embeddings": 512, "rope_parameters": long_rope(256)},
+    ),
+    "phi3-partial": (
+        "Phi3ForCausalLM",
+        {"head_dim": 32, "hidden_size": 128, "partial_rotary_factor": 0.5, "sliding_window": None},
+    ),
+    "bert": ("BertModel", {"type_vocab_size": 2, "hidden_act": "gelu"}),
+    "roberta": ("RobertaModel", {"type_vocab_size": 1, "pad_token_id": 1, "bos_token_id": 0}),
+    "xlm-roberta": ("XLMRobertaModel", {"type_vocab_size": 1, "pad_token_id": 1, "bos_token_id": 0}),
+}
+"""Name -> class, and what is special about its configuration."""
+
+
+def byte_tokenizer() -> Tokenizer:
+    """A byte-level tokenizer as Qwen's, of all bytes and a few merges."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(pattern=__import__("tokenizers").Regex(QWEN2), behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=300,
+        special_tokens=["<pad>", "<s>", "</s>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(["the cat sat on the mat and the dog on the log"] * 3, trainer)
+    return tokenizer
+
+
+def word_tokenizer() -> Tokenizer:
+    """A tokenizer as BERT's."""
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *map(chr, range(97, 123))]
+    pieces += ["##" + chr(letter) for letter in range(97, 123)] + ["the", "cat", "##ing"]
+    tokenizer = Tokenizer(models.WordPiece({piece: number for number, piece in enumerate(pieces)}, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    tokenizer.add_special_tokens(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"])
+    return tokenizer
+
+
+def unigram_tokenizer() -> Tokenizer:
+    """A tokenizer as that of XLM-RoBERTa, without its table of characters."""
+    pieces = [("<s>", 0.0), ("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("\u2581", -2.0)]
+    pieces += [(chr(letter), -3.0 - letter / 100) for letter in range(97, 123)] + [("\u2581the", -2.5), ("at", -2.6)]
+    tokenizer = Tokenizer(models.Unigram(pieces, unk_id=3))
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", pair="<s> $A </s> </s> $B </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
+    )
+    tokenizer.add_special_tokens(["<s>", "<pad>", "</s>", "<unk>", AddedToken("<mask>", lstrip=True)])
+    return tokenizer
+
+
+def randomize(model: torch.nn.Module, seed: int) -> None:
+    """Weights that make a difference, norms around one, biases around zero; all of them numbers of bfloat16."""
+    generator = torch.Generator().manual_seed(seed)
+    for name, weight in model.named_parameters():
+        noise = torch.randn(weight.shape, generator=generator)
+        if weight.ndim > 1:
+            value = noise * (1.0 if "embed" in name else 1.2 * weight.shape[-1] ** -0.5)
+        elif "norm" in name.lower() and name.endswith("weight"):
+            value = noise * 0.2 + weight.detach().mean()
+        else:
+            value = noise * 0.2
+        weight.data = value.to(torch.bfloat16).to(torch.float32)
+
+
+def make(out: Path, name: str) -> None:
+    """One case."""
+    kind, special = CASES[name]
+    torch.manual_seed(0)
+    transformers_class = getattr(transformers, kind)
+    given = {**SMALL, **special}
+    if name.endswith("seeing"):
+        eyes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 1}
+        given = {"text_config": given, "vision_config": {**eyes, "image_size": 28, "patch_size": 14}}
+    config = transformers_class.config_class(**given)
+    config._attn_implementation = "eager"
+    model = transformers_class(config).eval()
+    randomize(model, sum(map(ord, name)))
+    folder = out / name / "model"
+    encoder = kind.endswith("Model")
+    tokenizer = word_tokenizer() if name == "bert" else unigram_tokenizer() if "xlm" in name else byte_tokenizer()
+    names = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>"}
+    if name == "bert":
+        names = {"cls_token": "[CLS]", "sep_token": "[SEP]", "pad_token": "[PAD]", "unk_token": "[UNK]"}
+    transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names).save_pretrained(folder)
+    chance = random.Random(name)
+    tokens = [chance.randrange(5, 60) for _ in range(LENGTH)]
+    with torch.no_grad():
+        said = model(torch.tensor([tokens]))
+    truth = said.last_hidden_state[0].mean(0) if encoder else said.logits[0]
+    model.to(torch.bfloat16).save_pretrained(folder, max_shard_size="40KB")
+    (out / name / "tokens.json").write_text(json.dumps(tokens))
+    (out / name / "truth.json").write_text(json.dumps(truth.tolist()))
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    transformers.logging.set_verbosity_error()
+    for case in sys.argv[2:] or CASES:
+        make(Path(sys.argv[1]), case)

@@ -71,3 +71,11 @@ def test_what_is_changed_is_no_longer_a_part_of_the_file() -> None:
     assert wide.weight_bytes == 2 * plain.weight_bytes
     assert wide.kv_bytes == 2 * plain.kv_bytes
     assert read.total_bytes == plain.total_bytes
+
+
+def test_fp8_is_unpacked_where_no_gpu_computes_in_it() -> None:
+    held = model("fp8", "F8_E4M3", 1)
+    unpacked = torch_weights(held, LoadOptions(), 1_000_000)
+    assert unpacked is not None
+    assert unpacked.bytes == held.parameters * 2
+    assert torch_weights(held, LoadOptions(), 1_000_000, in_memory=False) is None

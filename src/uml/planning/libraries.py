@@ -84,7 +84,7 @@ def weigh(info: ModelInfo, options: LoadOptions, *, in_memory: bool) -> Footprin
     """
     library = _LIBRARIES.get(info.format, _OTHER)
     weights, plain = stored_bytes(info), _is_plain(info)
-    changed = torch_weights(info, options, weights) if library is TORCH else None
+    changed = torch_weights(info, options, weights, in_memory=in_memory) if library is TORCH else None
     if changed:
         weights, plain = changed.bytes, False
     if info.shape is None:

@@ -30,14 +30,17 @@ class TorchWeights:
     element_bytes: int = 0
 
 
-def torch_weights(info: ModelInfo, options: LoadOptions, stored: int) -> TorchWeights | None:
-    """What is kept in place of `stored` bytes; None where the files are used as they are."""
+def torch_weights(info: ModelInfo, options: LoadOptions, stored: int, *, in_memory: bool = True) -> TorchWeights | None:
+    """What is kept in place of `stored` bytes; None where the files are used as they are.
+
+    in_memory: no layer is meant for a GPU.
+    """
     if info.format not in (Format.SAFETENSORS, Format.PYTORCH) or not info.parameters:
         return None
     method = info.quantization.method if info.quantization else "none"
     size = _SIZES.get(options.dtype, 0)
-    if method == "compressed-tensors":
-        # The library unpacks them while it loads: nothing is saved but disk.
+    if method == "compressed-tensors" or (method == "fp8" and in_memory):
+        # The library unpacks them while it loads, FP8 where no GPU computes in it: nothing is saved but disk.
         return TorchWeights(info.parameters * (size or 2), size)
     if method != "none":
         return None

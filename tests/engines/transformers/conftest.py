@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from tests.worker.process import Worker
+from uml.core.engine import Engine
 from uml.core.install import Install
 from uml.core.model import Model
 from uml.core.options import LoadOptions
@@ -31,6 +32,9 @@ IMPORTS_S = 150.0
 def installed(engine: str, label: str) -> Install | None:
     """The interpreter that the environment names, as an install."""
     return Install("transformers", "5.23.0", Path(PYTHON).parents[1], Path(PYTHON)) if PYTHON else None
+
+
+OURS = Transformers(installed)
 
 
 def plan_of(path: Path, **options: Any) -> LoadPlan:
@@ -67,11 +71,13 @@ def start(made: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Ite
     running: dict[str, Worker] = {}
     with ExitStack() as stack:
 
-        def started(folder: Path, *, environment: Mapping[str, str] | None = None, **options: Any) -> Worker:
+        def started(
+            folder: Path, *, environment: Mapping[str, str] | None = None, by: Engine = OURS, **options: Any
+        ) -> Worker:
             key = json.dumps([str(folder), options, environment], sort_keys=True, default=str)
             if key not in running:
                 plan = plan_of(folder, **options)
-                worker = Worker(Transformers(installed), plan, tmp_path_factory.mktemp("w"), **(environment or {}))
+                worker = Worker(by, plan, tmp_path_factory.mktemp("w"), **(environment or {}))
                 running[key] = stack.enter_context(worker).ready(IMPORTS_S)
             return running[key]
 

@@ -15,6 +15,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).parents[3]))
+from tests.engines.transformers import pack
+
 CHAT = "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n"
 PROMPTS = ("The king", CHAT.format("Tell me a story."), CHAT.format("Who are you?"), "Two plus two is")
 NEW = 20
@@ -83,8 +86,8 @@ def save(model: Any, folder: Path, source: Path) -> None:
             shutil.copy(path, folder)
 
 
-def quantized(folder: Path, source: Path) -> list[str]:
-    """The demo model, quantized by every library that this environment has."""
+def quantized(folder: Path, source: Path) -> dict[str, Any]:
+    """The demo model, quantized by every library that this environment has; name -> what the library answers by it."""
     import torch
     import transformers as hf
 
@@ -97,19 +100,36 @@ def quantized(folder: Path, source: Path) -> list[str]:
 
     if find_spec("bitsandbytes"):
         # Saved without its scales quantized, a model of 4 bits is spoiled on some processors.
-        four = {"load_in_4bit": True, "bnb_4bit_use_double_quant": True}
+        four = {
+            "load_in_4bit": True,
+            "bnb_4bit_use_double_quant": True,
+            "bnb_4bit_compute_dtype": torch.bfloat16,
+        }
         by_config("nf4", hf.BitsAndBytesConfig(**four, bnb_4bit_quant_type="nf4"))
         by_config("fp4", hf.BitsAndBytesConfig(**four, bnb_4bit_quant_type="fp4"))
         by_config("int8", hf.BitsAndBytesConfig(load_in_8bit=True))
     if find_spec("torchao"):
-        from torchao.quantization import Int8WeightOnlyConfig
+        from torchao.quantization import Float8WeightOnlyConfig, Int8WeightOnlyConfig
 
-        by_config("torchao", hf.TorchAoConfig(Int8WeightOnlyConfig()))
+        by_config("torchao-int8", hf.TorchAoConfig(Int8WeightOnlyConfig()))
+        by_config("torchao-float8", hf.TorchAoConfig(Float8WeightOnlyConfig()))
     if find_spec("compressed_tensors"):
         model = hf.AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32)
         save(packed(model), folder / "packed", source)
         made.append("packed")
-    return made
+    if find_spec("accelerate"):
+        pack.bitnet(source, folder / "bitnet")
+        pack.fp8(source, folder / "fp8")
+        made += ["bitnet", "fp8"]
+    return {name: as_it_is(folder / name) for name in made}
+
+
+def as_it_is(folder: Path) -> dict[str, Any]:
+    """What the library answers by a folder, with nothing said of how."""
+    import transformers as hf
+
+    model = hf.AutoModelForCausalLM.from_pretrained(folder, dtype="auto", device_map="cpu")
+    return answers(model.eval(), hf.AutoTokenizer.from_pretrained(folder))
 
 
 def packed(model: Any) -> Any:

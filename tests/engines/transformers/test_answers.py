@@ -198,29 +198,6 @@ def test_tokens_go_there_and_back(made: Made, start: Start) -> None:
     assert (status, answer["error"]["n_ctx"]) == (400, 128)
 
 
-@pytest.mark.parametrize("quantize", ["bnb-nf4", "bnb-int8", "torchao-int8", "torchao-float8"])
-def test_weights_are_quantized_while_they_are_loaded(made: Made, start: Start, quantize: str) -> None:
-    try:
-        worker = start(made["demo"]["folder"], quantize=quantize)
-    except AssertionError as error:
-        if "needs the package" in str(error):
-            pytest.skip("the environment has no such package")
-        raise
-    answer = worker.post("/v1/chat/completions", question("Who are you?", max_tokens=12))
-    assert answer["usage"]["completion_tokens"] >= 3
-
-
-@pytest.mark.parametrize("name", ["nf4", "fp4", "int8", "torchao", "packed"])
-def test_weights_that_are_quantized_are_run(made: Made, start: Start, name: str) -> None:
-    if name not in made["quantized"]:
-        pytest.skip("the environment has no such package")
-    worker = start(made["models"] / name, dtype="auto")
-    assert worker.plan.model.info.quantization
-    assert worker.plan.model.info.quantization.method != "none"
-    answer = worker.post("/v1/chat/completions", question("Who are you?", max_tokens=12))
-    assert answer["usage"]["completion_tokens"] >= 3
-
-
 def test_positions_can_be_stretched(made: Made, start: Start) -> None:
     worker = start(made["demo"]["folder"], rope_scaling="linear", rope_freq_scale=0.5)
     assert greedy(worker, made["demo"]["prompts"][1]) != made["demo"]["answers"][1]

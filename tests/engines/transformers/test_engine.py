@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from uml.engines.transformers import trust
 from uml.engines.transformers.engine import Transformers
 from uml.engines.transformers.guess import Lookup
 from uml.engines.transformers.rows import Row, best_row, common
+from uml.engines.transformers.spec import NEEDS
 from uml.generation import check, prepare
 
 ENDPOINT = Endpoint("key", socket=Path("/run/w.sock"))
@@ -81,10 +83,19 @@ def test_gptq_runs_in_an_environment_of_its_own(plan: LoadPlan) -> None:
         installs("transformers").launch(quantized(plan, "awq"), ENDPOINT)
 
 
-@pytest.mark.parametrize("method", ["fp8", "mxfp4", "hqq"])
+@pytest.mark.parametrize("method", sorted(method for method, need in NEEDS.items() if need.gpu))
 def test_what_cannot_run_here_says_what_it_needs(plan: LoadPlan, method: str) -> None:
-    with pytest.raises(LoadFailed, match=r"needs (a GPU|the package)"):
+    need = NEEDS[method]
+    with pytest.raises(LoadFailed, match=re.escape(need.gpu)) as caught:
         installs("transformers").launch(quantized(plan, method), ENDPOINT)
+    assert all(package in caught.value.message for package in need.packages)
+
+
+def test_some_quantizations_need_a_word_to_the_worker(plan: LoadPlan) -> None:
+    engine = installs("transformers", "gptqmodel")
+    assert engine.launch(quantized(plan, "bitnet"), ENDPOINT).environment["TORCHDYNAMO_DISABLE"] == "1"
+    assert engine.launch(quantized(plan, "gptq"), ENDPOINT).environment["GPTQMODEL_CPU_WORKERS"] == "2"
+    assert "TORCHDYNAMO_DISABLE" not in engine.launch(plan, ENDPOINT).environment
 
 
 def test_a_folder_for_weights_must_be_there_and_is_written_to(plan: LoadPlan, tmp_path: Path) -> None:

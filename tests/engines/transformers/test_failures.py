@@ -55,6 +55,14 @@ def test_an_architecture_that_nobody_knows(made: Made, copy: Path, tmp_path: Pat
     assert failure(copy, tmp_path).code == "unsupported_architecture"
 
 
+@pytest.mark.parametrize("method", ["hqq", "quanto", "auto-round"])
+def test_a_quantization_without_its_package_names_it(made: Made, copy: Path, tmp_path: Path, method: str) -> None:
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps({**config, "quantization_config": {"quant_method": method}}))
+    found = failure(copy, tmp_path)
+    assert (found.code, "pip --python" in found.message) == ("load_failed", True)
+
+
 class Bomb:
     """Runs something when it is read."""
 

@@ -27,6 +27,14 @@ SPIN: Final = {
     # milliseconds, makes a machine that does anything else besides many times slower. Whoever has set it knows better.
     "GOMP_SPINCOUNT": "30000",
 }
+GPTQMODEL: Final = {
+    # It packs by so many threads and refuses a machine that it thinks has fewer; nothing is packed here.
+    "GPTQMODEL_CPU_WORKERS": "2",
+}
+BITNET: Final = {
+    # It has PyTorch compile what it does for every length of a text anew, with a C++ compiler: ten times the work.
+    "TORCHDYNAMO_DISABLE": "1",
+}
 WITHOUT_MEMORY: Final = ("can't allocate memory", "Cannot allocate memory", "out of memory", "MemoryError")
 
 
@@ -51,7 +59,8 @@ class Transformers:
         folder = plan.options.offload_folder
         if folder and not Path(folder).expanduser().is_dir():
             raise BadOption("offload_folder", folder, "a folder that is there")
-        environment = ENVIRONMENT | {name: value for name, value in SPIN.items() if name not in os.environ}
+        own = SPIN | (GPTQMODEL if install.engine == GPTQ else {}) | (BITNET if _method(plan) == "bitnet" else {})
+        environment = ENVIRONMENT | {name: value for name, value in own.items() if name not in os.environ}
         if endpoint.socket:
             # Code of a model that is trusted is copied there before it runs.
             environment["HF_MODULES_CACHE"] = str(endpoint.socket.parent / "modules")
@@ -66,13 +75,15 @@ class Transformers:
         )
 
     def _install(self, plan: LoadPlan) -> Install:
-        quantization = plan.model.info.quantization
-        method = quantization.method if quantization else "none"
-        if method in NEEDS and set(plan.placement.device_bytes) <= {"cpu"}:
+        method = _method(plan)
+        need = NEEDS.get(method)
+        on_processor = set(plan.placement.device_bytes) <= {"cpu"}
+        if need and need.gpu and on_processor:
             raise LoadFailed(
                 plan.model.id,
-                f"its weights are quantized by {method}, and to run them Transformers needs {NEEDS[method]}; "
-                "another quantization of the same model, such as a GGUF file, runs here",
+                f"its weights are quantized by {method}, and to run them Transformers needs {need.gpu} and, in its "
+                f"environment, {' and '.join(need.packages)}; another quantization of the same model, such as a GGUF "
+                "file, runs here",
             )
         name = GPTQ if method in WITH_GPTQMODEL else NAME
         found = self._installed(name, plan.options.engine_version)
@@ -88,6 +99,11 @@ class Transformers:
         if told is None and any(sentence in log[-4000:] for sentence in WITHOUT_MEMORY):
             return OutOfMemory(plan.model.id, plan.placement.device, plan.footprint.total_bytes)
         return told
+
+
+def _method(plan: LoadPlan) -> str:
+    quantization = plan.model.info.quantization
+    return quantization.method if quantization else "none"
 
 
 def _beside(plan: LoadPlan) -> tuple[Path, ...]:

@@ -19,6 +19,9 @@ Array = NDArray[np.float32]
 
 MAGICS: Final = {"ggml": (b"lmgg", 0), "ggmf": (b"fmgg", 1)} | {f"ggjt{n}": (b"tjgg", n) for n in (1, 2, 3)}
 TYPES: Final = {"F32": 0, "F16": 1, "Q4_0": 2, "Q4_1": 3, "Q4_2": 4, "Q4_3": 5, "Q5_0": 6, "Q5_1": 7, "Q8_0": 8}
+K_TYPES: Final = {"Q2_K": 10, "Q3_K": 11, "Q4_K": 12, "Q5_K": 13, "Q6_K": 14}
+K_SIZES: Final = {"Q2_K": 84, "Q3_K": 110, "Q4_K": 144, "Q5_K": 176, "Q6_K": 210}
+"""Bytes of 256 numbers; what they mean is nothing to us, for they go through as they are."""
 FILE_TYPES: Final = {"F32": 0, "F16": 1, "Q4_0": 2, "Q4_1": 3, "Q4_2": 5, "Q4_3": 6, "Q8_0": 7, "Q5_0": 8, "Q5_1": 9}
 
 
@@ -48,6 +51,8 @@ def encoded(kind: str, generation: str, weights: Array) -> tuple[bytes, Array]:
         return flat.tobytes(), weights
     if kind == "F16":
         return flat.astype(np.float16).tobytes(), weights.astype(np.float16).astype(np.float32)
+    if size := K_SIZES.get(kind):
+        return np.random.default_rng(flat.size).bytes(flat.size // 256 * size), weights
     size = 16 if kind in ("Q4_2", "Q4_3") else 32
     blocks = flat.reshape(-1, size)
     scale_type = np.float32 if wide and kind in ("Q4_0", "Q4_1", "Q8_0") else np.float16
@@ -91,7 +96,7 @@ class OldModel:
                 share = _share(name, weights, number, parts)
                 kind = self._kind(name, share)
                 raw, means = encoded(kind, self.generation, share)
-                out += struct.pack("<3I", share.ndim, len(name), TYPES[kind])
+                out += struct.pack("<3I", share.ndim, len(name), (TYPES | K_TYPES)[kind])
                 out += struct.pack(f"<{share.ndim}I", *reversed(share.shape)) + name.encode()
                 if self.generation.startswith("ggjt"):
                     out += bytes(-len(out) % 32)
@@ -122,8 +127,8 @@ def _axis(name: str) -> int:
 def _share(name: str, weights: Array, number: int, parts: int) -> Array:
     if weights.ndim == 1:
         return weights
-    share: Array = np.split(weights, parts, axis=_axis(name))[number]
-    return share
+    shares: list[Array] = np.split(weights, parts, axis=_axis(name))
+    return shares[number]
 
 
 def _put_together(name: str, first: Array, second: Array) -> Array:
@@ -157,7 +162,8 @@ def small_llama(
     dice = np.random.default_rng(seed)
 
     def matrix(rows: int, columns: int) -> Array:
-        return (dice.standard_normal((rows, columns)) / np.sqrt(columns)).astype(np.float32)
+        drawn: Array = (dice.standard_normal((rows, columns)) / np.sqrt(columns)).astype(np.float32)
+        return drawn
 
     keys = width // heads * (shared or heads)
     tensors: dict[str, Array] = {

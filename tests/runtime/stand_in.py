@@ -25,7 +25,7 @@ from uml.core.errors import BadOption, DoesNotFit, OutOfMemory, UmlError
 from uml.core.machine import Device, Machine
 from uml.core.model import Format, Model, ModelInfo, Role
 from uml.core.options import LoadOptions
-from uml.core.plan import Footprint, LoadPlan, Placement
+from uml.core.plan import Conversion, Footprint, LoadPlan, Placement
 from uml.engines.fake import Fake
 from uml.planning.evict import Running, evict
 from uml.runtime.policy import Policy
@@ -91,7 +91,10 @@ def plan(
     running: Sequence[Running],
     wants: Sequence[str] = (),
 ) -> LoadPlan:
-    """Every model takes SIZE bytes, three times as many with a LARGE context; `broken` breaks the planner."""
+    """Every model takes SIZE bytes, three times as many with a LARGE context; `broken` breaks the planner.
+
+    One whose name begins with `old` is to be converted first.
+    """
     if model.id == "broken":
         raise ZeroDivisionError("a planner with a bug")
     if options.ctx >= IMPOSSIBLE:
@@ -107,6 +110,7 @@ def plan(
         footprint=Footprint(size, 0, 0),
         placement=Placement({"cpu": size}),
         evict=victims,
+        conversion=Conversion(model, Path("/models/new.gguf"), needed=True) if model.id.startswith("old") else None,
     )
 
 

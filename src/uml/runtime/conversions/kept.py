@@ -34,6 +34,7 @@ VERSION: Final = 1
 
 Marks = list[list[object]]
 """Path, size and time of every file of a source."""
+Look = Callable[[], ModelInfo | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,7 @@ class KeptFiles:
     def __init__(self, folder: Path, budget_bytes: int) -> None:
         self.folder = folder
         self.budget_bytes = budget_bytes
-        self._known: dict[tuple[str, str], ModelInfo] = {}
+        self._known: dict[Path, tuple[Marks, ModelInfo | None]] = {}
         self._lock = Lock()
 
     def stands_in(self, model: Model) -> tuple[Model, Conversion | None]:
@@ -69,14 +70,11 @@ class KeptFiles:
         """
         if not is_convertible(model.info):
             return model, None
-        place, made = self.place(model.info), self.made_of(model.info) is not None
-        try:
-            info = self._remembered(model.info, place, made=made)
-        except UmlError:
-            if not made:
-                raise
-            info, made = self._remembered(model.info, place, made=False), False  # it is damaged, and made anew
-        return replace(model, info=info), Conversion(model, place, needed=not made)
+        place = self.place(model.info)
+        there = self._remembered((place,), lambda: _sound(place)) if self.made_of(model.info) else None
+        info = there or self._remembered(model.info.files, lambda: foreseen(model.info.path, place))
+        assert info is not None  # what is foreseen is told, or raises
+        return replace(model, info=info), Conversion(model, place, needed=there is None)
 
     def place(self, info: ModelInfo) -> Path:
         """Where the GGUF of this model lies, or would."""
@@ -100,7 +98,7 @@ class KeptFiles:
         """
         assert plan.conversion is not None
         source, place = plan.conversion.source, plan.conversion.place
-        if (kept := self.made_of(source.info)) and _is_sound(kept.place):
+        if (kept := self.made_of(source.info)) and _sound(kept.place):
             with suppress(OSError):
                 os.utime(place.with_name(NOTE))
             return
@@ -150,15 +148,15 @@ class KeptFiles:
             log.info("%s is removed, so that %s can be kept as GGUF", gone.place, source.id)
             shutil.rmtree(gone.place.parent, ignore_errors=True)
 
-    def _remembered(self, info: ModelInfo, place: Path, *, made: bool) -> ModelInfo:
-        """The GGUF's header, or the one that it will have: planning asks over and over."""
-        key = (str(place), json.dumps([made, _marks(info.files)]))
+    def _remembered(self, files: Sequence[Path], look: Look) -> ModelInfo | None:
+        """What a look at these files tells, until they change: planning asks over and over."""
+        now = _marks(files)
         with self._lock:
-            if key in self._known:
-                return self._known[key]
-        found = inspect(place) if made else foreseen(info.path, place)
-        with self._lock:
-            self._known = {known: one for known, one in self._known.items() if known[0] != key[0]} | {key: found}
+            before, found = self._known.get(files[0], ([], None))
+        if before != now or not now:
+            found = look()
+            with self._lock:
+                self._known[files[0]] = now, found
         return found
 
     def _read(self, folder: Path) -> Kept | None:
@@ -184,11 +182,13 @@ def _marks(paths: Sequence[Path]) -> Marks:
     return [[str(path), status.st_size, status.st_mtime_ns] for path, status in found]
 
 
-def _is_sound(place: Path) -> bool:
+def _sound(place: Path) -> ModelInfo | None:
+    """What a file that was made says; None for one that was damaged since, and is to be made anew."""
     try:
-        return inspect(place).format is Format.GGUF
+        found = inspect(place)
     except UmlError:
-        return False
+        return None
+    return found if found.format is Format.GGUF else None
 
 
 def _gone(source: Marks) -> bool:

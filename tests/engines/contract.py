@@ -65,7 +65,7 @@ class Subject:
 
     options: of its load, beside those of all. real: it runs the model, and does not invent what it says.
     waiting_s: within which it has noticed that a client left that waited for a slot.
-    blind: keywords of JSON schemas that it does not heed.
+    loose: it does not heed bounds of numbers in JSON schemas.
     """
 
     name: str
@@ -75,7 +75,7 @@ class Subject:
     real: bool = True
     waiting_s: float = AT_ONCE_S
     weights: str = ""
-    blind: frozenset[str] = frozenset()
+    loose: bool = False
 
     def plan(self, path: Path) -> LoadPlan:
         """As planning would make it: small, and without anything left to guess."""
@@ -106,14 +106,13 @@ _LLAMACPP: dict[str, Any] = {
     "model": _gguf,
     "options": {"cache_type_k": "f32", "cache_type_v": "f32", "ubatch": 64},
     "waiting_s": ONCE_A_SECOND_S,
-    # Its converter of schemas to grammars has bounds for integers, and none for other numbers.
-    "blind": frozenset({"number"}),
 }
 SUBJECTS = {
     subject.name: subject
     for subject in (
         Subject("llamacpp", LlamaCpp, **_LLAMACPP),
-        Subject("llama-server", lambda: LlamaCpp(Path(SERVER)), **_LLAMACPP),
+        # Built without llguidance, as it is by default, it follows schemas by a converter of its own.
+        Subject("llama-server", lambda: LlamaCpp(Path(SERVER)), **_LLAMACPP, loose=True),
         Subject(
             "transformers",
             lambda: Transformers(INSTALLS.find),

@@ -32,6 +32,7 @@ class EngineSpec:
     note: what a user should know of it, as sentences: what of it was run, and what was not.
     kinds: of `Format.UNKNOWN`, what it runs: the names that a plug-in's detector puts into `ModelInfo.version`.
     probable: architectures of rerankers whose scores it gives as probabilities; those of others have no bounds.
+    loose_numbers: of JSON schemas, it does not heed bounds of numbers other than integers.
     home: kinds of device that it is made for; on others it runs too, and is the second choice. Empty: all of them.
     """
 
@@ -52,6 +53,7 @@ class EngineSpec:
     home: frozenset[str] = frozenset()
     kinds: frozenset[str] = frozenset()
     note: str = ""
+    loose_numbers: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +113,10 @@ class Launch:
 class Engine(Protocol):
     """The parent's side of an engine: cheap to import, never touches the library itself."""
 
-    spec: EngineSpec
+    @property
+    def spec(self) -> EngineSpec:
+        """What it is; may change where another of its installs comes into use."""
+        ...
 
     def available(self) -> Availability:
         """Whether it can be started, told without importing the library."""

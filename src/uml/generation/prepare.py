@@ -7,13 +7,14 @@ look-up and one check a field.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final
 
 from uml.core.engine import EngineSpec
 from uml.core.errors import BadRequest, UnsupportedParameter
+from uml.generation.bounds import has_bounds, schema_of
 from uml.generation.conversions import CONVERSIONS, CONVERTED
 from uml.generation.parameters import PARAMETERS, Endpoint, Parameter
 from uml.generation.shapes import SHAPES, shown
@@ -77,7 +78,8 @@ def prepare(checked: Checked, spec: EngineSpec, context_length: int = 0, vocabul
     engine refuses.
     """
     body, dialect = checked.body, spec.dialect
-    if checked.plain and all(dialect.get(name, name) == name for name in body):
+    plain = checked.plain and not (spec.loose_numbers and (body.get("json_schema") or body.get("response_format")))
+    if plain and all(dialect.get(name, name) == name for name in body):
         return Prepared(None)
     translated, warnings = _translate(body, _by_name(checked.endpoint), spec, context_length, vocabulary)
     if warnings and body.get("strict") is True:
@@ -163,8 +165,7 @@ def _translate(
             values[parameter.name], given[parameter.name] = value, name
     for convert in CONVERSIONS:
         convert(values, given, spec, context_length)
-    if vocabulary and spec.dialect.get("logit_bias", "") is not None:
-        warnings += _beyond(values, given, vocabulary)
+    warnings += _unheeded(values, given, spec, vocabulary)
     said: dict[str, Any] = {}
     for name, value in values.items():
         target = spec.dialect.get(name, None if name in _RARE else name)
@@ -178,6 +179,16 @@ def _translate(
         else:
             said[target] = value
     return said, warnings
+
+
+def _unheeded(values: dict[str, Any], given: Mapping[str, str], spec: EngineSpec, vocabulary: int) -> Iterator[Notice]:
+    """Parts of values that would have no effect: they are left out, where the engine could stumble over them."""
+    if vocabulary and spec.dialect.get("logit_bias", "") is not None:
+        yield from _beyond(values, given, vocabulary)
+    if spec.loose_numbers and has_bounds(schema_of(values)):
+        param = given.get("json_schema") or given.get("response_format", "response_format")
+        reason = f"bounds of numbers are not heeded by this build of {spec.title}; those of integers are"
+        yield {"param": param, "reason": reason}
 
 
 def _beyond(values: dict[str, Any], given: Mapping[str, str], vocabulary: int) -> list[Notice]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from uml.core.engine import Ask, Availability, Endpoint, Held, Launch, SessionKey
+from uml.core.engine import Ask, Availability, Endpoint, EngineSpec, Held, Launch, SessionKey
 from uml.core.errors import UmlError
 from uml.core.install import Installed, nowhere
 from uml.core.model import Model
@@ -50,7 +51,7 @@ class LlamaCpp:
         self.server = server
         self._installed = installed
         embedded = HONOURED - EXTERNAL_ONLY
-        self.spec = (
+        self._spec = (
             spec(HONOURED | {"engine"}, build.server_devices(server))
             if server
             else spec(embedded | {"engine"}, build.embedded_devices())
@@ -58,20 +59,26 @@ class LlamaCpp:
         wheel = WheelOracle(library_path)
         self._dry_runs = DryRuns(ServerOracle(server, wheel) if server else wheel)
 
+    @property
+    def spec(self) -> EngineSpec:
+        """What it is: JSON schemas are followed by llguidance in the wheel, and by llama.cpp itself in other builds."""
+        own = None if self.server else self._installed(NAME, "")
+        return replace(self._spec, loose_numbers=bool(self.server) or bool(own and not own.shared))
+
     def available(self) -> Availability:
         """Whether the program can be run or the library is installed; neither is started."""
         if self.server:
             if not os.access(self.server, os.X_OK) or not self.server.is_file():
                 return Availability(False, way="external", reason=f"{self.server} is not a program that can be run")
             version = build.server_version(self.server)
-            return Availability(True, version, "external", str(self.server), self.spec.devices)
+            return Availability(True, version, "external", str(self.server), self._spec.devices)
         own = self._installed(NAME, "")
         if own and not own.shared:
-            return Availability(True, own.version, "native", str(own.folder), self.spec.devices)
+            return Availability(True, own.version, "native", str(own.folder), self._spec.devices)
         version = build.embedded_version()
         if not version:
             return Availability(False, way="embedded", reason="the package xllamacpp is not installed")
-        return Availability(True, version, "embedded", "comes with this package", self.spec.devices)
+        return Availability(True, version, "embedded", "comes with this package", self._spec.devices)
 
     def launch(self, plan: LoadPlan, endpoint: Endpoint) -> Launch:
         """The command for a worker. Raises BadOption for what would end it."""

@@ -84,4 +84,9 @@ def spec(options: frozenset[str], devices: frozenset[str]) -> EngineSpec:
         # Their heads have the words yes and no, and its graph ends with a softmax of these.
         probable=frozenset({"qwen3", "qwen3vl"}),
         install_command="pip install universal-model-loader",
+        note=(
+            "The wheel follows JSON schemas by llguidance. A `llama-server` of your own, or a build for this machine, "
+            "follows them by llama.cpp's own converter, which heeds bounds of integers and not those of other numbers: "
+            "a request with such bounds gets a warning"
+        ),
     )

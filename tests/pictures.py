@@ -43,8 +43,8 @@ def gif(width: int, height: int) -> bytes:
 
 
 def jpeg(width: int, height: int, before: bytes = b"") -> bytes:
-    """What a JPEG begins with: `before`, and the header of its frame."""
-    return b"\xff\xd8" + before + b"\xff\xc0" + struct.pack(">HBHHB", 11, 8, height, width, 1) + b"\x01\x11\x00"
+    """A JPEG without its picture: `before`, the header of its frame, and its end."""
+    return b"\xff\xd8" + before + b"\xff\xc0" + struct.pack(">HBHHB", 11, 8, height, width, 1) + b"\x01\x11\x00\xff\xd9"
 
 
 def webp(width: int, height: int, kind: bytes) -> bytes:

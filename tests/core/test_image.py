@@ -58,6 +58,12 @@ def test_a_header_says_how_large_it_is(data: bytes, kind: str) -> None:
         (pictures.url(pictures.webp(9, 9, b"VP8X")[:28]), "no image"),
         (pictures.url(b"\xff\xd8" + bytes(40)), "no image"),
         (pictures.url(pictures.jpeg(9, 9, EMPTY_SEGMENT * 5000)), "no image"),
+        (pictures.url(pictures.png()[:-12]), "is a PNG image that is cut short, after"),
+        (pictures.url(pictures.jpeg(9, 9)[:-2]), "is a JPEG image that is cut short, after"),
+        (
+            pictures.url(pictures.webp(9, 9, b"VP8X").replace(b"RIFF\x16", b"RIFF\x99")),
+            "is a WebP image that is cut short",
+        ),
         (pictures.url(pictures.bmp(0, 5)), "BMP image of 0 x 5 pixels"),
         (pictures.url(pictures.huge_png()), "PNG image of 100000 x 100000 pixels; expected 67108864 pixels at most"),
     ],

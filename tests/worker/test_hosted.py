@@ -54,9 +54,13 @@ def test_it_streams_with_usage(worker: Worker) -> None:
 
 
 def test_parts_of_a_message_count_as_text(worker: Worker) -> None:
-    content = [{"type": "text", "text": "one"}, {"type": "image_url"}, {"type": "text", "text": "two"}]
+    content = [{"type": "text", "text": "one"}, {"type": "text", "text": "two"}]
     asked = {"messages": [{"role": "system", "content": "x"}, {"role": "user", "content": content}], "max_tokens": 2}
     assert worker.post("/v1/chat/completions", asked)["choices"][0]["message"]["content"] == "one two"
+    asked = {"messages": [{"role": "user", "content": [*content, {"type": "image_url"}]}]}
+    status, refused = worker.request("POST", "/v1/chat/completions", asked)
+    assert (status, refused["error"]["param"]) == (400, "messages[0].content[2]")
+    assert refused["error"]["message"].endswith("is of type image_url; this engine reads texts only")
 
 
 def test_several_prompts_and_choices_each_have_an_answer(worker: Worker) -> None:

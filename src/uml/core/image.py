@@ -75,6 +75,9 @@ def check(data: bytes, where: str) -> Header:
         )
     if header.width <= 0 or header.height <= 0:
         raise BadRequest(f"{where} is a {header.kind} image of {header.width} x {header.height} pixels", param=where)
+    if not _is_whole(header.kind, data):
+        # Some decoders would fill the rest with grey, and a model would speak of that.
+        raise BadRequest(f"{where} is a {header.kind} image that is cut short, after {len(data)} bytes", param=where)
     if header.pixels > MOST_PIXELS:
         raise BadRequest(
             f"{where} is a {header.kind} image of {header.width} x {header.height} pixels; expected {MOST_PIXELS} "
@@ -94,6 +97,15 @@ def header_of(data: bytes) -> Header | None:
                 return None
             return Header(kind, width, height)
     return None
+
+
+def _is_whole(kind: str, data: bytes) -> bool:
+    """Whether the end of an image is there, of kinds that say where it is."""
+    if kind == "PNG":
+        return data.rfind(b"IEND") > 0
+    if kind == "JPEG":
+        return data.rfind(b"\xff\xd9") > 0
+    return kind != "WebP" or int.from_bytes(data[4:8], "little") + 8 <= len(data)
 
 
 def _png(data: bytes) -> tuple[int, int]:

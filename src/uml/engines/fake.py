@@ -251,10 +251,14 @@ def texts(request: Mapping[str, Any]) -> list[str]:
     if "prompt" in request:
         return [request["prompt"]]
     found = []
-    for message in request["messages"]:
+    for place, message in enumerate(request["messages"]):
         content = message.get("content") or ""
         parts = content if isinstance(content, list) else [{"text": content}]
-        found += [part.get("text", "") for part in parts]
+        for index, part in enumerate(parts):
+            if "text" not in part:
+                where = f"messages[{place}].content[{index}]"
+                raise BadRequest(f"{where} is of type {part.get('type')}; this engine reads texts only", param=where)
+            found.append(part["text"])
     return found
 
 

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import orjson
 
+from uml.core import image
 from uml.core.errors import (
     BadRequest,
     ContextLengthExceeded,
@@ -23,6 +24,7 @@ _FIELD: Final = re.compile(r"^Field '([^']+)': (?:\[json\.exception\.\S+ )?")
 _TOO_LONG: Final = re.compile(r"input \((\d+) tokens\) is (?:too large|larger).*batch size: (\d+)")
 _OVER: Final = re.compile(r"maximum context length is (\d+) tokens\. However, .*?(\d+) input tokens")
 """As vLLM says it."""
+_UNSEEN: Final = "Failed to load image"
 _UNREADABLE: Final = re.compile(r"The model produced output that does not match the expected (.+)")
 """llama.cpp's server parts an answer while it comes: its stream, too, holds nothing but this, and no raw text."""
 _CALLERS_FAULTS: Final = (
@@ -129,6 +131,8 @@ def _callers_fault(message: str, error: Body, asked: Body) -> BadRequest:
         param, message = found[1], f"{found[1]}: {message[found.end() :]}"
     elif "JSON schema error" in message:
         param, message = _schema_of(asked), message[message.index("JSON schema error") :]
+    elif message.startswith(_UNSEEN):
+        param, message = _unseen(asked)
     elif param is None and "grammar" in message:
         param = "grammar" if asked.get("grammar") else _schema_of(asked)
     elif param is None:
@@ -136,6 +140,21 @@ def _callers_fault(message: str, error: Body, asked: Body) -> BadRequest:
     if message.startswith("vector::_M_range_check"):
         message = "tokens: a token id is outside the model's vocabulary"
     return BadRequest(message, param=param if isinstance(param, str) else None)
+
+
+def _unseen(asked: Body) -> tuple[str, str]:
+    """The images that an engine could not decode: all of a request, or those of a kind that it does not read."""
+    found: list[tuple[str, str]] = []
+    for place, message in enumerate(asked.get("messages") or ()):
+        content = message.get("content")
+        for index, part in enumerate(content if isinstance(content, list) else ()):
+            if part.get("type") == "image_url":
+                where = f"messages[{place}].content[{index}].image_url.url"
+                found.append((where, image.check(image.data_of(image.url_of(part), where), where).kind))
+    suspects = [(where, kind) for where, kind in found if kind == "WebP"] or found
+    named = ", ".join(f"{where} ({kind})" for where, kind in suspects)
+    one = suspects[0][0] if len(suspects) == 1 else "messages"
+    return one, f"the engine could not decode {named or 'an image'}; it reads PNG, JPEG, GIF and BMP"
 
 
 def _schema_of(asked: Body) -> str:

@@ -187,7 +187,7 @@ def small_llama(
     return OldModel(numbers, vocabulary(tokens), tensors, generation, kind, **changes)
 
 
-def demo_llama(generation: str, kind: str, demo: Path, **changes: Any) -> tuple[OldModel, dict[str, int]]:
+def demo_llama(generation: str, kind: str, demo: Path, **changes: Any) -> tuple[OldModel, dict[bytes, int]]:
     """The demo model as a file of those days, and its tokens' numbers by their text.
 
     Its vocabulary is put in LLaMA's order, bytes first, and its embeddings with it; both matrices of embeddings, which
@@ -204,7 +204,7 @@ def demo_llama(generation: str, kind: str, demo: Path, **changes: Any) -> tuple[
     tensors = {new[one.name]: dequantize(one.data, one.tensor_type).astype(np.float32) for one in reader.tensors}
     field_ = reader.fields["tokenizer.ggml.tokens"]
     texts = [bytes(field_.parts[index]).decode() for index in field_.data]
-    known = [_as_written(text) if number > 8 else text.encode() for number, text in enumerate(texts)]
+    known = [as_written(number, text) for number, text in enumerate(texts)]
     single = {text: number for number, text in enumerate(known) if len(text) == 1}
     order = [0, 1, 2, *(single[bytes([value])] for value in range(256))]
     order += [number for number in range(len(known)) if number not in set(order)]
@@ -213,7 +213,7 @@ def demo_llama(generation: str, kind: str, demo: Path, **changes: Any) -> tuple[
     pieces = [known[number] for number in order]
     tokens = vocabulary(len(pieces), lambda number: pieces[number])
     numbers = {"vocab": len(pieces), "embd": 256, "mult": 256, "head": 4, "layer": 6, "rot": 64}
-    places = {known[old].decode("latin-1"): new_ for new_, old in enumerate(order)}
+    places = {known[old]: new_ for new_, old in enumerate(order)}
     return OldModel(numbers, tokens, tensors, generation, kind, **changes), places
 
 
@@ -231,8 +231,10 @@ _INNER: Final = [
 ]
 
 
-def _as_written(text: str) -> bytes:
-    """A token of a byte-level vocabulary as the bytes that it stands for."""
+def as_written(number: int, text: str) -> bytes:
+    """A token of the demo model's byte-level vocabulary as the bytes it stands for; the first nine are special."""
+    if number < 9:
+        return text.encode()
     plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
     others = [value for value in range(256) if value not in plain]
     table = {chr(value): value for value in plain} | {chr(256 + at): value for at, value in enumerate(others)}

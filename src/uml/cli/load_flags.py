@@ -81,7 +81,8 @@ def collect(given: Mapping[str, Any]) -> dict[str, Any]:
         texts.setdefault(known.name, []).append(value.strip())
     values = {name: _value(options_by_name()[name], words) for name, words in texts.items()}
     checked = LoadOptions.parse(values)
-    return {name: _plain(getattr(checked, name)) for name in values}
+    # `engine` may say two things: `transformers==5.23.0`.
+    return {name: _plain(getattr(checked, name)) for name in dict.fromkeys((*values, *checked.changed()))}
 
 
 def listing() -> Result:

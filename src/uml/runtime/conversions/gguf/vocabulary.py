@@ -227,7 +227,7 @@ def _charsmap(normalizer: Json) -> bytes:
     if isinstance(inner, list):
         return next((found for one in inner if isinstance(one, dict) and (found := _charsmap(one))), b"")
     try:
-        return base64.b64decode(text(normalizer, "precompiled_charsmap"))
+        return base64.b64decode(text(normalizer, "precompiled_charsmap"), validate=True)
     except binascii.Error as error:
         raise Untold("a table of characters that is no base64 (precompiled_charsmap)") from error
 

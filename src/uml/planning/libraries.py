@@ -23,6 +23,7 @@ from uml.core.options import LoadOptions
 from uml.core.plan import Footprint
 from uml.planning.cache import CACHE_BLOCKS
 from uml.planning.llamacpp.weights import stored_bytes
+from uml.planning.torch_vision import vision_compute
 from uml.planning.torch_weights import torch_weights
 
 _MIB: Final = 1 << 20
@@ -98,6 +99,9 @@ def weigh(info: ModelInfo, options: LoadOptions, *, in_memory: bool) -> Footprin
             _cached(info, info.shape, options, min(keys, 2), min(values, 2)), _latent(info, info.shape, options) or kept
         )
         computed = _activations(info.shape, options, size, library)
+        if library is TORCH:
+            # An image is read before the prompt that it is in.
+            computed = max(computed, vision_compute(info, options, size))
     mapped = (
         weights if library.mapped and options.mmap and plain and in_memory and info.format is Format.SAFETENSORS else 0
     )

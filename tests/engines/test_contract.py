@@ -162,6 +162,14 @@ def test_usage_counts_every_token(worker: Worker) -> None:
         assert [choice["finish_reason"] for chunk in chunks[:-1] for choice in chunk["choices"]][-1] == "length"
 
 
+def test_usage_counts_a_prompt_once_for_all_its_choices(worker: Worker) -> None:
+    size = len(worker.post("/tokenize", {"content": PROMPTS[0]})["tokens"])
+    asked = {"prompt": PROMPTS[0], "temperature": 0, "max_tokens": 3, "ignore_eos": True, "n": 2}
+    answer = worker.post(COMPLETIONS, asked)
+    assert len(answer["choices"]) == 2
+    assert answer["usage"]["prompt_tokens"] == size
+
+
 @pytest.mark.usefixtures("real")
 def test_a_seed_repeats_and_another_says_something_else(worker: Worker) -> None:
     def drawn(seed: int) -> str:

@@ -42,6 +42,13 @@ def test_it_repeats_and_counts(worker: Worker) -> None:
     assert answer["model"] == "demo"
 
 
+def test_a_prompt_counts_once_for_all_its_choices(worker: Worker) -> None:
+    answer = worker.post("/v1/chat/completions", question("hello there", max_tokens=4, n=3))
+    assert answer["usage"] == {"prompt_tokens": 2, "completion_tokens": 12, "total_tokens": 14}
+    two = worker.post("/v1/completions", {"prompt": ["hello there", "hello"], "max_tokens": 4, "n": 2})
+    assert two["usage"] == {"prompt_tokens": 3, "completion_tokens": 16, "total_tokens": 19}
+
+
 def test_it_streams_with_usage(worker: Worker) -> None:
     asked = question("hello there", max_tokens=4, stream_options={"include_usage": True})
     chunks = worker.stream("/v1/chat/completions", asked)

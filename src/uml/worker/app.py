@@ -25,6 +25,7 @@ from uml.worker.wire import (
     Shape,
     check_messages,
     error_body,
+    is_again,
     is_tokens,
     pack,
     prompts_of,
@@ -186,7 +187,7 @@ class App:
 
     async def _stream(self, call: Call, shape: Shape, requests: list[dict[str, Any]], usage: Usage) -> None:
         for index, request in enumerate(requests):
-            async with aclosing(pieces(self.host, request, usage)) as found:
+            async with aclosing(pieces(self.host, request, usage, again=is_again(index, call.body))) as found:
                 first = True
                 async for piece in found:
                     await call.event(shape.chunk(index, piece, first=first))
@@ -198,7 +199,7 @@ class App:
     async def _whole(self, call: Call, shape: Shape, requests: list[dict[str, Any]], usage: Usage) -> None:
         choices, warnings = [], list[dict[str, str]]()
         for index, request in enumerate(requests):
-            async with aclosing(pieces(self.host, request, usage)) as found:
+            async with aclosing(pieces(self.host, request, usage, again=is_again(index, call.body))) as found:
                 parts = [piece async for piece in found]
             choices.append(shape.choice(index, parts))
             warnings += [dict(told) for part in parts for told in part.warnings if told not in warnings]

@@ -61,17 +61,21 @@ def stops_of(request: Mapping[str, Any]) -> list[str]:
     return [item for item in stops if item]
 
 
-async def pieces(host: Host, request: Mapping[str, Any], usage: Usage) -> AsyncGenerator[Piece, None]:
+async def pieces(
+    host: Host, request: Mapping[str, Any], usage: Usage, *, again: bool = False
+) -> AsyncGenerator[Piece, None]:
     """One choice, piece by piece. Closing this closes the host's iterator, which is the cancel.
 
     Text that may be the beginning of a stop string is held back until the next token decides.
+    again: its prompt is that of the choice before, and was counted there.
     """
     held = Held(stops_of(request))
     deltas: AsyncIterator[Delta] = host.generate(request)
     async with aclosing(cast(_Closable, deltas)):
         async for delta in deltas:
-            usage.prompt += delta.prompt_tokens
-            usage.cached += delta.cached_tokens
+            if not again:
+                usage.prompt += delta.prompt_tokens
+                usage.cached += delta.cached_tokens
             usage.completion += delta.tokens
             for piece in held.feed(delta):
                 yield piece

@@ -160,6 +160,11 @@ def requests_of(body: dict[str, Any]) -> list[dict[str, Any]]:
     return found
 
 
+def is_again(index: int, body: dict[str, Any]) -> bool:
+    """Whether a choice answers the prompt of the one before."""
+    return index % (body.get("n") or 1) > 0
+
+
 def scale_of(body: dict[str, Any]) -> float:
     """How strongly an adapter works; 1 where it is not said. Raises BadRequest."""
     scale = body.get("scale", 1.0)

@@ -24,7 +24,8 @@ DIE_WITH_PARENT: Final = (
 
 def reason(lines: Sequence[str], code: int, what: str = "the builder") -> str:
     """Why one failed, from its last lines: the last error of Python's, else the last line."""
-    errors = [line.strip() for line in lines if re.match(r"^\s*[\w.]*(?:Error|Exception)\b:?", line)]
+    # Errors of several at once stand behind a bar.
+    errors = [line.strip(" |") for line in lines if re.match(r"^[\s|]*[\w.]*(?:Error|Exception)\b:?", line)]
     told = errors[-1] if errors else next((line.strip() for line in reversed(lines) if line.strip()), "")
     if "No space left on device" in told:
         return "the disk is full"

@@ -106,7 +106,10 @@ def _run(order: Order, shop: Path, made: Path, tell: Callable[[Making], None], c
     if code in (-signal.SIGKILL, 128 + signal.SIGKILL) or any("MemoryError" in line for line in lines):
         raise OutOfMemory(order.name, "cpu")
     if code:
-        raise ConversionFailed(order.name, reason(lines, code, order.script.name), lines)
+        said = reason(lines, code, order.script.name)
+        if said.startswith("ModuleNotFoundError"):
+            said += f"; {order.python} lacks it, and --python names another interpreter"
+        raise ConversionFailed(order.name, said, lines)
     try:
         found = inspect(made)
     except UmlError as error:

@@ -70,6 +70,24 @@ def test_biases_of_tokens_that_the_model_does_not_have_are_told(spec: EngineSpec
     assert said(spec=spec, vocabulary=100, **whole).warnings == said(spec=spec, vocabulary=0, **whole).warnings == ()
 
 
+def test_what_llamacpp_would_pass_over_without_a_word_is_said_so_that_it_acts_or_is_told() -> None:
+    """Found by tests/engines/test_walk.py."""
+    found = body(adaptive_target=0.3)
+    assert found["samplers"][-2:] == ["temperature", "adaptive_p"] and found["samplers"][0] == "penalties"
+    assert body(adaptive_target=0.3, samplers=["adaptive_p", "top_k"])["samplers"] == ["top_k", "adaptive_p"]
+    assert "samplers" not in body(adaptive_target=-1.0)
+    schema = {"type": "array"}
+    for format_, expected in (
+        ({"type": "json_schema", "json_schema": {"name": "a", "schema": schema}}, schema),
+        ({"type": "json_object"}, {"type": "object"}),
+    ):
+        prepared = said("completion", response_format=format_)
+        assert prepared.body == {"prompt": "a", "json_schema": expected} and not prepared.warnings
+        assert body(response_format=format_)["response_format"] == format_, "in chats it heeds it"
+    assert said("completion", response_format={"type": "text"}).body == {"prompt": "a"}
+    assert [warning["param"] for warning in said(return_tokens=True).warnings] == ["return_tokens"]
+
+
 def test_many_biases_beyond_the_vocabulary_are_told_in_few_words() -> None:
     (warning,) = said(vocabulary=9, logit_bias=[[token, 1] for token in range(9, 99)]).warnings
     assert warning["reason"].startswith("left out of it: 9, 10, 11,") and ", ...;" in warning["reason"]

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from uml.core.engine import EngineSpec
 from uml.core.errors import BadRequest
+from uml.generation.bounds import schema_of
 from uml.generation.parameters import MAX_WINDOW
 
 BANNED: Final = -100.0
@@ -79,6 +80,20 @@ def _schema(values: Values, given: Names, spec: EngineSpec, context_length: int)
         given.setdefault("response_format", given.get("json_schema", "json_schema"))
         named = {"name": "answer", "schema": values.pop("json_schema")}
         values["response_format"] = {"type": "json_schema", "json_schema": named}
+
+
+def _format_of_text(values: Values, given: Names, spec: EngineSpec, context_length: int) -> None:
+    """The format of a completion as a schema: llama.cpp heeds it in chats only, and says nothing of it elsewhere."""
+    format_ = values.get("response_format")
+    if "prompt" not in values or type(format_) is not dict or values.get("json_schema") is not None:
+        return
+    if spec.dialect.get("json_schema", "json_schema") != "json_schema":
+        return
+    del values["response_format"]
+    if format_.get("type") in ("json_object", "json_schema"):
+        schema = schema_of({"response_format": format_})
+        given.setdefault("json_schema", given.get("response_format", "response_format"))
+        values["json_schema"] = {"type": "object"} if schema is None else schema
 
 
 def _one_tool(values: Values, given: Names, spec: EngineSpec, context_length: int) -> None:
@@ -163,10 +178,22 @@ _LLAMACPP_SAMPLERS: Final[Mapping[str, str]] = {
 }
 
 
+_LLAMACPP_DEFAULT: Final = (
+    *("penalties", "dry", "top_n_sigma", "top_k", "typ_p", "top_p", "min_p", "xtc", "temperature"),
+)
+"""The order of b11549, where a request gives none."""
+
+
 def _order(values: Values, given: Names, spec: EngineSpec, context_length: int) -> None:
     """The order of samplers; llama.cpp drops a name that it does not know without a word, so we refuse it."""
     order = values.get("sampler_priority")
-    if order is None or spec.dialect.get("sampler_priority") != "samplers":
+    if spec.dialect.get("sampler_priority") != "samplers":
+        return
+    # It acts only where the order names it.
+    adaptive = ["adaptive_p"] if values.get("adaptive_target", -1) > 0 else []
+    if order is None:
+        if adaptive:
+            values["sampler_priority"] = [*_LLAMACPP_DEFAULT, *adaptive]
         return
     names = order.split() if type(order) is str else order
     unknown = next((name for name in names if name not in _LLAMACPP_SAMPLERS), None)
@@ -176,7 +203,8 @@ def _order(values: Values, given: Names, spec: EngineSpec, context_length: int) 
             f"sampler_priority: {spec.name} has no sampler {unknown}; known are {known}",
             param=given["sampler_priority"],
         )
-    values["sampler_priority"] = list(dict.fromkeys(_LLAMACPP_SAMPLERS[name] for name in names))
+    named = [_LLAMACPP_SAMPLERS[name] for name in names]
+    values["sampler_priority"] = list(dict.fromkeys([*(name for name in named if name not in adaptive), *adaptive]))
 
 
 CONVERSIONS: Final[tuple[Callable[[Values, Names, EngineSpec, int], None], ...]] = (
@@ -185,6 +213,7 @@ CONVERSIONS: Final[tuple[Callable[[Values, Names, EngineSpec, int], None], ...]]
     _windows,
     _adaptive,
     _bans,
+    _format_of_text,
     _schema,
     _one_tool,
     _choices,
@@ -211,6 +240,7 @@ CONVERTED: Final = frozenset(
         "tool_choice",
         "logprobs",
         "logit_bias",
+        "response_format",
     }
 )
 """Parameters that a conversion may touch: with one of these the body is written anew."""

@@ -27,7 +27,7 @@ SAME: Final = _names(
     "query documents stream stream_options tools tool_choice parallel_tool_calls reasoning_effort "
     # The engine's own, let through under its own names:
     "cache_prompt id_slot n_probs min_keep n_keep n_discard n_indent n_cache_reuse ignore_eos timings_per_token "
-    "return_tokens return_progress sse_ping_interval t_max_predict_ms response_fields post_sampling_probs "
+    "return_progress sse_ping_interval t_max_predict_ms response_fields post_sampling_probs "
     "backend_sampling lora chat_template_kwargs reasoning_format reasoning_budget_tokens reasoning_budget_message "
     "thinking_budget_tokens reasoning_control add_generation_prompt continue_final_message samplers grammar_lazy "
     "grammar_triggers preserved_tokens"
@@ -53,7 +53,9 @@ ABSENT: Final = _names(
     "length_penalty early_stopping num_return_sequences do_sample temperature_last dynamic_temperature dynatemp_low "
     "dynatemp_high custom_token_bans banned_tokens banned_strings min_new_tokens min_tokens max_time "
     "truncation_length auto_max_new_tokens add_bos_token skip_special_tokens prompt_lookup_num_tokens token_healing "
-    "watermarking_config best_of suffix echo"
+    "watermarking_config best_of suffix echo "
+    # It has them in its own endpoints only, and says nothing of it in OpenAI's.
+    "return_tokens"
 )
 
 

@@ -118,7 +118,9 @@ def _decoded(picture: Picture) -> Any:
             if opened.width * opened.height > image.MOST_PIXELS:
                 raise ValueError(f"{opened.width} x {opened.height} pixels")
             return ImageOps.exif_transpose(opened).convert("RGB")
-    except (OSError, ValueError, SyntaxError, EOFError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+    except UnidentifiedImageError as error:  # it names an object of ours
+        raise BadRequest(f"{picture.where} cannot be decoded: its data are no image", param=picture.where) from error
+    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
         raise BadRequest(f"{picture.where} cannot be decoded: {error}", param=picture.where) from error
 
 

@@ -2,49 +2,36 @@
 
     python -m tools.demo_model.convert SOURCE OUT.gguf --type q8_0
 
-Only what the demo model needs: the Llama architecture, a byte-level BPE vocabulary, tied
-embeddings. The `gguf` package writes the container; names, order and permutation are ours.
+What users get of `uml convert --to gguf`, under the demo model's name.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import math
-from collections.abc import Callable, Iterator
+import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Final
 
-import gguf
 import numpy as np
 from numpy.typing import NDArray
 
-from tools.demo_model.quantize import quantized, tensor_type
+from uml.formats import inspect
+from uml.formats.gguf_values import text, u32
+from uml.runtime.conversions.gguf import make
+from uml.runtime.conversions.gguf.families import FAMILIES
+from uml.runtime.conversions.gguf.naming import place
+from uml.runtime.conversions.packing import write
 
 Array = NDArray[Any]
 
-TYPES = {
-    "f32": gguf.LlamaFileType.ALL_F32,
-    "f16": gguf.LlamaFileType.MOSTLY_F16,
-    "q8_0": gguf.LlamaFileType.MOSTLY_Q8_0,
-    "q4_k_m": gguf.LlamaFileType.MOSTLY_Q4_K_M,
-    "q4_0": gguf.LlamaFileType.MOSTLY_Q4_0,
-}
-"""Kinds of file, and what they call themselves."""
-
-# Hugging Face name inside a layer -> GGUF name inside a block.
-BLOCK_NAMES = {
-    "input_layernorm": "attn_norm",
-    "self_attn.q_proj": "attn_q",
-    "self_attn.k_proj": "attn_k",
-    "self_attn.v_proj": "attn_v",
-    "self_attn.o_proj": "attn_output",
-    "post_attention_layernorm": "ffn_norm",
-    "mlp.gate_proj": "ffn_gate",
-    "mlp.up_proj": "ffn_up",
-    "mlp.down_proj": "ffn_down",
-}
+TYPES: Final = ("f32", "f16", "q8_0", "q4_k_m", "q4_0")
+"""Kinds of file."""
+THREADS: Final = 2
+MEAN: Final = 1
+"""llama_pooling_type."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +52,6 @@ class Source:
             tokenizer=json.loads((folder / "tokenizer.json").read_text("utf-8")),
             chat_template=(folder / "chat_template.jinja").read_text("utf-8"),
         )
-
-    @property
-    def parameters(self) -> int:
-        """How many numbers the weights have."""
-        with (self.folder / "model.safetensors").open("rb") as file:
-            entries, _ = _header(file)
-        return sum(math.prod(entry["shape"]) for entry in entries.values())
 
     def tensors(self) -> Iterator[tuple[str, Array]]:
         """Every tensor in file order as float32, shape as Hugging Face has it (rows, columns)."""
@@ -101,16 +81,9 @@ def _floats(data: bytes, dtype: str) -> Array:
 
 def gguf_name(name: str) -> str:
     """The GGUF name of a Hugging Face Llama tensor."""
-    outside = {
-        "model.embed_tokens.weight": "token_embd.weight",
-        "model.norm.weight": "output_norm.weight",
-        "lm_head.weight": "output.weight",
-    }
-    if name in outside:
-        return outside[name]
-    _, _, layer, rest = name.split(".", 3)
-    inner = rest.removesuffix(".weight")
-    return f"blk.{layer}.{BLOCK_NAMES[inner]}.weight"
+    found = place(FAMILIES["LlamaForCausalLM"], name)
+    assert found is not None, name
+    return found.tensor
 
 
 def permuted(weights: Array, heads: int) -> Array:
@@ -128,14 +101,6 @@ def unpermuted(weights: Array, heads: int) -> Array:
     return weights.reshape(heads, rows // heads // 2, 2, columns).swapaxes(1, 2).reshape(rows, columns)
 
 
-def _permutation(config: dict[str, Any], name: str) -> Callable[[Array], Array]:
-    if name.endswith("attn_q.weight"):
-        return lambda weights: permuted(weights, config["num_attention_heads"])
-    if name.endswith("attn_k.weight"):
-        return lambda weights: permuted(weights, config["num_key_value_heads"])
-    return lambda weights: weights
-
-
 def convert(
     folder: Path, out: Path, kind: str = "q8_0", name: str = "UML Demo 5M", *, mean_pooling: bool = False
 ) -> Path:
@@ -143,64 +108,15 @@ def convert(
 
     With `mean_pooling` engines take the file for an embedding model, one vector a text.
     """
-    source = Source.read(folder)
-    writer = gguf.GGUFWriter(out, "llama")
-    writer.add_name(name)
-    writer.add_size_label(size_label(source.parameters))
-    _write_shape(writer, source.config, TYPES[kind])
+    more = {"general.name": text(name), "general.license": text("apache-2.0")}
     if mean_pooling:
-        writer.add_pooling_type(gguf.PoolingType.MEAN)
-    _write_vocabulary(writer, source)
-    layers = source.config["num_hidden_layers"]
-    for hf_name, weights in source.tensors():
-        tensor = gguf_name(hf_name)
-        values = _permutation(source.config, tensor)(weights)
-        stored = tensor_type(kind, tensor, layers) if values.ndim > 1 else gguf.GGMLQuantizationType.F32
-        writer.add_tensor(tensor, quantized(values, stored), raw_dtype=stored)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+        more["llama.pooling_type"] = u32(MEAN)
+    planned = make.plan(make.Order(name, inspect(folder), kind.upper(), out, THREADS, more))
+    with tempfile.TemporaryDirectory(dir=out.parent) as shop:
+        file = Path(shop) / out.name
+        write(name, planned.recipe, file, THREADS, lambda making: None)
+        file.replace(out)
     return out
-
-
-def size_label(parameters: int) -> str:
-    """Millions or thousands of parameters in two or three letters: 5M, 846K."""
-    return f"{round(parameters / 1e6)}M" if parameters >= 1_000_000 else f"{round(parameters / 1e3)}K"
-
-
-def _write_shape(writer: gguf.GGUFWriter, config: dict[str, Any], file_type: int) -> None:
-    writer.add_license("apache-2.0")
-    writer.add_file_type(file_type)
-    writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
-    writer.add_context_length(config["max_position_embeddings"])
-    writer.add_embedding_length(config["hidden_size"])
-    writer.add_block_count(config["num_hidden_layers"])
-    writer.add_feed_forward_length(config["intermediate_size"])
-    writer.add_head_count(config["num_attention_heads"])
-    writer.add_head_count_kv(config["num_key_value_heads"])
-    writer.add_rope_dimension_count(config["head_dim"])
-    writer.add_rope_freq_base(config["rope_parameters"]["rope_theta"])
-    writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
-    writer.add_vocab_size(config["vocab_size"])
-
-
-def _write_vocabulary(writer: gguf.GGUFWriter, source: Source) -> None:
-    model = source.tokenizer["model"]
-    tokens = sorted(model["vocab"], key=model["vocab"].__getitem__)
-    types = [gguf.TokenType.NORMAL] * len(tokens)
-    for token in source.tokenizer["added_tokens"]:
-        # Both are one token wherever they stand in a prompt; only those of the user are printed when generated.
-        types[token["id"]] = gguf.TokenType.CONTROL if token["special"] else gguf.TokenType.USER_DEFINED
-    writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre("qwen2")
-    writer.add_token_list(tokens)
-    writer.add_token_types(types)
-    writer.add_token_merges([" ".join(merge) for merge in model["merges"]])
-    writer.add_eos_token_id(source.config["eos_token_id"])
-    writer.add_pad_token_id(source.config["pad_token_id"])
-    writer.add_add_bos_token(False)
-    writer.add_chat_template(source.chat_template)
 
 
 def main() -> None:

@@ -114,7 +114,7 @@ def write_sentencepiece(path: Path, tokenizer_json: Mapping[str, Any], *, prefix
         sort = 2 if piece == "<unk>" else 3 if piece in ("<s>", "</s>") else 6 if piece.startswith("<0x") else 1
         score = struct.pack("<f", -float(ranks.get(piece, len(ranks))))
         out += _message(1, _message(1, piece.encode()) + b"\x15" + score + b"\x18" + bytes([sort]))
-    out += _message(2, b"\x18" + bytes([kind]))
+    out += _message(2, b"\x18" + bytes([kind]) + b"\x98\x02\x01")  # byte_fallback, field 35
     out += _message(3, b"\x18" + bytes([prefixed]) + b"\x09" + bytes(8))
     path.write_bytes(out)
     return path

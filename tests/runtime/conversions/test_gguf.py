@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from tests.builders import write_json, write_pytorch
-from tests.runtime.conversions.hf_folders import config, shapes, tokenizer, write_folder
+from tests.runtime.conversions.hf_folders import Shapes, config, shapes, tokenizer, write_folder
 from uml.core.errors import (
     BadFile,
     BadRequest,
@@ -201,7 +201,7 @@ def test_experts_in_one_tensor_are_taken_apart(tmp_path: Path) -> None:
 
 def test_an_embedding_model_says_how_it_pools(tmp_path: Path) -> None:
     settings = config(architectures=["Qwen3ForCausalLM"], model_type="qwen3", head_dim=16)
-    norms = {f"model.layers.{layer}.self_attn.{one}_norm.weight": (16,) for layer in range(2) for one in "qk"}
+    norms: Shapes = {f"model.layers.{layer}.self_attn.{one}_norm.weight": (16,) for layer in range(2) for one in "qk"}
     folder = write_folder(tmp_path / "embedding", settings, shapes() | norms)
     write_json(folder / "modules.json", [{"path": "", "type": "x.Transformer"}, {"path": "1", "type": "x.Pooling"}])
     write_json(_made(folder / "1") / "config.json", {"pooling_mode_lasttoken": True, "pooling_mode_cls_token": False})

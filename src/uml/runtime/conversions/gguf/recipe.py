@@ -82,13 +82,15 @@ def planned(family: Family, source: Source, kind: str, more: Mapping[str, bytes]
     shaped = told(family, source)
     targets, notes = _targets(family, source, shaped)
     words = vocabulary(source, targets["token_embd.weight"].shape[1])
-    metadata = {"general.architecture": text(family.name), **_general(source), **dict(more or {})}
+    given = dict(more or {})
+    metadata = {"general.architecture": text(family.name), **_general(source)}
+    metadata |= {key: value for key, value in given.items() if key.startswith("general.")}
     metadata |= {
         "general.file_type": u32(FILE_TYPE_IDS[kind]),
         "general.quantization_version": u32(QUANTIZATION_VERSION),
     }
     pooled, pooling_notes = pooling(family, source)
-    metadata |= shaped.keys | pooled | words.keys
+    metadata |= shaped.keys | pooled | {key: given[key] for key in given if key not in metadata} | words.keys
     recipe = _recipe(family, shaped, targets, kind, metadata)
     return Planned(recipe, (*notes, *shaped.notes, *pooling_notes, *words.notes))
 

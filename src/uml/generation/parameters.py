@@ -292,6 +292,22 @@ PARAMETERS: Final[tuple[Parameter, ...]] = (
         aliases=("banned_tokens", "bad_words"),
         rare=True,
     ),
+    # search
+    _P(
+        "num_beams",
+        "integer",
+        "Answers followed side by side, of which the likeliest is given, in one piece; 1: off",
+        1,
+        32,
+        rare=True,
+    ),
+    _P("length_penalty", "number", "Beams: above 0 favours long answers, below 0 short ones", -10, 10, rare=True),
+    _P(
+        "early_stopping",
+        "any",
+        "Beams: true ends as soon as enough answers are complete, `never` only when none can become better",
+        rare=True,
+    ),
     # structure
     _P("grammar", "text", "GBNF grammar that the answer follows", aliases=("grammar_string", "guided_grammar")),
     _P("json_schema", "object", "JSON schema that the answer follows", aliases=("guided_json",)),

@@ -152,6 +152,11 @@ def _documents(documents: Any, body: Body) -> None:
             raise refuse(f"documents[{place}]", document, "a text, or an object with a text")
 
 
+def _early_stopping(value: Any, body: Body) -> None:
+    if value not in (True, False, "never") or type(value) is int:
+        raise refuse("early_stopping", value, "true, false or never")
+
+
 SHAPES: Final[Mapping[str, Callable[[Any, Body], None]]] = {
     "messages": _messages,
     "tools": _tools,
@@ -160,5 +165,6 @@ SHAPES: Final[Mapping[str, Callable[[Any, Body], None]]] = {
     "logit_bias": _logit_bias,
     "lora": _lora,
     "documents": _documents,
+    "early_stopping": _early_stopping,
 }
 """Parameter -> the check of its value, which is of the right type already, beside the whole body."""

@@ -167,7 +167,8 @@ def _engine(
             raise UnsupportedFormat(info.path, f"{why_not}; {runs_elsewhere(info)}")
         if not availability.available:
             raise EngineNotInstalled(options.engine, model.id, spec.install_command or availability.reason)
-        return options.engine, f"{spec.title} was asked for"
+        version = f" {options.engine_version}" if options.engine_version else ""
+        return options.engine, f"{spec.title}{version} was asked for"
     if not ranked:
         raise UnsupportedFormat(
             info.path,

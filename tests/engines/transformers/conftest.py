@@ -57,7 +57,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     folder = tmp_path_factory.mktemp("models")
     command = [PYTHON, str(Path(__file__).with_name("make.py")), str(folder), str(SOURCE)]
     told: dict[str, Any] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-    for name in ("one", "two", "window", "mixed", "mamba", "t5", "bert"):
+    for name in ("one", "two", "window", "mixed", "mamba", "t5", "bart", "falcon", "alibi", "bert"):
         told[name]["folder"] = folder / name
     told["demo"]["folder"] = SOURCE
     told["models"] = folder

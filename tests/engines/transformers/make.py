@@ -54,6 +54,35 @@ def main(folder: Path, source: Path) -> None:
                 num_heads=4,
             )
         ),
+        "bart": hf.BartForConditionalGeneration(
+            hf.BartConfig(
+                **{**common, "decoder_start_token_id": 2, "forced_eos_token_id": 2},
+                d_model=64,
+                encoder_layers=2,
+                decoder_layers=2,
+                encoder_attention_heads=4,
+                decoder_attention_heads=4,
+                encoder_ffn_dim=128,
+                decoder_ffn_dim=128,
+                max_position_embeddings=256,
+            )
+        ),
+        # Attention and a recurrent state side by side in every layer.
+        "falcon": hf.FalconH1ForCausalLM(
+            hf.FalconH1Config(
+                **common,
+                **heads,
+                mamba_d_ssm=64,
+                mamba_n_heads=4,
+                mamba_d_head=16,
+                mamba_d_state=16,
+                mamba_n_groups=1,
+                mamba_chunk_size=16,
+            )
+        ),
+        "alibi": hf.FalconForCausalLM(
+            hf.FalconConfig(**common, hidden_size=64, num_hidden_layers=2, num_attention_heads=4, alibi=True)
+        ),
     }
     told: dict[str, Any] = {}
     for seed, (name, model) in enumerate(made.items()):
@@ -64,8 +93,10 @@ def main(folder: Path, source: Path) -> None:
                 torch.nn.init.normal_(parameter, std=0.4)
         save(model, folder / name, source)
         told[name] = answers(model, tokenizer)
+        if name in ("t5", "bart", "falcon"):
+            told[name]["searched"] = searched(model, tokenizer)
     demo = hf.AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32).eval()
-    told["demo"] = answers(demo, tokenizer)
+    told["demo"] = {**answers(demo, tokenizer), "searched": searched(demo, tokenizer)}
     told |= adapters(demo, folder, tokenizer)
     bert = hf.BertModel(hf.BertConfig(vocab_size=len(tokenizer), pad_token_id=0, **small)).eval()
     save(bert, folder / "bert", source)
@@ -177,6 +208,19 @@ def answers(model: Any, tokenizer: Any) -> dict[str, Any]:
         clear = [float(best[0] - best[1]) > MARGIN for best in (scores[0].topk(2).values for scores in out.scores)]
         found.append(tokens[: clear.index(False) if False in clear else len(tokens)])
     return {"prompts": prompts, "answers": found}
+
+
+def searched(model: Any, tokenizer: Any) -> list[list[int]]:
+    """What a search by beams finds for each prompt: `BEAMS` of `test_beams.py`."""
+    import torch
+
+    beams = {"num_beams": 3, "length_penalty": 1.5, "early_stopping": True, "no_repeat_ngram_size": 3}
+    found = []
+    for text in PROMPTS:
+        prompt = tokenizer(text)["input_ids"]
+        out = model.generate(torch.tensor([prompt]), max_new_tokens=NEW, do_sample=False, **beams)
+        found.append(out[0, 1 if model.config.is_encoder_decoder else len(prompt) :].tolist())
+    return found
 
 
 def adapters(demo: Any, folder: Path, tokenizer: Any) -> dict[str, Any]:

@@ -38,13 +38,13 @@ def agree(told: dict[str, Any], found: list[list[int]]) -> None:
     assert sum(map(len, told["answers"])) >= 20
 
 
-@pytest.mark.parametrize("name", ["demo", "window", "mixed", "mamba", "t5"])
+@pytest.mark.parametrize("name", ["demo", "window", "mixed", "mamba", "t5", "bart", "falcon", "alibi"])
 def test_it_answers_as_the_library_does(made: Made, start: Start, name: str) -> None:
     worker = start(made[name]["folder"])
     agree(made[name], [greedy(worker, prompt) for prompt in made[name]["prompts"]])
 
 
-@pytest.mark.parametrize("name", ["demo", "window", "mixed"])
+@pytest.mark.parametrize("name", ["demo", "window", "mixed", "falcon", "t5"])
 def test_many_at_once_are_each_as_alone(made: Made, start: Start, name: str) -> None:
     worker = start(made[name]["folder"])
     with ThreadPoolExecutor(8) as pool:

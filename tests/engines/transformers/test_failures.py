@@ -122,3 +122,9 @@ def test_code_of_another_repository_is_never_fetched(made: Made, copy: Path, tmp
 def test_options_that_cannot_be_are_named(made: Made, tmp_path: Path, options: dict[str, Any]) -> None:
     found = failure(SOURCE, tmp_path, **options)
     assert found.code in ("bad_option", "bad_file"), found
+
+
+@pytest.mark.parametrize("options", [{"draft_model": str(SOURCE)}, {"spec_type": "ngram-simple"}])
+def test_nobody_guesses_for_a_model_that_cannot_go_back(made: Made, tmp_path: Path, options: dict[str, Any]) -> None:
+    found = failure(made["falcon"]["folder"], tmp_path, **options)
+    assert (found.code, next(iter(options)) in found.message) == ("bad_option", True)

@@ -1,14 +1,16 @@
 """One answer after the other, by the library's own loop: for models whose rows cannot be at different places.
 
 Those are models with recurrent layers, encoders and decoders, and layers that share keys with others. Prompts with
-images are answered so too, of a model whose other answers run in rows: the two take turns, step by step.
+images and searches by beams are answered so too, of a model whose other answers run in rows: the two take turns, step
+by step.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from dataclasses import replace
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
@@ -102,18 +104,29 @@ class Alone:
     def _generate(self, answer: Answer) -> None:
         model = self._model
         own = {name: getattr(model.generation_config, name, None) for name in _KEPT}
+        beams = answer.beams
         settings = GenerationConfig(
-            **own, do_sample=False, max_new_tokens=answer.most, eos_token_id=sorted(answer.ends), use_cache=True
+            **own,
+            **(beams.generation if beams else {}),
+            do_sample=False,
+            max_new_tokens=answer.most,
+            eos_token_id=sorted(answer.ends),
+            use_cache=True,
         )
+        each = Watched if beams else Chosen
         ids = torch.tensor([answer.prompt], device=model.device)
         with torch.inference_mode():
-            model.generate(
+            found = model.generate(
                 ids,
                 attention_mask=torch.ones_like(ids),
                 generation_config=settings,
-                logits_processor=LogitsProcessorList([Chosen(answer, lambda: self._between(answer))]),
+                logits_processor=LogitsProcessorList([each(answer, lambda: self._between(answer))]),
                 **answer.inputs,
             )
+        if beams:
+            # The tokens of a decoder begin with the one that starts it.
+            first = 1 if model.config.is_encoder_decoder else len(answer.prompt)
+            deliver([(answer, news) for news in _whole(answer, found[0, first:].tolist())])
 
 
 class Chosen(LogitsProcessor):  # type: ignore[misc] # a class of a library without types
@@ -136,6 +149,30 @@ class Chosen(LogitsProcessor):  # type: ignore[misc] # a class of a library with
         forced = torch.full_like(scores, -torch.inf)
         forced[0, news.token] = 0
         return forced
+
+
+class Watched(LogitsProcessor):  # type: ignore[misc] # a class of a library without types
+    """Looks on while beams are followed. between: called after each step."""
+
+    def __init__(self, answer: Answer, between: Callable[[], None]) -> None:
+        self._answer, self._between = answer, between
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        """The scores `[beams, vocabulary]` as they are. Raises GivenUp."""
+        if self._answer.gone:
+            raise GivenUp
+        self._between()
+        return scores
+
+
+def _whole(answer: Answer, tokens: list[int]) -> Iterator[News]:
+    """The news of an answer that is known at once. What stands behind its end fills a row."""
+    for place, token in enumerate(tokens):
+        news = answer.take(token)
+        last = place + 1 == len(tokens)
+        yield replace(news, finish=news.finish or ("stop" if last else None))
+        if news.finish:
+            return
 
 
 def layers_of(model: Any) -> list[Any]:

@@ -67,6 +67,17 @@ def guesser_of(plan: LoadPlan, vocabulary: int, context: int) -> Guesser | None:
     raise BadOption("spec_type", options.spec_type, "auto, none, draft with a draft_model, or ngram-simple")
 
 
+def no_guesser(options: LoadOptions) -> None:
+    """See that nobody is to guess for a model whose rows cannot go back. Raises BadOption."""
+    expected = (
+        "nothing: this model is recurrent, or has an encoder, and cannot go back before a wrong guess"
+    )
+    if options.draft_model:
+        raise BadOption("draft_model", options.draft_model, expected)
+    if options.spec_type not in ("auto", "none"):
+        raise BadOption("spec_type", options.spec_type, expected)
+
+
 def _draft(plan: LoadPlan, vocabulary: int, context: int) -> Draft:
     options = plan.options
     path = Path(options.draft_model).expanduser()

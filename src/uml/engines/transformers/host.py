@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -15,11 +16,11 @@ from uml.core.plan import LoadPlan
 from uml.engines.hosted import tools
 from uml.engines.hosted.prompt import Language
 from uml.engines.hosted.text import decode
-from uml.engines.transformers import loading
+from uml.engines.transformers import beams, loading
 from uml.engines.transformers.adapters import Adapters, parse
 from uml.engines.transformers.alone import Alone
 from uml.engines.transformers.answer import Answer
-from uml.engines.transformers.draft import guesser_of
+from uml.engines.transformers.draft import guesser_of, no_guesser
 from uml.engines.transformers.embedding import Embedder
 from uml.engines.transformers.judging import Judge
 from uml.engines.transformers.language import language_of
@@ -69,10 +70,9 @@ class TransformersHost:
             self._adapters.load(*parse(text))
         self._context = options.ctx or plan.model.info.context_length or FALLBACK_CONTEXT
         self._runs = self._runner()
-        if marks:
-            # Its rows hold tokens; what the pixels of a prompt add to these has no place there.
-            alone = self._runs if isinstance(self._runs, Alone) else None
-            self._sees = alone or Alone(loaded.model, self._translate, self._adapters, self._turns)
+        # Rows hold one answer's tokens each; what pixels of a prompt add to these, and beams, have no place there.
+        alone = self._runs if isinstance(self._runs, Alone) else None
+        self._sees = alone or Alone(loaded.model, self._translate, self._adapters, self._turns)
         if options.warmup and isinstance(self._runs, Runner):
             # After the model is ready: who comes first waits for it, and nobody else does.
             self._runs.warm_up()
@@ -80,6 +80,7 @@ class TransformersHost:
     def _runner(self) -> Runner | Alone:
         model, options = self._model, self._plan.options
         if self._plan.model.info.role in READERS or not can_step(model):
+            no_guesser(options)
             return Alone(model, self._translate, self._adapters, self._turns)
         rows = max(1, options.parallel)
         stepper = Stepper(model, rows, self._context)
@@ -107,7 +108,7 @@ class TransformersHost:
         assert self._runs is not None
         # A long prompt takes the tokenizer a while, and a large schema its compiler.
         answer, teller = await asyncio.to_thread(self._prepare, request, asyncio.get_running_loop())
-        runs = self._sees if self._sees is not None and answer.inputs else self._runs
+        runs = self._sees if self._sees is not None and (answer.inputs or answer.beams) else self._runs
         runs.submit(answer)
         try:
             async for delta in teller.follow(answer.news):
@@ -123,8 +124,12 @@ class TransformersHost:
             seen = Seen(self._sight, pictures)
             language = SeeingLanguage.of(language, seen)
         ask = language.ask(request, self._context)
+        searched = beams.of(request, ask.settings)
+        ask = replace(ask, settings=beams.told(request, ask.settings, searched))
         forced = tools.grammar(request, self._language.marks)
         guide = self._structures.guide("tool_choice", forced) if forced else self._structures.of(request)
+        if searched and guide:
+            raise BadRequest("num_beams follows no structure: no schema, grammar or forced tool", param="num_beams")
         answer = Answer(
             prompt=ask.tokens,
             most=ask.most,
@@ -134,6 +139,7 @@ class TransformersHost:
             guide=guide,
             scales=self._adapters.of(request),
             inputs=seen.inputs if seen else {},
+            beams=searched,
             reuse=request.get("cache_prompt", True) is not False,
         )
         return answer, self._language.teller(request, ask)

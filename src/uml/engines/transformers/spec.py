@@ -30,6 +30,9 @@ OPTIONS: Final = frozenset(
     )
 )
 
+BEAMS: Final = ("num_beams", "length_penalty", "early_stopping")
+"""Parameters of requests for the library's search by beams."""
+
 ON_PROCESSORS: Final = frozenset({"none", "bitsandbytes", "torchao", "compressed-tensors", "bitnet", "fp8"})
 """What runs on processors with the environment of `uml engine install`; FP8 is made bfloat16 while it is loaded."""
 WITH_GPTQMODEL: Final = frozenset({"gptq", "awq"})
@@ -71,7 +74,7 @@ SPEC: Final = EngineSpec(
     split="devices",
     served=False,
     options=OPTIONS,
-    dialect=DIALECT,
+    dialect={**DIALECT, **{name: name for name in BEAMS}},
     inputs=frozenset({"image"}),
     quantizations=QUANTIZATIONS,
     install_command=f"uml engine install {NAME}",

@@ -14,7 +14,9 @@ from uml.engines.transformers.slots import Slots, can_keep
 def can_step(model: Any) -> bool:
     """Whether a model's rows can be at different places of their texts in one step."""
     known = inspect.signature(model.forward).parameters
-    return "position_ids" in known and "attention_mask" in known and can_keep(model.config)
+    # ALiBi is made of which tokens there are, and takes no mask that says what each may see.
+    alibi = getattr(model.config, "alibi", False)
+    return "position_ids" in known and "attention_mask" in known and not alibi and can_keep(model.config)
 
 
 class Stepper:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from tools.docs_cli import page as cli_page
+from tools.docs_conversions import page as conversions_page
 from uml.core.errors import gib
 from uml.core.options import OPTIONS
 from uml.engines import builtin
@@ -32,6 +33,7 @@ def pages() -> Mapping[Path, str]:
     docs = REPOSITORY / "docs"
     return {
         docs / "cli.md": cli_page(),
+        docs / "conversions.md": conversions_page(GENERATED),
         docs / "engines.md": engines_page(),
         docs / "api.md": api_page(),
         docs / "design.md": with_tree((docs / "design.md").read_text("utf-8")),

@@ -179,7 +179,9 @@ def _notes(config: Mapping[str, Any], coding: Quantization | None, weights: Weig
     if code := child(config, "auto_map"):
         notes.append(f"it brings code of its own ({', '.join(sorted(code)[:4])}); an engine runs it only when trusted")
     if weights.format is Format.PYTORCH:
-        notes.append("its weights are pickles, which can run code when loaded; safetensors are safer")
+        notes.append(
+            "its weights are pickles, which can run code when loaded; `uml convert MODEL --to safetensors` makes others"
+        )
     if coding and coding.method == "mlx":
         notes.append("its weights are quantized for MLX, which runs on Apple hardware")
     if coding and coding.method == "exl2":

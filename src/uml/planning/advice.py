@@ -16,8 +16,8 @@ _COMPANIONS: Final[Mapping[Role, str]] = {
 _ELSEWHERE: Final[Mapping[Format, str]] = {
     Format.GGUF: "llama.cpp runs it",
     Format.GGML: "of the formats before GGUF, only LLaMA models are made into it; get the model as GGUF",
-    Format.SAFETENSORS: "Transformers or vLLM runs it, llama.cpp after a conversion to GGUF (convert_hf_to_gguf.py)",
-    Format.PYTORCH: "Transformers runs it, llama.cpp after a conversion to GGUF (convert_hf_to_gguf.py)",
+    Format.SAFETENSORS: "Transformers or vLLM runs it, llama.cpp after `uml convert MODEL --to gguf`",
+    Format.PYTORCH: "Transformers runs it, others after `uml convert MODEL --to safetensors`",
     Format.EXL2: "ExLlamaV2 runs it, on an NVIDIA GPU",
     Format.EXL3: "ExLlamaV3 runs it, on an NVIDIA GPU",
     Format.ONNX: "ONNX Runtime runs it, and needs the genai_config.json of ONNX Runtime GenAI to generate text",

@@ -257,7 +257,9 @@ def test_who_leaves_in_mid_answer_frees_the_slot(subject: Subject, worker: Worke
 @pytest.mark.usefixtures("real")
 def test_who_leaves_while_the_prompt_is_read_frees_the_slot(subject: Subject, worker: Worker) -> None:
     if not worker.engine.spec.notices_leaving:
-        pytest.skip("its server reads for a second on; that it stops is told in tests/gateway/test_leaving.py")
+        pytest.skip(
+            "until the first token its server looks once a second; that it stops: tests/gateway/test_leaving.py"
+        )
     words = "the house by the river and the boat on the sea "
     size = len(worker.post("/tokenize", {"content": words})["tokens"])
 

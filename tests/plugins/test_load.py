@@ -56,6 +56,11 @@ def loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, code: str
         ("sleeps", "import threading; threading.Event().wait(30)", "its import did not come back within 0.3 s"),
         ("nothing", "", "it has none of the hooks: register_engines"),
         ("unknown_hook", "@hookimpl\ndef register_wishes(): return []", "a hook is not as it should be"),
+        (
+            "samplers",
+            "@hookimpl\ndef register_samplers(): return {}",
+            "register_samplers: samplers act on the logits of a worker, which runs in the environment of its engine",
+        ),
         ("arguments", "@hookimpl\ndef register_engines(a, b): return []", "a hook is not as it should be"),
         ("hook_raises", "@hookimpl\ndef register_engines(): raise OSError('no')", "register_engines() raised OSError"),
         ("no_list", "@hookimpl\ndef register_engines(): return 5", "register_engines gives int, expected a list"),

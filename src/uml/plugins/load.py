@@ -29,6 +29,13 @@ LOAD_LIMIT_S: Final = 10.0
 HOOK_LIMIT_S: Final = 5.0
 _NAME: Final = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 
+REFUSED: Final[Mapping[str, str]] = {
+    "register_samplers": "samplers act on the logits of a worker, which runs in the environment of its engine and "
+    "takes nothing from packages of the server's; an engine of the plug-in's own can have any (register_engines), and "
+    "what requests ask of samplers is changed before they are answered (register_processors)",
+}
+"""Hooks that somebody may expect, and that there are not."""
+
 Add = Callable[["Plugins", Guard, Any], tuple[str, ...]]
 
 
@@ -134,6 +141,9 @@ def _take(plugins: Plugins, point: EntryPoint, guard: Guard, adds: dict[str, tup
     from uml.plugins import hooks
 
     found = guard.call("its import", point.load, limit_s=LOAD_LIMIT_S)
+    for name, why in REFUSED.items():
+        if hasattr(found, name):
+            raise LeftOut(f"{name}: {why}")
     manager = pluggy.PluginManager("uml")
     manager.add_hookspecs(hooks)
     try:

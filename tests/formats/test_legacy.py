@@ -124,7 +124,7 @@ def test_other_models_of_that_time_are_recognised_and_refused(tmp_path: Path) ->
     path.write_bytes(b"lmgg" + bytes(64))
     assert "not those of a Llama" in inspect(path).reason
     # GPT-J: n_vocab, n_ctx, n_embd, n_head, n_layer, n_rot, ftype, and the vocabulary begins with its size.
-    start = b"lmgg" + struct.pack("<8I", 400, 2048, 4096, 16, 28, 64, 1, 400) + (struct.pack("<I", 1) + b"x") * 400
+    start = b"lmgg" + struct.pack("<8I", 5000, 2048, 4096, 16, 28, 64, 1, 5000) + (struct.pack("<I", 1) + b"x") * 5000
     path.write_bytes(start + struct.pack("<3I", 1, 26, 0) + b"transformer.h.0.ln_1.weight" + bytes(64))
     found = inspect(path)
     assert "GPT-J" in found.reason and "only LLaMA models" in found.notes[0]
@@ -169,7 +169,7 @@ def test_numbers_of_strangers_are_bounded(tmp_path: Path) -> None:
     raw = path.read_bytes()
     head = raw.index(b"tok_embeddings") - 20
     cases = {
-        "room for the 1000000 tokens": {8: 1_000_000},
+        "room for the 200000 tokens": {8: 200_000},
         "token 0 has 4294967295 bytes": {36: 0xFFFFFFFF},
         "9 dimensions": {head: 9},
         "a name of 70000 bytes": {head + 4: 70_000},

@@ -19,7 +19,8 @@ from uml.core.errors import CorruptFile, MissingShard, UnsupportedFormat
 from uml.formats.legacy_types import FIRST, SECOND, THIRD, Coding
 from uml.formats.reader import Cursor, opened
 
-MAX_TOKENS: Final = 1 << 20
+MAX_TOKENS: Final = 1 << 18
+"""LLaMA has 32,000; what was made of it for other languages, twice as many."""
 MAX_TOKEN: Final = 4096
 """Bytes of one token; llama.cpp's converter takes no longer ones."""
 MAX_VOCABULARY: Final = 32 << 20

@@ -104,7 +104,7 @@ class KeptFiles:
             return
         marks = _marks(source.info.files)
         try:
-            self._make_room(source, place)
+            self._make_room(source, place, sum(plan.model.info.weight_bytes.values()))
             legacy.convert(legacy.Order(source.id, source.info, place), tell, cancelled)
             _write_note(place, marks)
         except OSError as error:
@@ -132,9 +132,8 @@ class KeptFiles:
             if not at_work and (kept is None or kept.is_stale):
                 shutil.rmtree(folder, ignore_errors=True)
 
-    def _make_room(self, source: Model, place: Path) -> None:
+    def _make_room(self, source: Model, place: Path, needed: int) -> None:
         """Have old files go until there is room for one more. Raises ConversionFailed where it alone is too large."""
-        needed = legacy.recipe(source.info).size_bytes
         if needed > self.budget_bytes:
             raise ConversionFailed(
                 source.id,

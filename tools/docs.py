@@ -67,9 +67,9 @@ on PATH), and come before installs.
 A Python package beside this one adds engines, formats, processors of requests and answers, and commands: it names a
 module under the entry points `uml.plugins`, and that marks functions with `uml.plugins.hookimpl`.
 `src/uml/plugins/hooks.py` has the hooks, `examples/wordchain` is a complete one. What cannot be imported, raises or
-hangs is left out, and `uml plugin ls` says why; samplers have no hook, for they act inside the workers of engines; the setting `plugins = false` switches all of them off. A plug-in runs
-inside the server, with all that the server may do: install those that you trust.
-"""
+hangs is left out, and `uml plugin ls` says why; samplers have no hook, for they act inside the workers of engines; the
+setting `plugins = false` switches all of them off. A plug-in runs inside the server, with all that the server may do:
+install those that you trust. """
 
 
 def engines_page() -> str:

@@ -22,8 +22,9 @@ import orjson
 import psutil
 
 from uml.config import Settings
-from uml.core.engine import Endpoint
+from uml.core.engine import Endpoint, Engine
 from uml.core.options import LoadOptions
+from uml.core.plan import LoadPlan
 from uml.hardware import snapshot
 from uml.house import Library
 from uml.runtime.channel import Channel
@@ -147,8 +148,38 @@ async def worker(model: str, options: Mapping[str, object]) -> AsyncIterator[tup
     with folder() as data:
         library = Library.open(Settings.load({"data": str(data)}, os.environ))
         plan = library.decide(library.look(model), LoadOptions.parse(options), snapshot())
-        endpoint = Endpoint(secrets.token_urlsafe(), socket=data / "w.sock")
-        launch = library.engines[plan.engine].launch(plan, endpoint)
+        async with started(library.engines[plan.engine], plan) as running:
+            yield running.channel, running.ready_s
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A worker that is ready. ready_s: seconds until it was."""
+
+    channel: Channel
+    process: psutil.Process
+    ready_s: float
+
+    @property
+    def cpu_s(self) -> float:
+        """Processor seconds that it has used."""
+        times = self.process.cpu_times()
+        return float(times.user + times.system)
+
+    async def idle(self, limit_s: float = 120.0) -> None:
+        """Wait until it has done what it does after it is ready, such as to re-order weights."""
+        until, used = time.perf_counter() + limit_s, -1.0
+        while self.cpu_s - used > 0.05 and time.perf_counter() < until:
+            used = self.cpu_s
+            await asyncio.sleep(1.0)
+
+
+@contextlib.asynccontextmanager
+async def started(engine: Engine, plan: LoadPlan) -> AsyncIterator[Running]:
+    """A worker for a plan, until the block ends."""
+    with folder() as scratch:
+        endpoint = Endpoint(secrets.token_urlsafe(), socket=scratch / "w.sock")
+        launch = engine.launch(plan, endpoint)
         began = time.perf_counter()
         process = subprocess.Popen(
             launch.argv,
@@ -162,18 +193,22 @@ async def worker(model: str, options: Mapping[str, object]) -> AsyncIterator[tup
         process.stdin.flush()
         channel = Channel(endpoint)
         try:
-            await healthy(channel, launch.health)
-            yield channel, time.perf_counter() - began
+            await healthy(channel, launch.health, process=process)
+            yield Running(channel, psutil.Process(process.pid), time.perf_counter() - began)
         finally:
             channel.close()
             process.kill()
             process.wait(10)
 
 
-async def healthy(channel: Channel, path: str, limit_s: float = 120.0) -> None:
-    """Wait until a worker answers 200."""
+async def healthy(
+    channel: Channel, path: str, limit_s: float = 120.0, process: subprocess.Popen[bytes] | None = None
+) -> None:
+    """Wait until a worker answers 200. Raises RuntimeError where its process has ended, TimeoutError."""
     until = time.perf_counter() + limit_s
     while time.perf_counter() < until:
+        if process is not None and process.poll() is not None:
+            raise RuntimeError(f"it ended with {process.returncode}")
         with contextlib.suppress(OSError):
             response = await channel.request("GET", path)
             await response.read(10_000)

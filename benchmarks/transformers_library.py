@@ -1,12 +1,11 @@
 """What Transformers does by itself: run by the interpreter of its install, in a process of its own.
 
 python transformers_library.py make FOLDER TOKENIZER        a model of 0.5 billion random weights
-python transformers_library.py generate MODEL TOKENS THREADS    how fast `generate` is, and how soon
+python transformers_library.py generate MODEL TOKENS THREADS    how soon `generate` is there, and how fast
 """
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 import time
@@ -42,8 +41,8 @@ def make(folder: Path, tokenizer: Path) -> None:
             shutil.copy(path, folder)
 
 
-def generate(model: Path, tokens: int, threads: int) -> dict[str, float]:
-    """Best of three: a machine is slower than it is now and then, and never faster."""
+def generate(model: Path, tokens: int, threads: int) -> None:
+    """Print the seconds until it is ready, and for each line that comes the tokens per second of one answer."""
     began = time.perf_counter()
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -51,11 +50,10 @@ def generate(model: Path, tokens: int, threads: int) -> dict[str, float]:
     torch.set_num_threads(threads)
     found = AutoModelForCausalLM.from_pretrained(model, dtype="auto").eval()
     words = AutoTokenizer.from_pretrained(model)
-    loaded = time.perf_counter() - began
+    print(time.perf_counter() - began, flush=True)
     text = words.apply_chat_template([{"role": "user", "content": PROMPT}], add_generation_prompt=True, tokenize=False)
     ids = torch.tensor([words(text)["input_ids"]])
-    best = 0.0
-    for _ in range(3):
+    for _ in sys.stdin:
         start = time.perf_counter()
         found.generate(
             ids,
@@ -65,12 +63,11 @@ def generate(model: Path, tokens: int, threads: int) -> dict[str, float]:
             do_sample=False,
             pad_token_id=0,
         )
-        best = max(best, tokens / (time.perf_counter() - start))
-    return {"load_s": loaded, "tokens_per_s": best}
+        print(tokens / (time.perf_counter() - start), flush=True)
 
 
 if __name__ == "__main__":
     if sys.argv[1] == "make":
         make(Path(sys.argv[2]), Path(sys.argv[3]))
     else:
-        print(json.dumps(generate(Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]))))
+        generate(Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]))

@@ -50,7 +50,7 @@ models write nothing else to the end."""
 class Structures:
     """Grammars over one vocabulary. Building it takes about a second for 150,000 tokens, and happens once, when needed.
 
-    Safe to use from several threads; compiling lets other threads run.
+    Safe to use from several threads; compiling lets other threads run, building it does not.
     """
 
     def __init__(self, vocabulary: Vocabulary) -> None:
@@ -100,6 +100,10 @@ class Structures:
                 break
             trial.consume_token(int(bits.argmax()))
         return matcher
+
+    def prepare(self) -> None:
+        """Do ahead what the first structure waits for, and all of Python with it, for llguidance lets no thread run."""
+        self._tokenizer  # noqa: B018 - made by looking
 
     @property
     def _tokenizer(self) -> LLTokenizer:

@@ -24,6 +24,7 @@ from uml.engines.transformers.draft import guesser_of, no_guesser
 from uml.engines.transformers.embedding import Embedder
 from uml.engines.transformers.judging import Judge
 from uml.engines.transformers.language import language_of
+from uml.engines.transformers.packed import Packing, helps
 from uml.engines.transformers.runner import Runner
 from uml.engines.transformers.sight import SeeingLanguage, Seen, Sight, pictures_of, sight_of
 from uml.engines.transformers.step import Stepper, can_step
@@ -46,6 +47,7 @@ class TransformersHost:
         self._embedder: Embedder
         self._judge: Judge | None = None
         self._runs: Runner | Alone | None = None
+        self._packing: Packing | None = None
         self._sees: Alone | None = None
         self._sight: Sight | str = ""
         self._turns = Turns()
@@ -73,9 +75,15 @@ class TransformersHost:
         # Rows hold one answer's tokens each; what pixels of a prompt add to these, and beams, have no place there.
         alone = self._runs if isinstance(self._runs, Alone) else None
         self._sees = alone or Alone(loaded.model, self._translate, self._adapters, self._turns)
-        if options.warmup and isinstance(self._runs, Runner):
+        if not isinstance(self._runs, Runner):
+            return
+        if options.warmup:
             # After the model is ready: who comes first waits for it, and nobody else does.
             self._runs.warm_up()
+            self._runs.when_idle(self._structures.prepare)
+        # Code of a model's own may read weights in ways that nobody knows.
+        if options.repack and not loaded.code and helps(loaded.model.dtype):
+            self._packing = Packing(loaded.model, self._runs.between_steps, torch.get_num_threads())
 
     def _runner(self) -> Runner | Alone:
         model, options = self._model, self._plan.options
@@ -204,6 +212,8 @@ class TransformersHost:
 
     def close(self) -> None:
         """Give everything back: the end of the process does, as soon as no step runs any more."""
+        if self._packing is not None:
+            self._packing.close()
         for runs in (self._runs, self._sees):
             if runs is not None:
                 runs.close()

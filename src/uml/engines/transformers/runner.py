@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from itertools import count
-from typing import Protocol, TypeVar
+from typing import Final, Protocol, TypeVar
 
 import torch
 
@@ -25,6 +25,8 @@ from uml.engines.transformers.step import Stepper
 from uml.engines.transformers.turns import Turns
 
 T = TypeVar("T")
+IDLE_S: Final = 1.0
+"""After which nobody is likely to come while something is done ahead."""
 
 
 class Adapts(Protocol):
@@ -61,6 +63,7 @@ class Runner:
         self._clock = count(1)
         self._queue: deque[Answer] = deque()
         self._errands: deque[Callable[[], None]] = deque()
+        self._later: deque[Callable[[], None]] = deque()
         self._changed = threading.Condition()
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="steps", daemon=True)
@@ -103,6 +106,12 @@ class Runner:
             self._changed.notify()
         return done
 
+    def when_idle(self, work: Callable[[], None]) -> None:
+        """Have something done, by the thread that computes, once it has had nothing to do for a second."""
+        with self._changed:
+            self._later.append(work)
+            self._changed.notify()
+
     def _run(self) -> None:
         # Rows change places between steps, too, and are the library's tensors of this mode.
         with torch.inference_mode():
@@ -124,8 +133,13 @@ class Runner:
 
     def _wait(self) -> bool:
         with self._changed:
-            self._changed.wait_for(lambda: self._closed or self._queue or self._active or self._errands)
+            while not self._has_work():
+                if not self._changed.wait(IDLE_S if self._later else None):
+                    self._errands.append(self._later.popleft())
             return not self._closed
+
+    def _has_work(self) -> bool:
+        return bool(self._closed or self._queue or self._active or self._errands)
 
     def _let_go(self) -> None:
         for index in reversed(range(self._active)):
@@ -239,7 +253,8 @@ class Runner:
         """Choose a token for each of these rows, by the scores of all rows of the step."""
         shown = [scores[place, -1] for place, want in enumerate(wanted) if want]
         answers = [self._rows[index].answer for index in rows]
-        best = scores[:, -1].argmax(-1).tolist() if any(answer and answer.bare for answer in answers) else None
+        # Of 16 bits, `argmax` takes four times as long; both give the first of equals.
+        best = scores[:, -1].max(-1).indices.tolist() if any(answer and answer.bare for answer in answers) else None
         told = []
         for place, (index, answer) in enumerate(zip(rows, answers, strict=True)):
             if answer is None or answer.gone:

@@ -24,7 +24,7 @@ OPTIONS: Final = frozenset(
     _names(
         "engine engine_version ctx parallel batch threads device max_memory offload_folder mmap dtype attention "
         "flash_attention quantize quantize_compute quantize_double trust_remote_code cache_prompt warmup embeddings "
-        "pooling lora draft_model draft_max draft_min draft_p_min spec_type spec_ngram_size_n spec_ngram_size_m "
+        "pooling repack lora draft_model draft_max draft_min draft_p_min spec_type spec_ngram_size_n spec_ngram_size_m "
         "rope_scaling rope_freq_base rope_freq_scale yarn_orig_ctx yarn_attn_factor yarn_beta_fast yarn_beta_slow "
         "chat_template chat_template_file reasoning_format gpu_layers"
     )

@@ -54,6 +54,8 @@ RECIPES: Final[Mapping[str, Recipe]] = {
                     "compressed-tensors>=0.20,<0.21",
                     "sentencepiece>=0.2,<1",
                     "pillow>=11",
+                    # What prepares images for SmolVLM writes their places in words.
+                    "num2words>=0.5.14,<1",
                     *WORKER,
                 ),
             ),

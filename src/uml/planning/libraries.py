@@ -7,10 +7,8 @@ others. What else there is follows from the shape, by the rules that these libra
 - a prompt is read at once: five vectors and three feed-forward rows a token;
 - the library itself, once for every model.
 
-Held against Transformers 5.23 with PyTorch 2.13 on a processor, with a Llama of 156 million random BF16 weights:
-875 MiB told and 881 measured after a prompt of 4,096 tokens, 806 and 768 after one of 2,048. Against ONNX Runtime
-GenAI 0.18, with a Qwen2 of 135 million random weights in F32: 806 MiB told and 811 measured after a prompt of 2,048
-tokens, 870 and 875 after one of 4,096. ExLlama, vLLM and TensorRT-LLM were not compared: their range is wider.
+Held against processes whose slots were all full, on a processor (`python -m benchmarks.libraries`; the figures are in
+docs/performance.md). ExLlama, vLLM and TensorRT-LLM were not compared: their range is wider.
 """
 
 from __future__ import annotations
@@ -22,6 +20,7 @@ from uml.core.model import READERS, Format, ModelInfo, Shape
 from uml.core.options import LoadOptions
 from uml.core.plan import Footprint
 from uml.planning.cache import CACHE_BLOCKS
+from uml.planning.genai_weights import genai_weights
 from uml.planning.llamacpp.weights import stored_bytes
 from uml.planning.torch_vision import vision_compute
 from uml.planning.torch_weights import torch_weights
@@ -38,7 +37,7 @@ class Library:
     element_bytes: of an element that is computed with in memory, on GPUs it has 2; 0: as the weights have it.
     typed_cache: keys and values may be kept in another type than is computed with.
     batches: a prompt is read `batch` tokens at a time, by each request in memory of its own; else all of it at once.
-    copies_output: in memory it keeps the matrix that makes scores a second time, as it reads it best.
+    packs: in memory it keeps some weights a second time, in the order of its kernels (`genai_weights`).
     """
 
     base_bytes: int
@@ -46,7 +45,7 @@ class Library:
     element_bytes: int = 0
     typed_cache: bool = False
     batches: bool = False
-    copies_output: bool = False
+    packs: bool = False
     low: float = 0.85
     high: float = 1.3
 
@@ -56,13 +55,13 @@ TORCH: Final = Library(440 * _MIB, mapped=True, low=0.9)
 EXLLAMA: Final = Library(440 * _MIB, element_bytes=2, typed_cache=True)
 ONNX: Final = Library(95 * _MIB, element_bytes=4, low=0.7, high=1.6)
 """95 MiB when measured: a worker with ONNX Runtime and a tiny model. It computes in F32 on a processor."""
-GENAI: Final = replace(ONNX, base_bytes=110 * _MIB, batches=True, copies_output=True, low=0.8, high=1.3)
-"""The same of ONNX Runtime GenAI: 706 MiB with 516 of weights and 98 of their output, 226 with 82. Room for keys and
-values of the whole context is made, and written, when a slot is first used."""
-_WIDER: Final = 2.3
-"""34 MiB for 15 of 4 bits, 189 for 82."""
-_ARENA: Final = 1.5
-"""What its allocator keeps for each byte that is computed in: 35 MiB for 21, 199 for 168."""
+GENAI: Final = replace(ONNX, base_bytes=82 * _MIB, batches=True, packs=True, low=0.9, high=1.2)
+"""The same of ONNX Runtime GenAI. Room for keys and values of the whole context is made, and written, when a slot is
+first used."""
+_ARENA: Final = 1.6
+"""What its allocator keeps for each byte that is computed in: 31 MiB for 21 in F32, 34 with packed weights."""
+_SLOT_BYTES: Final = 7 * _MIB
+"""What a slot of it takes besides: a thread, its heap, and what the allocator cannot join. 3 to 9 when measured."""
 TENSORRT: Final = Library(440 * _MIB, element_bytes=2, low=0.8, high=1.5)
 
 _LIBRARIES: Final = {
@@ -88,24 +87,25 @@ def weigh(info: ModelInfo, options: LoadOptions, *, in_memory: bool) -> Footprin
     changed = torch_weights(info, options, weights, in_memory=in_memory) if library is TORCH else None
     if changed:
         weights, plain = changed.bytes, False
-    if info.shape is None:
+    shape, copied = info.shape, 0
+    if library.packs and shape is not None:
+        packed = genai_weights(shape, weights)
+        shape, copied = packed.shape, packed.copied if in_memory else 0
+    if shape is None:
         kept, least, computed = weights // 4, 0, weights // 4
     else:
         size = (changed.element_bytes if changed else 0) or _computed_in(info, library, in_memory)
         kinds = (options.cache_type_k, options.cache_type_v)
         keys, values = (_element_bytes(kind) if library.typed_cache else float(size) for kind in kinds)
-        kept = _cached(info, info.shape, options, keys, values)
-        least = min(
-            _cached(info, info.shape, options, min(keys, 2), min(values, 2)), _latent(info, info.shape, options) or kept
-        )
-        computed = _activations(info.shape, options, size, library)
+        kept = _cached(info, shape, options, keys, values)
+        least = min(_cached(info, shape, options, min(keys, 2), min(values, 2)), _latent(info, shape, options) or kept)
+        computed = _activations(shape, options, size, library)
         if library is TORCH:
             # An image is read before the prompt that it is in.
             computed = max(computed, vision_compute(info, options, size))
     mapped = (
         weights if library.mapped and options.mmap and plain and in_memory and info.format is Format.SAFETENSORS else 0
     )
-    copied = _output(info.shape, weights) if library.copies_output and in_memory and info.shape else 0
     base = library.base_bytes + copied
     loaded = base + (weights - mapped if in_memory else 0)
     found = Footprint(
@@ -170,20 +170,10 @@ def _activations(shape: Shape, options: LoadOptions, size: int, library: Library
     forward = shape.feed_forward * max(1, shape.experts_used)
     each = size * (5 * shape.embedding + 3 * forward)
     if library.batches:
-        rows = int(min(options.ctx, options.batch) * each * options.parallel * _ARENA)
+        rows = int(min(options.ctx, options.batch) * each * _ARENA + _SLOT_BYTES) * options.parallel
     else:
         rows = options.ctx * each
     return rows + shape.vocabulary * 4 * options.parallel
-
-
-def _output(shape: Shape, weights: int) -> int:
-    """The matrix that makes scores, as large as its share of the weights; wider where these are packed."""
-    matrix = shape.vocabulary * shape.embedding
-    kv = sum(shape.kv_heads) * (shape.key_length + shape.value_length) * shape.embedding
-    attention = shape.layers * 2 * shape.heads * shape.key_length * shape.embedding
-    whole = matrix + kv + attention + shape.layers * 3 * shape.feed_forward * shape.embedding
-    share = matrix / whole if whole else 0.0
-    return int(weights * share * (_WIDER if weights < 2 * whole else 1.0))
 
 
 def _number(info: ModelInfo, key: str) -> int:

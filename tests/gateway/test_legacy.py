@@ -97,6 +97,9 @@ def test_what_it_will_take_is_told_before(server: Server, tmp_path: Path) -> Non
     told = server.post("/v1/models/estimate", {"model": str(path), "options": {}}).json()
     assert (told["engine"], told["fits"]) == ("llamacpp", True)
     assert any("made into GGUF at its first load" in warning for warning in told["warnings"])
+    refused = server.post("/v1/models/estimate", {"model": "demo", "options": {"draft_model": str(path)}})
+    assert refused.status_code == 400
+    assert f"this one is GGJT v2; `uml convert {path} --to gguf` makes one" in refused.json()["error"]["message"]
     assert kept(server, "before") == []
     able = server.get(f"/v1/models/{add(server, path)}/capabilities").json()
     assert able["engine"] == "llamacpp" and able["parameters"]
@@ -120,7 +123,8 @@ def test_one_that_cannot_be_made_says_why_once(server: Server, tmp_path: Path) -
 
 def test_other_families_of_those_formats_are_refused(server: Server, tmp_path: Path) -> None:
     path = tmp_path / "gptj.bin"
-    start = b"lmgg" + struct.pack("<8I", 400, 2048, 4096, 16, 28, 64, 1, 400) + (struct.pack("<I", 1) + b"x") * 400
+    start = b"lmgg" + struct.pack("<8I", 5000, 2048, 4096, 16, 28, 64, 1, 5000)
+    start += (struct.pack("<I", 1) + b"x") * 5000
     path.write_bytes(start + struct.pack("<3I", 1, 26, 0) + b"transformer.h.0.ln_1.weight" + bytes(64))
     reply = server.post("/v1/models/load", {"model": add(server, path)})
     assert (reply.status_code, reply.json()["error"]["code"]) == (422, "unsupported_format")

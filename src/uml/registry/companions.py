@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from uml.core.errors import AmbiguousModel, BadOption, ModelNotFound
-from uml.core.model import ModelInfo
+from uml.core.model import Format, ModelInfo
 from uml.core.options import LoadOptions
 from uml.planning.estimate import companion_path
 from uml.registry import Registry
@@ -30,13 +30,17 @@ def located(registry: Registry, options: LoadOptions) -> LoadOptions:
 def read(registry: Registry, options: LoadOptions, inspect: Callable[[Path], ModelInfo]) -> dict[str, ModelInfo]:
     """What each of them is, by the path in the options.
 
-    Raises BadOption, with close names, where there is none; what `inspect` does where it cannot be read.
+    Raises BadOption, with close names, where there is none, and for one of before GGUF, which only models are made into
+    by themselves; what `inspect` does where it cannot be read.
     """
     found = {}
     for option, path, entry in _named(options):
         if not is_there(absolute(path)):
             raise BadOption(option, entry, _expected(registry, path))
         found[path] = inspect(absolute(path))
+        if found[path].format is Format.GGML:
+            how = f"; `uml convert {path} --to gguf` makes one" if found[path].shape else ""
+            raise BadOption(option, entry, f"a file that engines read as it is: this one is {found[path].version}{how}")
     return found
 
 

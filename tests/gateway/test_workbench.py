@@ -8,6 +8,7 @@ import pytest
 
 from tests.builders import llama_metadata, llama_tensors, write_gguf
 from tests.gateway.server import Server, eventually
+from tests.runtime.conversions.hf_folders import write_folder
 from uml.cli.main import main
 from uml.client.client import Client
 from uml.core.errors import BadRequest
@@ -80,3 +81,36 @@ def test_the_command_line_has_it_done_there(server: Server, capsys: pytest.Captu
     assert lines[-1]["event"] == "ready" and lines[-1]["made"][0]["path"].startswith(str(server.data))
     assert main(["quantize", model, "--to", "q4_1", "--out", "/tmp", "--server", server.url]) == 2
     assert "--out means nothing with --server" in capsys.readouterr().err
+
+
+def test_a_folder_becomes_gguf_over_the_wire(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = write_folder(server.data / "Wire-Llama")
+    with Client(server.url) as client:
+        events = list(client.convert(str(folder), "gguf", precision="q8_0", threads=1))
+    assert {"progress", "ready"} <= {event["event"] for event in events}
+    assert all({"of", "text", "percent"} <= event.keys() for event in events if event["event"] == "progress")
+    made = events[-1]["model"]
+    assert server.get(f"/v1/models/{made}").json()["format"] == "gguf"
+    reply = server.post("/v1/models/convert", {"model": str(folder), "to": "gguf", "precision": "bf16"})
+    assert reply.status_code == 200 and reply.json()["path"].endswith("-bf16.gguf")
+    command = ["convert", str(folder), "--to", "gguf", "--precision", "f32", "--server", server.url]
+    assert main([*command, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["path"].startswith(str(server.data))
+    assert main([*command, "--out", "/tmp/x"]) == 2
+    assert "--out means nothing with --server" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("more", "status", "says"),
+    [
+        ({"to": "exl9"}, 400, "expected one of gguf, safetensors, onnx"),
+        ({"to": "gguf", "precision": "q9"}, 400, "expected one of f32, f16, bf16"),
+        ({"to": "safetensors", "precision": "f16"}, 400, "precision means nothing for safetensors"),
+        ({"to": "onnx", "threads": 2}, 400, "threads means nothing for onnx"),
+        ({"to": "gguf", "converter": "/bin/true"}, 400, "converter"),
+    ],
+)
+def test_what_cannot_be_converted_is_refused(server: Server, more: dict[str, object], status: int, says: str) -> None:
+    """No program of a request's is run on the server's machine."""
+    reply = server.post("/v1/models/convert", {"model": "demo", **more})
+    assert (reply.status_code, says in reply.json()["error"]["message"]) == (status, True), reply.text

@@ -35,7 +35,7 @@ def shown(session: Session, title: str) -> Iterator[Tell]:
             elif event["event"] == "warning":
                 render.note(str(event["text"]))
             elif event["event"] == "progress":
-                what = f"{event['of']}: " if event.get("of") else ""
+                what = f"{event['of']}: " if event.get("of") not in (None, title) else ""
                 update({**event, "text": f"{what}{event['text']}"})
 
         yield tell

@@ -228,6 +228,14 @@ class Client:
         body = {"model": model, "to": list(kinds), "imatrix": matrix, "text": text, "threads": threads, "stream": True}
         yield from self._job("/v1/models/quantize", body, "the quantization")
 
+    def convert(self, model: str, to: str, *, precision: str = "", threads: int = 0) -> Iterator[dict[str, Any]]:
+        """Make a model of another format on the server: events `progress`, `warning`, and last `ready` with the model.
+
+        to: gguf, safetensors or onnx. precision: empty for the usual. Closing the iterator cancels it.
+        """
+        body = {"model": model, "to": to, "precision": precision, "threads": threads, "stream": True}
+        yield from self._job("/v1/models/convert", body, "the conversion")
+
     # --- answers --------------------------------------------------------------------------------
 
     def chat(self, model: str, messages: Sequence[Mapping[str, Any]], **params: Any) -> Iterator[Piece]:

@@ -1,4 +1,4 @@
-"""`/v1/models/quantize`: models made of others, on the server's machine."""
+"""`/v1/models/quantize` and `convert`: models made of others, on the server's machine."""
 
 from __future__ import annotations
 
@@ -31,6 +31,18 @@ class QuantizeBody(Strict):
     stream: bool = Field(False, description=_EVENTS)
 
 
+class ConvertBody(Strict):
+    """What to make of a model. It goes into the data folder, and is known from then on."""
+
+    model: str = Field(description="Id, alias or path")
+    to: str = Field(description="gguf, safetensors or onnx")
+    precision: str = Field("", description="How weights are kept; empty for the usual")
+    threads: int = Field(0, description="For gguf: cores to use; 0: all", ge=0, le=1024)
+    stream: bool = Field(
+        False, description="Tell the progress with server-sent events: progress, warning, ready, error"
+    )
+
+
 def add(app: FastAPI, house: House) -> None:
     """Put the routes into the application."""
 
@@ -50,6 +62,20 @@ def add(app: FastAPI, house: House) -> None:
                     text.write_text(body.text, "utf-8")
                 wish = workbench.Quantizing(kinds, None, text, matrix, body.threads)
                 return workbench.quantized(house.library, model, wish, tell, cancelled)
+
+        return Making(work, stream=body.stream)
+
+    @app.post(
+        "/v1/models/convert",
+        tags=["models"],
+        summary="Make a model of another format out of one; closing the connection cancels",
+    )
+    async def convert(body: ConvertBody) -> Response:
+        model = await asyncio.to_thread(_fresh, house, body.model)
+
+        def work(tell: Tell, cancelled: Callable[[], bool]) -> dict[str, Any]:
+            wish = workbench.Converting(body.to, None, body.precision.lower(), threads=body.threads)
+            return workbench.converted(house.library, model, wish, tell, cancelled)
 
         return Making(work, stream=body.stream)
 

@@ -1,9 +1,8 @@
-"""Models made of others, as the faces see it: in smaller files. It blocks while it works, and tells how far it is."""
+"""quantized(library, model, wish): a GGUF model in smaller files. It blocks while it works, and tells how far it is."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -16,11 +15,7 @@ from uml.formats.imatrix import ImportanceMatrix, read_matrix
 from uml.house import Library
 from uml.registry.names import unquantized
 from uml.runtime.conversions import perplexity, quantize
-from uml.runtime.conversions.workshop import Making
-
-Tell = Callable[[dict[str, Any]], None]
-"""Hears of `progress` (of what, text, percent), of a `warning` (text), and of each model that is `made`."""
-Cancelled = Callable[[], bool]
+from uml.workbench.telling import Cancelled, Tell, cores, progress
 
 _SOME: Final = 5
 
@@ -72,7 +67,7 @@ def quantized(
     for kind in wish.kinds:
         place = folder / f"{stem(model.info.path)}-{kind}.gguf"
         order = quantize.Order(model.id, model.info, kind, place, threads, matrix)
-        quantize.quantize(order, _progress(tell, f"{model.id} to {kind}"), cancelled)
+        quantize.quantize(order, progress(tell, f"{model.id} to {kind}"), cancelled)
         new = library.registry.add(place)
         done = {"kind": kind, "model": new.id, "path": str(place), "size": new.info.size_bytes, **reading.of(new)}
         made.append(done)
@@ -107,7 +102,7 @@ class _Reading:
             return {}
         try:
             found = perplexity.measure(
-                model.info, self.text, self.threads, _progress(self.tell, model.id), self.cancelled
+                model.info, self.text, self.threads, progress(self.tell, model.id), self.cancelled
             )
         except perplexity.NotMeasured as error:
             self.tell({"event": "warning", "text": f"the perplexity of {model.id} could not be measured: {error}"})
@@ -115,16 +110,7 @@ class _Reading:
         return {"perplexity": found.value, "tokens": found.tokens}
 
 
-def _progress(tell: Tell, what: str) -> Callable[[Making], None]:
-    return lambda making: tell({"event": "progress", "of": what, "text": making.text, "percent": making.percent})
-
-
 def stem(path: Path) -> str:
     """What the new files' names begin with: that of the source, without its part and kind."""
     part = PartName.of(path)
     return unquantized(part.stem if part else path.stem)
-
-
-def cores() -> int:
-    """How many this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

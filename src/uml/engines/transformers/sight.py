@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import transformers
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
@@ -155,13 +155,19 @@ def _processor(model: Any, folder: Path, *, code: bool) -> Any:
     if kind is None or "video_processor" not in kind.get_attributes() or _has_torchvision():
         return transformers.AutoProcessor.from_pretrained(folder, **common)
     told, _ = kind.get_processor_dict(folder, **common)
-    names = kind.get_attributes()
-    known = {name: told[name] for name in _parameters(kind) if name in told and name not in names}
-    return _without_videos(kind)(
-        image_processor=transformers.AutoImageProcessor.from_pretrained(folder, **common),
-        tokenizer=transformers.AutoTokenizer.from_pretrained(folder, **common),
-        **known,
-    )
+    parts = {
+        name: _PARTS[name].from_pretrained(folder, **common) if name in _PARTS else None
+        for name in kind.get_attributes()
+    }
+    known = {name: told[name] for name in _parameters(kind) if name in told and name not in parts}
+    return _without_videos(kind)(**parts, **known)
+
+
+_PARTS: Final[Mapping[str, Any]] = {
+    "image_processor": transformers.AutoImageProcessor,
+    "tokenizer": transformers.AutoTokenizer,
+    "feature_extractor": transformers.AutoFeatureExtractor,
+}
 
 
 def _has_torchvision() -> bool:
@@ -173,10 +179,10 @@ def _parameters(kind: Any) -> Sequence[str]:
 
 
 def _without_videos(kind: Any) -> Any:
-    """The processor's class, asking for images and texts only."""
+    """The processor's class, taking nothing for what prepares videos."""
 
-    def attributes(cls: Any) -> list[str]:
-        return [name for name in kind.get_attributes() if name in ("image_processor", "tokenizer")]
+    def check(self: Any, name: str, argument: Any) -> Any:
+        return None if argument is None else kind.check_argument_for_proper_class(self, name, argument)
 
     # By the same name: the library looks some things up by it.
-    return type(kind.__name__, (kind,), {"get_attributes": classmethod(attributes)})
+    return type(kind.__name__, (kind,), {"check_argument_for_proper_class": check})

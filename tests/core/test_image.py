@@ -65,6 +65,7 @@ def test_a_header_says_how_large_it_is(data: bytes, kind: str) -> None:
             "is a WebP image that is cut short",
         ),
         (pictures.url(pictures.bmp(0, 5)), "BMP image of 0 x 5 pixels"),
+        (pictures.url(pictures.gif(1, 201)), "1 x 201 pixels; expected sides of which one is at most 200 times"),
         (pictures.url(pictures.huge_png()), "PNG image of 100000 x 100000 pixels; expected 67108864 pixels at most"),
     ],
 )

@@ -20,6 +20,9 @@ MOST: Final = 64
 MOST_PIXELS: Final = 1 << 26
 """Of one image: 8,192 by 8,192, 192 MiB once it is decoded."""
 MOST_PIXELS_IN_ALL: Final = 1 << 27
+MOST_RATIO: Final = 200
+"""Of the longer side to the shorter. Many models want the shorter one in a size of theirs: a line of one pixel would
+become gigabytes."""
 _MOST_SEGMENTS: Final = 4096
 """Of a JPEG before its frame: what an honest one has are at most some hundred, of a profile and previews."""
 KINDS: Final = "PNG, JPEG, WebP, GIF or BMP"
@@ -82,6 +85,12 @@ def check(data: bytes, where: str) -> Header:
         raise BadRequest(
             f"{where} is a {header.kind} image of {header.width} x {header.height} pixels; expected {MOST_PIXELS} "
             "pixels at most (8192 x 8192); send it smaller",
+            param=where,
+        )
+    if max(header.width, header.height) > MOST_RATIO * min(header.width, header.height):
+        raise BadRequest(
+            f"{where} is a {header.kind} image of {header.width} x {header.height} pixels; expected sides of which one "
+            f"is at most {MOST_RATIO} times the other",
             param=where,
         )
     return header

@@ -62,6 +62,11 @@ ability, parameter and load option.
 vLLM and TensorRT-LLM also run as programs of your own: the settings `vllm` and `trtllm_serve` name them (`auto` looks
 on PATH), and come before installs.
 
+What was run: llama.cpp, Transformers and ONNX Runtime on processors, held to one contract
+(`tests/engines/test_contract.py`). Nothing was run on a GPU: for a machine with one there is a suite,
+`pytest -m gpu tests/engines/test_gpu.py`, for llama.cpp's layers on GPUs, Transformers with CUDA, ExLlamaV3,
+ExLlamaV2 and vLLM. It was not run yet either.
+
 ## Plug-ins
 
 A Python package beside this one adds engines, formats, processors of requests and answers, and commands: it names a

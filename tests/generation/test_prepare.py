@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests import pictures
 from uml.core.engine import EngineSpec
 from uml.core.errors import BadRequest, UmlError, UnsupportedParameter
 from uml.engines import builtin
@@ -225,6 +226,18 @@ def test_no_value_breaks_it(given_values: dict[str, Any]) -> None:
         assert error.param
     else:
         assert prepared.body is None or all(value is not None for value in prepared.body.values())
+
+
+def test_the_detail_of_an_image_is_told_to_have_no_effect() -> None:
+    part: dict[str, Any] = pictures.part(pictures.png())
+    for detail, count in (("auto", 0), ("high", 1)):
+        image = {**part["image_url"], "detail": detail}
+        messages = [{"role": "user", "content": [{"type": "text", "text": "a"}, {**part, "image_url": image}]}]
+        prepared = prepare(check("chat", {"messages": messages}), LLAMA)
+        assert (prepared.body, len(prepared.warnings)) == (None, count)
+    assert prepared.warnings[0]["param"] == "messages[0].content[1].image_url.detail"
+    with pytest.raises(UnsupportedParameter, match="detail"):
+        prepare(check("chat", {"messages": messages, "strict": True}), LLAMA)
 
 
 def test_an_engine_that_invents_tokens_says_what_it_is_deaf_to() -> None:

@@ -79,9 +79,12 @@ def prepare(checked: Checked, spec: EngineSpec, context_length: int = 0, vocabul
     """
     body, dialect = checked.body, spec.dialect
     plain = checked.plain and not (spec.loose_numbers and (body.get("json_schema") or body.get("response_format")))
-    if plain and all(dialect.get(name, name) == name for name in body):
-        return Prepared(None)
-    translated, warnings = _translate(body, _by_name(checked.endpoint), spec, context_length, vocabulary)
+    translated: dict[str, Any] | None = None
+    warnings: list[Notice] = []
+    if not plain or not all(dialect.get(name, name) == name for name in body):
+        translated, warnings = _translate(body, _by_name(checked.endpoint), spec, context_length, vocabulary)
+    if checked.endpoint == "chat":
+        warnings += _details(body)
     if warnings and body.get("strict") is True:
         raise UnsupportedParameter(warnings[0]["param"], warnings[0]["reason"])
     return Prepared(translated, tuple(warnings))
@@ -189,6 +192,19 @@ def _unheeded(values: dict[str, Any], given: Mapping[str, str], spec: EngineSpec
         param = given.get("json_schema") or given.get("response_format", "response_format")
         reason = f"bounds of numbers are not heeded by this build of {spec.title}; those of integers are"
         yield {"param": param, "reason": reason}
+
+
+def _details(body: Mapping[str, Any]) -> list[Notice]:
+    """What images ask for beside themselves: OpenAI's `detail`, which no engine here has."""
+    found: list[Notice] = []
+    for place, message in enumerate(body.get("messages") or ()):
+        content = message.get("content")
+        for index, part in enumerate(content if type(content) is list else ()):
+            image = part.get("image_url")
+            if type(image) is dict and image.get("detail") not in (None, "auto"):
+                where = f"messages[{place}].content[{index}].image_url.detail"
+                found.append({"param": where, "reason": "left out: an image is read in the size that its model takes"})
+    return found
 
 
 def _beyond(values: dict[str, Any], given: Mapping[str, str], vocabulary: int) -> list[Notice]:

@@ -29,7 +29,7 @@ _log = logging.getLogger(__name__)
 
 PART: Final = 1 << 23
 """Weights that are re-ordered at a time: 32 MiB while they are float32."""
-LEAST: Final = 3 << 15
+LEAST: Final = 1 << 18
 """Smaller matrices stay in the processor's cache, and calling for them takes longer than computing."""
 AT_ONCE: Final = 1 << 23
 """Models of so few weights are packed before they are ready: a tenth of a second."""
@@ -47,7 +47,7 @@ Between = Callable[[Callable[[], None]], Future[None]]
 
 def helps(dtype: torch.dtype) -> bool:
     """Whether this processor has no instructions for numbers of this type, and FBGEMM runs on it."""
-    if "fbgemm" not in torch.backends.quantized.supported_engines:
+    if "fbgemm" not in torch.backends.quantized.supported_engines or not hasattr(torch.cpu, "get_capabilities"):
         return False
     has = torch.cpu.get_capabilities()
     needed = {torch.bfloat16: ("avx512_bf16", "amx_bf16"), torch.float16: ("avx512_fp16", "amx_fp16")}

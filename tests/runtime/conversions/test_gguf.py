@@ -208,6 +208,14 @@ def test_an_embedding_model_says_how_it_pools(tmp_path: Path) -> None:
     made = inspect(convert(folder, tmp_path / "made.gguf"))
     assert made.role is Role.EMBEDDING
     assert made.metadata["qwen3.pooling_type"] == 3
+    nested = tmp_path / "nested"
+    shutil.copytree(folder, nested / "0_Transformer", ignore=shutil.ignore_patterns("1", "modules.json"))
+    shutil.copytree(folder / "1", nested / "1")
+    write_json(
+        nested / "modules.json",
+        [{"path": "0_Transformer", "type": "x.Transformer"}, {"path": "1", "type": "x.Pooling"}],
+    )
+    assert metadata(convert(nested, tmp_path / "nested.gguf"))["qwen3.pooling_type"] == 3
     write_json(folder / "1" / "config.json", {"pooling_mode": "mean"})
     assert metadata(convert(folder, tmp_path / "mean.gguf"))["qwen3.pooling_type"] == 1
     write_json(folder / "1" / "config.json", {"pooling_mode_max_tokens": True})
@@ -268,6 +276,7 @@ GEMMA2 = {
             "another choice of layers",
         ),
         (config(num_attention_heads=None), "a configuration without"),
+        (config(position_embedding_type="relative_key"), "positions of type 'relative_key'"),
         (
             config(architectures=["Gemma3ForCausalLM"], model_type="gemma3_text", hidden_act="gelu_pytorch_tanh")
             | {"query_pre_attn_scalar": 16, "attn_logit_softcapping": 30.0},

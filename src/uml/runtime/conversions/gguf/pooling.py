@@ -19,11 +19,10 @@ _NEW: Final = {"mean": MEAN, "cls": 2, "lasttoken": 3}
 
 def pooling(family: Family, source: Source) -> tuple[dict[str, bytes], tuple[str, ...]]:
     """Metadata and notes; none for a model that writes texts. Raises Untold, CorruptFile, BadFile."""
-    names = [path.name for path in source.folder.iterdir()]
-    chain = modules(source.folder, names)
+    chain = modules(source.root, [path.name for path in source.root.iterdir()])
     for folder, kind in chain:
         if kind.endswith(".Pooling"):
-            return _keys(family, _kind(read_object(source.folder / folder / "config.json"))), ()
+            return _keys(family, _kind(read_object(source.root / folder / "config.json"))), ()
         if kind.endswith(".Dense"):
             raise Untold(f"a layer after the pooling ({folder})")
     if not family.encoder:

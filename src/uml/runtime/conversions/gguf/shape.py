@@ -115,6 +115,8 @@ def same_computation(family: Family, config: Json, shape: Shape) -> None:
     activation = text(config, "hidden_activation") or text(config, "hidden_act")
     if activation and activation not in family.activations:
         raise Untold(f"the activation {activation!r}, where llama.cpp has {min(family.activations)!r}")
+    if (positions := text(config, "position_embedding_type")) not in ("", "absolute"):
+        raise Untold(f"positions of type {positions!r}")
     if family.name in ("gemma2", "gemma3"):
         _same_scale(family, config, shape)
     if family.name == "gemma3" and number(config, "attn_logit_softcapping"):

@@ -45,11 +45,13 @@ class Stored:
 class Source:
     """What a conversion reads.
 
-    name: of the model, for sentences and for the new file. config: of the language model; whole: with all around it.
+    name: of the model, for sentences and for the new file. root: of the model; folder: of its weights, which may lie in
+    a folder inside. config: of the language model; whole: with all around it.
     tokenizer: of tokenizer.json, empty where there is none. tensors: in the order of the files.
     """
 
     name: str
+    root: Path
     folder: Path
     config: Json
     whole: Json
@@ -73,6 +75,7 @@ def read_source(name: str, info: ModelInfo) -> Source:
     config = read_object(folder / "config.json")
     return Source(
         name=name,
+        root=info.path if info.path.is_dir() else folder,
         folder=folder,
         config=language_part(config),
         whole=config,

@@ -83,7 +83,7 @@ def test_a_model_for_texts_says_so(server: Server, engine: str) -> None:
         server.post("/v1/models/unload", {"model": "alpha"})
     error = reply.json()["error"]
     assert (reply.status_code, error["param"][:8]) == (400, "messages"), error
-    assert "image" in error["message"]
+    assert {"llamacpp": "by the option mmproj", "fake": "reads texts only"}[engine] in error["message"]
 
 
 def test_llama_cpp_scores_documents(server: Server, tmp_path_factory: pytest.TempPathFactory) -> None:

@@ -24,6 +24,7 @@ _FIELD: Final = re.compile(r"^Field '([^']+)': (?:\[json\.exception\.\S+ )?")
 _TOO_LONG: Final = re.compile(r"input \((\d+) tokens\) is (?:too large|larger).*batch size: (\d+)")
 _OVER: Final = re.compile(r"maximum context length is (\d+) tokens\. However, .*?(\d+) input tokens")
 """As vLLM says it."""
+_BLIND: Final = "image input is not supported"
 _UNSEEN: Final = "Failed to load image"
 _UNREADABLE: Final = re.compile(r"The model produced output that does not match the expected (.+)")
 """llama.cpp's server parts an answer while it comes: its stream, too, holds nothing but this, and no raw text."""
@@ -32,7 +33,6 @@ _CALLERS_FAULTS: Final = (
     "Cannot use both",
     "Unknown reasoning format",
     "vector::_M_range_check",
-    "image input is not supported",
     "audio input is not supported",
 )
 """What llama.cpp's server answers with 500 although the request is at fault."""
@@ -40,7 +40,6 @@ _PLACES: Final = (
     ("vector::_M_range_check", "tokens"),
     ("Failed to parse tools", "tools"),
     ("Failed to parse", "messages"),
-    ("image input is", "messages"),
     ("audio input is", "messages"),
     ("unsupported content", "messages"),
     ("Input content cannot be empty", "input"),
@@ -84,6 +83,13 @@ def from_engine(status: int, error: Body, model: str, asked: Body = MappingProxy
         return _not_supported(message, model, asked)
     if isinstance(code, int):
         status = code
+    if message.startswith(_BLIND):
+        first = next((where for where, _ in _pictures(asked)), "messages")
+        return BadRequest(
+            f"{first} is an image, and {model} was loaded without a projector, which reads them; load it with one that "
+            f"was made for it, by the option mmproj: POST /v1/models/load, or uml load {model} --mmproj FILE",
+            param=first,
+        )
     if status in (400, 422) or message.startswith(_CALLERS_FAULTS):
         return _callers_fault(message, error, asked)
     if status == 404:
@@ -142,8 +148,8 @@ def _callers_fault(message: str, error: Body, asked: Body) -> BadRequest:
     return BadRequest(message, param=param if isinstance(param, str) else None)
 
 
-def _unseen(asked: Body) -> tuple[str, str]:
-    """The images that an engine could not decode: all of a request, or those of a kind that it does not read."""
+def _pictures(asked: Body) -> list[tuple[str, str]]:
+    """The images of a chat: the path of each, and its kind."""
     found: list[tuple[str, str]] = []
     for place, message in enumerate(asked.get("messages") or ()):
         content = message.get("content")
@@ -151,6 +157,12 @@ def _unseen(asked: Body) -> tuple[str, str]:
             if part.get("type") == "image_url":
                 where = f"messages[{place}].content[{index}].image_url.url"
                 found.append((where, image.check(image.data_of(image.url_of(part), where), where).kind))
+    return found
+
+
+def _unseen(asked: Body) -> tuple[str, str]:
+    """The images that an engine could not decode: all of a request, or those of a kind that it does not read."""
+    found = _pictures(asked)
     suspects = [(where, kind) for where, kind in found if kind == "WebP"] or found
     named = ", ".join(f"{where} ({kind})" for where, kind in suspects)
     one = suspects[0][0] if len(suspects) == 1 else "messages"

@@ -17,7 +17,7 @@ from typing import Any, Final
 from uml.core.engine import Endpoint, Launch
 from uml.core.errors import IllegalInstruction, LoadFailed, UmlError
 from uml.core.install import Install
-from uml.core.model import Format, Model, ModelInfo, Role
+from uml.core.model import Format, Model, ModelInfo, Quantization, Role
 from uml.core.options import LoadOptions
 from uml.core.plan import Footprint, LoadPlan, Placement
 
@@ -94,6 +94,7 @@ def to_line(plan: LoadPlan, endpoint: Endpoint) -> bytes:
             "size_bytes": info.size_bytes,
             "architecture": info.architecture,
             "context_length": info.context_length,
+            "quantization": info.quantization.method if info.quantization else None,
             # Texts can be a whole template or licence; no engine reads them from here.
             "metadata": {key: value for key, value in info.metadata.items() if not isinstance(value, str)},
         },
@@ -127,6 +128,7 @@ def from_line(line: bytes) -> Handover:
         files=tuple(Path(file) for file in model["files"]),
         architecture=model["architecture"],
         context_length=model["context_length"],
+        quantization=Quantization(method, method) if (method := model["quantization"]) else None,
         metadata=model["metadata"],
     )
     return Handover(

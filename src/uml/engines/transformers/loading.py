@@ -8,7 +8,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 import transformers
@@ -19,6 +19,9 @@ from uml.core.plan import LoadPlan
 from uml.engines.transformers import trust
 from uml.engines.transformers.quantize import check_packages, method_of, quantization_config
 from uml.engines.transformers.rope import with_rope
+
+_ON_GPU: Final = ("flash_attention_2", "flash_attention_3", "flex_attention")
+"""Kernels for GPUs. On a processor the last one is compiled anew for every length of a text, for minutes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +97,8 @@ def _model(plan: LoadPlan, folder: Path, config: Any, common: Mapping[str, Any])
             raise
         model, told = kind.from_pretrained(folder, **arguments, attn_implementation="eager")
     _check_whole(plan, folder, told)
+    if model.device.type == "meta":
+        raise BadOption("max_memory", list(options.max_memory), "more of it: not even the first layer has room")
     return model
 
 
@@ -123,11 +128,15 @@ def _kind(plan: LoadPlan, config: Any) -> Any:
 
 
 def _attention(plan: LoadPlan) -> str:
-    options = plan.options
+    """The library's name of an attention; empty: its own choice. Raises BadOption for one that needs a GPU."""
+    options, on_gpu = plan.options, any(device != "cpu" for device in plan.placement.device_bytes)
+    if options.attention in _ON_GPU and not on_gpu:
+        raise BadOption("attention", options.attention, "auto, sdpa or eager: this one is for GPUs")
     if options.attention != "auto":
         return options.attention
     if options.flash_attention == "on":
-        return "flash_attention_2"
+        # What PyTorch has itself is fused on processors, too.
+        return "flash_attention_2" if on_gpu else "sdpa"
     return "eager" if options.flash_attention == "off" else ""
 
 

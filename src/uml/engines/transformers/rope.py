@@ -30,6 +30,8 @@ def with_rope(config: Any, options: LoadOptions) -> Any:
         found["rope_type"] = {"none": "default"}.get(options.rope_scaling, options.rope_scaling)
     if found.get("rope_type", "default") != "default" and "factor" not in found:
         raise BadOption("rope_scaling", options.rope_scaling, "rope_freq_scale beside it, to say how far")
+    if found.get("rope_type") == "longrope" and not found.get("long_factor"):
+        raise BadOption("rope_scaling", "longrope", "yarn or linear: this model brings no factors for longrope")
     for option, key in (
         ("yarn_orig_ctx", "original_max_position_embeddings"),
         ("yarn_attn_factor", "attention_factor"),

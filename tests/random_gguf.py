@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.architectures import KINDS, Dims, Sketch, bert, gemma3, siglip, write
+from benchmarks.architectures import KINDS, Dims, Sketch, bert, gemma3, qwen3, siglip, write
 
 STARTS = 32
 """Tensors start at multiples of so many bytes."""
@@ -31,6 +31,14 @@ def reranker(folder: Path) -> Path:
     sketch.tensors["cls.output.weight"] = ((SMALL.embedding, 1), KINDS.F32)
     sketch.tensors["cls.output.bias"] = ((1,), KINDS.F32)
     return write_random(sketch, folder / "reranker.gguf", 3)
+
+
+def yes_or_no(folder: Path) -> Path:
+    """A Qwen 3 that says by two words how well a document suits."""
+    sketch = qwen3(SMALL)
+    sketch.say(pooling_type=4, classifier__output_labels=["yes", "no"])
+    sketch.tensors["cls.output.weight"] = ((SMALL.embedding, 2), KINDS.F32)
+    return write_random(sketch, folder / "yes-or-no.gguf", 5)
 
 
 def write_random(sketch: Sketch, path: Path, seed: int) -> Path:

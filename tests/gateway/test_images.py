@@ -9,7 +9,7 @@ import pytest
 
 from tests import pictures
 from tests.gateway.server import Server, events
-from tests.random_gguf import reranker, seeing
+from tests.random_gguf import reranker, seeing, yes_or_no
 
 IMAGE, OTHER = pictures.png(60, 40), pictures.bmp(50, 50)
 
@@ -106,3 +106,20 @@ def test_llama_cpp_scores_documents(server: Server, tmp_path_factory: pytest.Tem
     assert long.json()["error"]["param"] == "documents"
     assert (sorts["param"], "use /v1/rerank" in sorts["message"]) == ("model", True)
     assert (chats.status_code, "use /v1/rerank" in chats.json()["error"]["message"]) == (400, True)
+
+
+def test_scores_that_are_probabilities_already_stay_what_they_are(
+    server: Server, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = yes_or_no(tmp_path_factory.mktemp("yes-or-no"))
+    model = str(server.post("/v1/models/add", {"path": str(path)}).json()["id"])
+    asked = {"model": model, "query": "w1 w2", "documents": ["w1 w2", "w5", "w7 w8 w9"]}
+    try:
+        found, raw = (
+            server.post("/v1/rerank", {**asked, "raw_scores": own}).json()["results"] for own in (False, True)
+        )
+    finally:
+        server.post("/v1/models/unload", {"model": model})
+    scores = [one["relevance_score"] for one in found]
+    assert all(0 <= score <= 1 for score in scores) and min(scores) < 0.45, "a sigmoid of them would be 0.5 or more"
+    assert scores == pytest.approx([one["relevance_score"] for one in raw], abs=1e-3)

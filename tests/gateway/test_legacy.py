@@ -56,9 +56,17 @@ def kept(server: Server, name: str) -> list[Path]:
     return sorted((server.data / "converted").glob(f"{name}-*/*.gguf"))
 
 
+SLOW = pytest.mark.slow  # two loads and an answer each; the other two go the same way with other blocks
+
+
 @pytest.mark.parametrize(
     ("generation", "kind", "parts"),
-    [("ggml", "Q4_1", 1), ("ggmf", "Q8_0", 2), ("ggjt1", "Q4_0", 1), ("ggjt3", "F16", 1)],
+    [
+        pytest.param("ggml", "Q4_1", 1, marks=SLOW),
+        ("ggmf", "Q8_0", 2),
+        ("ggjt1", "Q4_0", 1),
+        pytest.param("ggjt3", "F16", 1, marks=SLOW),
+    ],
 )
 def test_an_old_file_answers(
     server: Server, asked: Asked, tmp_path: Path, generation: str, kind: str, parts: int

@@ -29,6 +29,7 @@ def special_keys(source: Source, numbers: Mapping[str, int], count: int, *, begi
     first, last = _around(source.tokenizer)
     named["bos"] = named["bos"] or named["cls"] or first
     named["eos"] = named["eos"] or named["sep"]
+    named["unk"] = named["unk"] or text(child(source.tokenizer, "model"), "unk_token")
     found = {}
     for kind, key in KEYS.items():
         number = numbers.get(named[kind]) if named[kind] else None

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from uml.formats.bounded_json import child, text
-from uml.formats.gguf_values import flag, texts, u8s
+from uml.formats.gguf_values import flag, texts, u8s, u32
 from uml.formats.gguf_values import text as string
 from uml.runtime.conversions.gguf import pieces, splitting
 from uml.runtime.conversions.gguf.rope import Untold
@@ -197,6 +197,8 @@ def _unigram(source: Source, model: Json, count: int) -> Vocabulary:
     keys["tokenizer.ggml.remove_extra_whitespaces"] = flag(split or "Replace" in _normalizers(normalizer))
     if charsmap := _charsmap(normalizer):
         keys["tokenizer.ggml.precompiled_charsmap"] = u8s(charsmap)
+    if isinstance(unknown, int) and 0 <= unknown < count:
+        keys["tokenizer.ggml.unknown_token_id"] = u32(unknown)
     numbers = _all({str(piece): number_ for number_, (piece, _) in enumerate(listed)}, added)
     # Where nothing is said, llama.cpp would end texts of this kind.
     keys |= {"tokenizer.ggml.add_eos_token": flag(False), **special_keys(source, numbers, count, begins=False)}

@@ -84,3 +84,14 @@ def test_an_engine_that_takes_images_needs_a_model_that_sees() -> None:
     seeing = replace(PLAIN, inputs=frozenset({"image"}))
     assert not abilities(spec=seeing)["vision"]
     assert abilities(replace(MODEL, metadata={"image_token_id": 7}), seeing)["vision"]
+
+
+def test_what_scores_texts_says_so() -> None:
+    ranker = replace(MODEL, role=Role.RERANKER)
+    assert (abilities(ranker)["rerank"], abilities(ranker)["classify"]) == (True, False), "llama.cpp has no labels"
+    hosted = builtin()["onnx"].spec
+    can = capabilities(ranker, hosted).abilities
+    assert can["rerank"].why == "it is made for it" and can["classify"].why == "it is a classifier with one label"
+    sorter = abilities(replace(MODEL, role=Role.CLASSIFIER), hosted)
+    assert (sorter["rerank"], sorter["classify"], sorter["chat"]) == (False, True, False)
+    assert not abilities(spec=hosted)["rerank"]

@@ -14,7 +14,7 @@ def choice_views(found: Mapping[str, Any]) -> tuple[View, ...]:
     installed = "" if found.get("installed") or engine == "none" else " (not installed)"
     chosen = facts([("engine", engine + installed), ("because", found.get("reason"))], title="Runs on")
     ranked = found.get("engines") or ()
-    if len(ranked) < 2:
+    if len(ranked) < 2 and not any(one.get("lacks") for one in ranked):
         return (chosen,)
     rows = tuple((str(one["engine"]), str(one["reason"])) for one in ranked)
     return chosen, Table(("ENGINE", "BECAUSE"), rows, title="Engines that can run it, best first")

@@ -83,7 +83,8 @@ SPEC: Final = EngineSpec(
     note=(
         "It was not run on a GPU yet: its arguments and parameters were read from version 0.32, which its recipe "
         "installs (0.33 has the same), and are held against a program that takes these and refuses others. Its sleep "
-        "mode is not used: the way out of memory is the end of the worker. Calls of tools that a model chooses itself "
-        "need `--enable-auto-tool-choice` and `--tool-call-parser` in `extra_flags`"
+        "mode is not used: it comes with the development endpoints only, which call any method of its workers for "
+        "whoever reaches them; the way out of memory is the end of the worker. Calls of tools that a model chooses "
+        "itself need `--enable-auto-tool-choice` and `--tool-call-parser` in `extra_flags`"
     ),
 )

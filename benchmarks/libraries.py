@@ -15,11 +15,13 @@ import random
 import secrets
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import orjson
+import psutil
 
 from benchmarks.common import folder, healthy, table
 from uml.config import Settings
@@ -36,7 +38,9 @@ from uml.runtime.taken import Look, look
 SHAPES = ((512, 1), (2048, 1), (2048, 4))
 """Contexts, with how many of them; those that a model was trained for are measured."""
 MIB = 1 << 20
-WARM_S = 0.3
+WARM_S = 1.0
+IDLE_S = 0.05
+"""Of a processor in a second: less is idle."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +67,13 @@ async def load(library: Library, path: Path, asked: dict[str, Any]) -> Load:
             channel = Channel(endpoint)
             try:
                 await healthy(channel, launch.health)
-                await asyncio.sleep(WARM_S)  # the empty run comes after the word of being ready
+                await quiet(worker.pid)
                 ready = look(worker.pid)
                 for turn in range(2):
                     seeds = range(turn * 100, turn * 100 + options.parallel)
                     prompts = [_tokens(plan.model.info, options.ctx - 8, seed) for seed in seeds]
                     await asyncio.gather(*(_read(channel, prompt) for prompt in prompts))
+                await quiet(worker.pid)
                 used = look(worker.pid)
             finally:
                 channel.close()
@@ -76,6 +81,19 @@ async def load(library: Library, path: Path, asked: dict[str, Any]) -> Load:
     assert ready is not None
     assert used is not None
     return Load(plan, ready, used)
+
+
+async def quiet(pid: int, limit_s: float = 120.0) -> None:
+    """Wait until a worker does nothing: an empty run, and weights that are packed anew, come after it is ready."""
+    process, until = psutil.Process(pid), time.monotonic() + limit_s
+    before = -1.0
+    while time.monotonic() < until:
+        times = process.cpu_times()
+        now = times.user + times.system
+        if now - before < IDLE_S * WARM_S:
+            return
+        before = now
+        await asyncio.sleep(WARM_S)
 
 
 async def _read(channel: Channel, prompt: list[int]) -> None:

@@ -14,12 +14,14 @@ import os
 import secrets
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import orjson
+import psutil
 
-from benchmarks.common import CHAT, ask, clients, folder, healthy, interleaved, median, table
+from benchmarks.common import CHAT, ask, clients, folder, healthy, median, table
 from uml.config import Settings
 from uml.core.engine import Endpoint
 from uml.core.model import Model
@@ -32,6 +34,7 @@ from uml.runtime.installs import Installs
 
 ROUNDS = 7
 TOKENS = 200
+SLOTS = 8
 THREADS = int(os.environ.get("UML_BENCH_THREADS", "2"))
 PROMPT = "zebra lantern cloud river stone apple window garden"
 
@@ -55,12 +58,13 @@ for line in sys.stdin:
     generator = og.Generator(model, parameters)
     generator.append_tokens(prompt)
     stream = tokenizer.create_stream()
-    made = 0
+    made, first = 0, 0.0
     while made < tokens and not generator.is_done():
         generator.generate_next_token()
         stream.decode(generator.get_next_tokens()[0])
         made += 1
-    print(made / (time.perf_counter() - began), flush=True)
+        first = first or time.perf_counter() - began
+    print(made / (time.perf_counter() - began), first, flush=True)
 """
 
 
@@ -78,10 +82,10 @@ def own_loop(python: Path, model: Path) -> Iterator[subprocess.Popen[str]]:
 
 
 @contextlib.asynccontextmanager
-async def worker(engine: Onnx, path: Path) -> AsyncIterator[Channel]:
-    """A worker of the model, as the server starts it."""
+async def worker(engine: Onnx, path: Path) -> AsyncIterator[tuple[Channel, int]]:
+    """A worker of the model, as the server starts it, and its process."""
     info = inspect(path)
-    options = LoadOptions.parse({"ctx": 1024, "parallel": 8, "threads": THREADS, "engine": "onnx"})
+    options = LoadOptions.parse({"ctx": 1024, "parallel": SLOTS, "threads": THREADS, "engine": "onnx"})
     plan = LoadPlan(Model("model", info), "onnx", options, Footprint(info.size_bytes, 0, 0), Placement({"cpu": 1}))
     with folder() as place:
         endpoint = Endpoint(secrets.token_urlsafe(), socket=place / "w.sock")
@@ -94,7 +98,7 @@ async def worker(engine: Onnx, path: Path) -> AsyncIterator[Channel]:
         channel = Channel(endpoint)
         try:
             await healthy(channel, launch.health)
-            yield channel
+            yield channel, process.pid
         finally:
             channel.close()
             process.kill()
@@ -114,36 +118,74 @@ def body(*, stream: bool = True, **more: object) -> bytes:
     return orjson.dumps({**asked, **more})
 
 
+@dataclass(slots=True)
+class Way:
+    """One way to the same tokens: its rates, the seconds to its first tokens, and its processor's seconds in all."""
+
+    process: psutil.Process
+    rates: list[float] = field(default_factory=list)
+    firsts: list[float] = field(default_factory=list)
+    cpu_s: float = 0.0
+
+    async def measure(self, answer: Callable[[], Awaitable[tuple[float, float]]]) -> float:
+        """One answer; gives its rate."""
+        before = self._cpu_s()
+        rate, first_s = await answer()
+        self.cpu_s += self._cpu_s() - before
+        self.rates.append(rate)
+        self.firsts.append(first_s)
+        return rate
+
+    def _cpu_s(self) -> float:
+        times = self.process.cpu_times()
+        return float(times.user + times.system)
+
+    @property
+    def cpu_us(self) -> float:
+        """Processor time a token."""
+        return self.cpu_s / (TOKENS * len(self.rates)) * 1e6
+
+
 async def measure(engine: Onnx, python: Path, path: Path) -> list[str]:
     """One row: the loop, the worker at one client, with all defaults of samplers, with a schema, at 4 and 8."""
     with own_loop(python, path) as loop:
-        async with worker(engine, path) as channel:
+        async with worker(engine, path) as (channel, pid):
 
-            async def own() -> float:
+            async def own() -> tuple[float, float]:
                 assert loop.stdin is not None
                 assert loop.stdout is not None
                 loop.stdin.write(f"{TOKENS}\n")
                 loop.stdin.flush()
-                return float(await asyncio.to_thread(loop.stdout.readline))
+                rate, first = (await asyncio.to_thread(loop.stdout.readline)).split()
+                return float(rate), float(first)
 
-            async def ours(asked: bytes = body()) -> float:
-                return TOKENS / (await ask(channel, asked, stream=True)).total_s
+            async def ours(asked: bytes = body()) -> tuple[float, float]:
+                sample = await ask(channel, asked, stream=True)
+                return TOKENS / sample.total_s, sample.first_s
 
             await own()
-            await ours()
-            theirs, greedy = await interleaved(ROUNDS, own, ours)
-            sampled = [await ours(body(temperature=0.8)) for _ in range(ROUNDS)]
+            # Each slot makes its room at its first request.
+            await clients(channel, body(), count=SLOTS, each=1, stream=True)
+            theirs, greedy, default = (Way(psutil.Process(one)) for one in (loop.pid, pid, pid))
+            for _ in range(ROUNDS):
+                await theirs.measure(own)
+                await greedy.measure(ours)
+                await default.measure(lambda: ours(body(temperature=0.8)))
             many = []
             for count in (4, 8):
                 _, seconds = await clients(channel, body(), count=count, each=2, stream=True)
                 many.append(count * 2 * TOKENS / seconds)
             guided = await structured(channel)
-    alone = median(theirs)
-    shares = [
-        f"{median(greedy):.0f} ({median(greedy) / alone:.0%})",
-        f"{median(sampled):.0f} ({median(sampled) / alone:.0%})",
+    alone = median(theirs.rates)
+    return [
+        path.name,
+        f"{alone:.0f}",
+        *(f"{median(way.rates):.0f} ({median(way.rates) / alone:.0%})" for way in (greedy, default)),
+        *(f"{rate:.0f}" for rate in many),
+        guided,
+        f"{theirs.cpu_us:.0f}, {greedy.cpu_us:.0f}, {default.cpu_us:.0f}",
+        f"{median(theirs.firsts) * 1e3:.1f}, {median(greedy.firsts) * 1e3:.1f}",
     ]
-    return [path.name, f"{alone:.0f}", *shares, *(f"{rate:.0f}" for rate in many), guided]
 
 
 async def structured(channel: Channel) -> str:
@@ -174,7 +216,16 @@ async def main(paths: list[Path]) -> None:
         sys.exit("the engine onnx is not installed: uml engine install onnx")
     engine = Onnx(installs.find)
     rows = [await measure(engine, install.python, path) for path in paths]
-    head = ("Model", "own loop", "worker, 1 client", "with samplers", "4 clients", "8 clients", "schema on, of off")
+    head: tuple[str, ...] = (
+        "Model",
+        "own loop",
+        "worker, 1 client",
+        "with samplers",
+        "4 clients",
+        "8 clients",
+        "schema on, of off",
+    )
+    head = (*head, "processor us a token: loop, worker, with samplers", "first token, ms: loop, worker")
     table(f"ONNX Runtime GenAI {install.version}: tokens a second, {THREADS} threads", head, rows)
 
 

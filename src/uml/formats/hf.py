@@ -180,7 +180,8 @@ def _notes(config: Mapping[str, Any], coding: Quantization | None, weights: Weig
         notes.append(f"it brings code of its own ({', '.join(sorted(code)[:4])}); an engine runs it only when trusted")
     if weights.format is Format.PYTORCH:
         notes.append(
-            "its weights are pickles, which can run code when loaded; `uml convert MODEL --to safetensors` makes others"
+            "its weights are pickles, which can run code when loaded; "
+            "`uml convert MODEL --to safetensors` makes safe ones of them"
         )
     if coding and coding.method == "mlx":
         notes.append("its weights are quantized for MLX, which runs on Apple hardware")

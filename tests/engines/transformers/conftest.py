@@ -61,7 +61,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         told[name]["folder"] = folder / name
     told["demo"]["folder"] = SOURCE
     told["models"] = folder
-    told["bin"] = {"file": folder / "pytorch_model.bin"}
     return told
 
 

@@ -104,7 +104,6 @@ def main(folder: Path, source: Path) -> None:
     with torch.no_grad():
         mean = bert(ids).last_hidden_state[0].mean(0)
     told["bert"] = {"vector": torch.nn.functional.normalize(mean, dim=0).tolist()}
-    torch.save(demo.state_dict(), folder / "pytorch_model.bin")
     told["quantized"] = quantized(folder, source)
     json.dump(told, sys.stdout)
 

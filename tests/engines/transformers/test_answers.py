@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import math
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.engines.transformers.conftest import Start
+from tests.engines.transformers.conftest import SOURCE, Start, broken, plan_of
 from tests.worker.process import LEFT_S, Worker, question, text_of
+from uml.engines.handover import failure_in
 
 # Every worker imports PyTorch, which takes seconds.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -201,3 +203,10 @@ def test_tokens_go_there_and_back(made: Made, start: Start) -> None:
 def test_positions_can_be_stretched(made: Made, start: Start) -> None:
     worker = start(made["demo"]["folder"], rope_scaling="linear", rope_freq_scale=0.5)
     assert greedy(worker, made["demo"]["prompts"][1]) != made["demo"]["answers"][1]
+
+
+@pytest.mark.parametrize("options", [{"draft_model": str(SOURCE)}, {"spec_type": "ngram-simple"}])
+def test_nobody_guesses_for_a_model_that_cannot_go_back(made: Made, tmp_path: Path, options: dict[str, Any]) -> None:
+    found = failure_in(broken(plan_of(made["falcon"]["folder"], **options), tmp_path).log)
+    assert found
+    assert (found.code, next(iter(options)) in found.message) == ("bad_option", True)

@@ -33,7 +33,7 @@ from uml.formats import inspect
 from uml.hardware import snapshot
 from uml.house import Library
 from uml.runtime.channel import Channel
-from uml.runtime.taken import Look, look
+from uml.runtime.taken import Look, file_bytes, look
 
 SHAPES = ((512, 1), (2048, 1), (2048, 4))
 """Contexts, with how many of them; those that a model was trained for are measured."""
@@ -45,11 +45,15 @@ IDLE_S = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """One load: the plan, and the process when it was ready and when every slot was full."""
+    """One load: the plan, and the process when it was ready and when every slot was full.
+
+    spare: bytes of it that are pages of the model's files which are not read again, and are the system's to take.
+    """
 
     plan: LoadPlan
     ready: Look
     used: Look
+    spare: int
 
 
 async def load(library: Library, path: Path, asked: dict[str, Any]) -> Load:
@@ -75,12 +79,13 @@ async def load(library: Library, path: Path, asked: dict[str, Any]) -> Load:
                     await asyncio.gather(*(_read(channel, prompt) for prompt in prompts))
                 await quiet(worker.pid)
                 used = look(worker.pid)
+                pages = file_bytes(worker.pid, plan.model.info.files)
             finally:
                 channel.close()
                 worker.kill()
     assert ready is not None
     assert used is not None
-    return Load(plan, ready, used)
+    return Load(plan, ready, used, max(0, pages - plan.footprint.mapped_bytes))
 
 
 async def quiet(pid: int, limit_s: float = 120.0) -> None:
@@ -113,7 +118,7 @@ def _tokens(info: ModelInfo, count: int, seed: int) -> list[int]:
 def row(path: Path, found: Load) -> list[str]:
     """One load for the table."""
     plan, told = found.plan, found.plan.footprint
-    options, real = plan.options, found.used.resident_bytes
+    options, real = plan.options, found.used.resident_bytes - found.spare
     kind = options.quantize if options.quantize not in ("", "none") else options.dtype
     over = found.ready.peak_bytes / found.ready.resident_bytes - 1
     return [
@@ -125,7 +130,7 @@ def row(path: Path, found: Load) -> list[str]:
         f"{_mib(told.low_bytes)} to {_mib(told.high_bytes)}",
         _mib(found.ready.resident_bytes),
         f"{over:+.1%}",
-        f"{found.used.peak_bytes / real - 1:+.1%}",
+        f"{found.used.peak_bytes / found.used.resident_bytes - 1:+.1%}",
     ]
 
 
@@ -147,7 +152,7 @@ async def main(paths: list[Path], options: dict[str, Any]) -> None:
                 found = await load(library, path, asked)
                 if "-v" in sys.argv:
                     parts = {name: size // MIB for name, size in found.plan.footprint.parts.items()}
-                    print(path.name, ctx, parallel, parts, found.ready, found.used, flush=True)
+                    print(path.name, ctx, parallel, parts, found.ready, found.used, found.spare, flush=True)
                 rows.append(row(path, found))
     head = ["model", "context", "told", "taken", "off", "range", "when ready", "peak of the load", "peak in use"]
     table("Estimates against memory of the process, MiB", head, rows)

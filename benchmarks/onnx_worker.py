@@ -216,16 +216,10 @@ async def main(paths: list[Path]) -> None:
         sys.exit("the engine onnx is not installed: uml engine install onnx")
     engine = Onnx(installs.find)
     rows = [await measure(engine, install.python, path) for path in paths]
-    head: tuple[str, ...] = (
-        "Model",
-        "own loop",
-        "worker, 1 client",
-        "with samplers",
-        "4 clients",
-        "8 clients",
-        "schema on, of off",
+    head = (
+        *("Model", "own loop", "worker, 1 client", "with samplers", "4 clients", "8 clients", "schema on, of off"),
+        *("processor us a token: loop, worker, with samplers", "first token, ms: loop, worker"),
     )
-    head = (*head, "processor us a token: loop, worker, with samplers", "first token, ms: loop, worker")
     table(f"ONNX Runtime GenAI {install.version}: tokens a second, {THREADS} threads", head, rows)
 
 

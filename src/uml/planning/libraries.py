@@ -4,7 +4,7 @@ Weights are as stored, tensor by tensor: packed words, scales, zeros and orders 
 others. What else there is follows from the shape, by the rules that these libraries have in common:
 
 - keys and values of all tokens, in the type that is computed in; a layer with a window keeps as many as that;
-- a prompt is read at once: five vectors and three feed-forward rows a token;
+- a prompt is read at once or in batches: five vectors and three feed-forward rows a token;
 - the library itself, once for every model.
 
 Held against processes whose slots were all full, on a processor (`python -m benchmarks.libraries`; the figures are in
@@ -51,7 +51,10 @@ class Library:
 
 
 TORCH: Final = Library(440 * _MIB, mapped=True, low=0.9)
-"""439 MiB when measured: Python, PyTorch and Transformers with the classes of one model."""
+"""Python, PyTorch and Transformers with the classes of one model: 384 to 439 MiB when measured."""
+_TORCH_ROWS: Final = 3.5
+"""What a step takes in memory for each byte of its numbers in F32: 68 MiB for 21, 22 for 7, whatever the weights have.
+"""
 EXLLAMA: Final = Library(440 * _MIB, element_bytes=2, typed_cache=True)
 ONNX: Final = Library(95 * _MIB, element_bytes=4, low=0.7, high=1.6)
 """95 MiB when measured: a worker with ONNX Runtime and a tiny model. It computes in F32 on a processor."""
@@ -99,15 +102,17 @@ def weigh(info: ModelInfo, options: LoadOptions, *, in_memory: bool) -> Footprin
         keys, values = (_element_bytes(kind) if library.typed_cache else float(size) for kind in kinds)
         kept = _cached(info, shape, options, keys, values)
         least = min(_cached(info, shape, options, min(keys, 2), min(values, 2)), _latent(info, shape, options) or kept)
-        computed = _activations(shape, options, size, library)
+        computed = _activations(shape, options, size, library, in_memory=in_memory)
         if library is TORCH:
+            copied = _packed_scores(info, shape, size) if plain and in_memory else 0
             # An image is read before the prompt that it is in.
             computed = max(computed, vision_compute(info, options, size))
     mapped = (
         weights if library.mapped and options.mmap and plain and in_memory and info.format is Format.SAFETENSORS else 0
     )
     base = library.base_bytes + copied
-    loaded = base + (weights - mapped if in_memory else 0)
+    # PyTorch's are packed while it answers.
+    loaded = (base if library.packs else library.base_bytes) + (weights - mapped if in_memory else 0)
     found = Footprint(
         weight_bytes=weights,
         kv_bytes=kept,
@@ -115,7 +120,7 @@ def weigh(info: ModelInfo, options: LoadOptions, *, in_memory: bool) -> Footprin
         other_bytes=base,
         mapped_bytes=mapped,
         loaded_bytes=loaded,
-        used_bytes=loaded + (kept + computed if in_memory else 0),
+        used_bytes=base + (weights - mapped + kept + computed if in_memory else 0),
         mapped_with_use=True,
     )
     total = found.total_bytes
@@ -165,15 +170,27 @@ def _latent(info: ModelInfo, shape: Shape, options: LoadOptions) -> int:
     return shape.layers * (rank + rope) * 2 * options.ctx * options.parallel
 
 
-def _activations(shape: Shape, options: LoadOptions, size: int, library: Library) -> int:
+def _activations(shape: Shape, options: LoadOptions, size: int, library: Library, *, in_memory: bool) -> int:
     """Of one prompt; and the logits of one token of each request, at 4 bytes."""
     forward = shape.feed_forward * max(1, shape.experts_used)
-    each = size * (5 * shape.embedding + 3 * forward)
+    numbers = 5 * shape.embedding + 3 * forward
+    read = min(options.ctx, options.batch)
     if library.batches:
-        rows = int(min(options.ctx, options.batch) * each * _ARENA + _SLOT_BYTES) * options.parallel
+        rows = int(read * size * numbers * _ARENA + _SLOT_BYTES) * options.parallel
+    elif library is TORCH and in_memory:
+        rows = int(read * 4 * numbers * _TORCH_ROWS)
     else:
-        rows = options.ctx * each
+        rows = options.ctx * size * numbers
     return rows + shape.vocabulary * 4 * options.parallel
+
+
+def _packed_scores(info: ModelInfo, shape: Shape, size: int) -> int:
+    """The matrix that makes scores where it is packed, and stays as the table of tokens too.
+
+    Weights of 16 bits are packed on processors that have no instructions for them, and there are more of these.
+    """
+    tied = info.metadata.get("tie_word_embeddings", True) is True
+    return shape.vocabulary * shape.embedding * size if size == 2 and tied and info.role not in READERS else 0
 
 
 def _number(info: ModelInfo, key: str) -> int:

@@ -70,7 +70,15 @@ RECIPES: Final[Mapping[str, Recipe]] = {
             module="gptqmodel",
             steps=(
                 TORCH,
-                ("transformers==5.23.0", "accelerate>=1.10,<2", "llguidance==1.9.1", "jinja2>=3.1,<4", *WORKER),
+                (
+                    "transformers==5.23.0",
+                    "accelerate>=1.10,<2",
+                    "peft==0.21.2",
+                    "llguidance==1.9.1",
+                    "jinja2>=3.1,<4",
+                    "sentencepiece>=0.2,<1",
+                    *WORKER,
+                ),
                 # What it asks for itself, but for PyTorch >= 2.14.1, which it does not need.
                 (
                     "optimum>=2.3,<3",

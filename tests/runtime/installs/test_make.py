@@ -84,6 +84,14 @@ def test_an_install_is_made_whole_tried_and_put_in_use(bench: Bench) -> None:
     assert bench.steps[-1].percent == 100
 
 
+def test_libraries_for_a_gpu_that_is_not_there_are_told_of(bench: Bench) -> None:
+    wheel(bench.wheels, "tinyengine", "1.0", needs=["nvidia-cublas"])
+    wheel(bench.wheels, "cublas", "13.0", called="nvidia_cublas")
+    assert bench.install().accelerator == "cuda"
+    assert "is for CUDA, which this machine does not have" in bench.steps[-1].text
+    assert "PIP_EXTRA_INDEX_URL" in bench.steps[-1].text
+
+
 def test_versions_stand_side_by_side_and_use_goes_back_at_once(bench: Bench) -> None:
     for version in ("1.0", "2.0"):
         wheel(bench.wheels, "tinyengine", version)

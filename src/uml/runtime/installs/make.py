@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from uml.core.errors import InstallFailed, NoRoom
+from uml.core.errors import InstallFailed, NoRoom, gib
 from uml.core.install import Install, Recipe, Stage, Step
 from uml.runtime.installs import child, heard, installer, manifest
 
@@ -225,10 +225,20 @@ class _Making:
         place = self._site.root / made.label
         _relocate(self._folder, place)
         self._folder.rename(place)
-        self._say("done", f"{made.name} is installed", percent=100.0)
+        self._say("done", f"{made.name} is installed{self._idle_libraries(made)}", percent=100.0)
         found = manifest.read(place)
         assert found is not None
         return found
+
+    def _idle_libraries(self, made: Install) -> str:
+        """What to say of libraries for a GPU where there is none: the public index has PyTorch with them only."""
+        if self._order.accelerator != "cpu" or made.accelerator != "cuda":
+            return ""
+        how = {"pip": "PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu", "uv": "UV_TORCH_BACKEND=cpu"}
+        return (
+            f"; most of its {gib(made.size_bytes)} is for CUDA, which this machine does not have: "
+            f"installed with {how[self._order.installer]} it is smaller"
+        )
 
     def _install(self, words: tuple[str, ...]) -> None:
         order = self._order

@@ -6,7 +6,7 @@ import json
 import random
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any
 
@@ -260,6 +260,26 @@ def test_the_same_structure_is_compiled_once_and_shared_by_none() -> None:
     for number in range(200):
         own.of({"regex": f"a{{{number}}}"})
     assert len(own._compiled) == 64
+
+
+class Looked(list[bytes]):
+    """Pieces that count how often all of them were looked at."""
+
+    times = 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        self.times += 1
+        return super().__iter__()
+
+
+def test_what_the_first_structure_waits_for_can_be_done_ahead() -> None:
+    pieces = Looked(PIECES)
+    made = Structures(Vocabulary(pieces, frozenset([END]), frozenset([END])))
+    made.prepare()
+    before = pieces.times
+    assert before > 0
+    assert made.of({"choice": ["true", "false"]}) is not None
+    assert pieces.times == before
 
 
 def test_threads_may_ask_for_structures_at_the_same_time() -> None:

@@ -35,9 +35,8 @@ def main() -> dict[str, Any]:
         torch.nn.init.normal_(made.weight, std=mean)
         return made.to(torch.bfloat16).requires_grad_(False)
 
-    packed.PART = 1 << 18  # so that a matrix has several parts
     layers = {
-        "plain": linear(1000, 896, 0.02, bias=False),
+        "plain": linear(10_000, 896, 0.02, bias=False),  # more than one part
         "with a bias": linear(512, 896, 0.02, bias=True),
         "small": linear(64, 64, 0.02, bias=False),
         "faint": linear(512, 896, 1e-6, bias=False),
@@ -46,7 +45,7 @@ def main() -> dict[str, Any]:
     inputs = torch.randn(64, 896).to(torch.bfloat16)
     with torch.inference_mode():
         before = {name: layer(inputs[:, : layer.in_features]).float() for name, layer in layers.items()}
-        packed.Packing(torch.nn.ModuleDict(layers), at_once, 2)
+        packed.Packing(torch.nn.ModuleDict(layers), at_once, 2).wait()
         for name, layer in layers.items():
             mine = inputs[:, : layer.in_features]
             after = layer(mine)

@@ -45,7 +45,7 @@ def test_what_a_row_gets_does_not_depend_on_others(told: dict[str, Any], name: s
 
 
 def test_who_asks_for_its_shape_still_learns_it(told: dict[str, Any]) -> None:
-    assert told["plain"]["shape"] == [1000, 896]
+    assert told["plain"]["shape"] == [10_000, 896]
 
 
 @pytest.mark.parametrize("name", ["small", "faint", "huge"])

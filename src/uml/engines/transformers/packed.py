@@ -103,10 +103,14 @@ class Packing:
         self._pool = ThreadPoolExecutor(threads if sys.platform == "linux" else 1, "pack", initializer=_be_nice)
         found = matrices(model)
         made = [(linear, [self._pool.submit(*task) for task in tasks(linear)]) for linear in found]
-        thread = threading.Thread(target=self._run, args=(made,), name="packing", daemon=True)
-        thread.start()
+        self._thread = threading.Thread(target=self._run, args=(made,), name="packing", daemon=True)
+        self._thread.start()
         if sum(linear.weight.numel() for linear in found) <= AT_ONCE:
-            thread.join()
+            self.wait()
+
+    def wait(self) -> None:
+        """Until all are packed."""
+        self._thread.join()
 
     def close(self) -> None:
         """Leave the rest as it is."""

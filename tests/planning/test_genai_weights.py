@@ -71,6 +71,13 @@ def test_what_kernels_keep_in_their_own_order_is_memory_of_the_processor() -> No
     assert here.other_bytes - there.other_bytes == genai_weights(*STORED["135M int4"]).copied > 40 * MIB
 
 
+def test_a_table_of_its_own_is_pages_of_the_file() -> None:
+    assert told("135M int8", 512, 1).mapped_bytes == 4 * MID.vocabulary * MID.embedding
+    assert told("135M int8", 512, 1, in_memory=False).mapped_bytes == told("135M int4", 512, 1).mapped_bytes == 0
+    # Measured when prompts from all over the vocabulary had read 62 of its 94 MiB.
+    assert 358 <= told("135M int8", 512, 1).total_bytes / MIB <= 358 + 64
+
+
 def test_a_file_too_small_for_its_shape_is_not_reckoned_below_nothing() -> None:
     found = genai_weights(HALF, 1 << 20)
     assert found.shape is HALF

@@ -44,10 +44,15 @@ PACKINGS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """A model's weights as its runtime has them. shape: with a width that fits. copied: bytes beside the file's."""
+    """A model's weights as its runtime has them.
+
+    shape: with a width that fits. copied: bytes beside the file's. mapped: of a table that is pages of the file, in
+    memory as far as its tokens were read.
+    """
 
     shape: Shape
     copied: int
+    mapped: int = 0
 
 
 def genai_weights(shape: Shape, stored: int) -> Weights:
@@ -59,8 +64,9 @@ def genai_weights(shape: Shape, stored: int) -> Weights:
     usual = USUAL_WIDTH * shape.embedding
     width, way = min(widths, key=lambda one: abs(math.log(one[0] / usual)))
     scores = way.each * matrix
-    rest = stored - scores - (4 * matrix if way.apart else 0)
-    return Weights(replace(shape, feed_forward=round(width)), int(way.again * max(0.0, rest) + way.scores * scores))
+    table = 4 * matrix if way.apart else 0
+    copied = int(way.again * max(0.0, stored - scores - table) + way.scores * scores)
+    return Weights(replace(shape, feed_forward=round(width)), copied, table)
 
 
 def _width(shape: Shape, matrix: int, stored: int, way: Packing) -> float:

@@ -90,10 +90,11 @@ def weigh(info: ModelInfo, options: LoadOptions, *, in_memory: bool) -> Footprin
     changed = torch_weights(info, options, weights, in_memory=in_memory) if library is TORCH else None
     if changed:
         weights, plain = changed.bytes, False
-    shape, copied = info.shape, 0
+    shape, copied, mapped = info.shape, 0, 0
     if library.packs and shape is not None:
         packed = genai_weights(shape, weights)
-        shape, copied = packed.shape, packed.copied if in_memory else 0
+        shape = packed.shape
+        copied, mapped = (packed.copied, packed.mapped) if in_memory else (0, 0)
     if shape is None:
         kept, least, computed = weights // 4, 0, weights // 4
     else:
@@ -107,9 +108,8 @@ def weigh(info: ModelInfo, options: LoadOptions, *, in_memory: bool) -> Footprin
             copied = _packed_scores(info, shape, size) if plain and in_memory else 0
             # An image is read before the prompt that it is in.
             computed = max(computed, vision_compute(info, options, size))
-    mapped = (
-        weights if library.mapped and options.mmap and plain and in_memory and info.format is Format.SAFETENSORS else 0
-    )
+    if library.mapped and options.mmap and plain and in_memory and info.format is Format.SAFETENSORS:
+        mapped = weights
     base = library.base_bytes + copied
     # PyTorch's are packed while it answers.
     loaded = (base if library.packs else library.base_bytes) + (weights - mapped if in_memory else 0)

@@ -78,4 +78,12 @@ SPEC: Final = EngineSpec(
     inputs=frozenset({"image"}),
     quantizations=QUANTIZATIONS,
     install_command=f"uml engine install {NAME}",
+    note=(
+        "On a processor these quantizations answered as their own libraries do, on 21 November 2026: bitsandbytes NF4, "
+        "FP4 and INT8, torchao INT8 and FP8, compressed-tensors W4A16, BitNet, FP8 by block (made bfloat16 while it is "
+        "loaded), and, with the environment `gptqmodel`, GPTQ and AWQ of 4 bits. The others are named with the package "
+        "and the device that they need, and were not run. GGUF files are left to llama.cpp: Transformers 5.23 reads no "
+        "architecture of them that llama.cpp does not know. `num_beams` searches by the library's own loop, beside the "
+        "answers that run in rows"
+    ),
 )

@@ -13,7 +13,7 @@ from tests.gateway.server import Server, eventually, running
 from tests.runtime.installs.wheels import offers, stand_ins
 from uml.cli.main import main
 from uml.client.client import Client
-from uml.core.errors import InstallFailed, InstallNotFound
+from uml.core.errors import InstallFailed, InstallNotFound, InstallRefused
 from uml.engines.recipes import RECIPES
 
 
@@ -111,3 +111,19 @@ def test_the_command_line_speaks_to_the_server_that_is_named(shop: Server, capsy
     assert uml("use", "gptqmodel==7.7.0") == "gptqmodel==7.7.0 is in use from the next load on\n"
     assert uml("test", "gptqmodel").startswith("gptqmodel==7.7.0: not run, ")
     assert uml("rm", "gptqmodel==7.7.0").startswith("gptqmodel==7.7.0 is removed, ")
+
+
+def test_a_build_is_refused_where_its_tools_are_missing_and_says_which(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with running(tmp_path / "data") as server:
+        reply = server.post("/v1/engines/build", {})
+        assert (reply.status_code, reply.json()["error"]["code"]) == (409, "install_refused")
+        assert "to build llama.cpp this machine lacks" in reply.json()["error"]["message"]
+        assert "event: error" in server.post("/v1/engines/build", {"stream": True}).text
+        assert server.post("/v1/engines/build", {"engine": "vllm"}).status_code == 400
+        with Client(server.url) as client, pytest.raises(InstallRefused, match="this machine lacks"):
+            list(client.build_engine())
+        assert main(["engine", "build", "llamacpp", "--server", server.url]) != 0
+        assert "this machine lacks" in capsys.readouterr().err

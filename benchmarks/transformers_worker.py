@@ -174,7 +174,7 @@ async def measure(interpreter: Path, name: str, model: Path, tokens: int, thread
         found = speeds[what, count]
         beside = speeds.get((SERVE, count), ()) if what == "worker" else ()
         return [
-            *(what, str(count), f"{median(found):.1f}"),
+            *(what, str(count), f"{median(found):.3g}"),
             *(f"{ratio:.2f}" if ratio else "" for ratio in (ratio_of(found, own), ratio_of(found, beside))),
         ]
 

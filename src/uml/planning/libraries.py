@@ -53,8 +53,7 @@ class Library:
 TORCH: Final = Library(440 * _MIB, mapped=True, low=0.9)
 """Python, PyTorch and Transformers with the classes of one model: 384 to 439 MiB when measured."""
 _TORCH_ROWS: Final = 3.5
-"""What a step takes in memory for each byte of its numbers in F32: 68 MiB for 21, 22 for 7, whatever the weights have.
-"""
+"""What a step of 16 bits takes in memory for each byte of its numbers in F32: 68 MiB for 21, 22 for 7. In F32, 14."""
 EXLLAMA: Final = Library(440 * _MIB, element_bytes=2, typed_cache=True)
 ONNX: Final = Library(95 * _MIB, element_bytes=4, low=0.7, high=1.6)
 """95 MiB when measured: a worker with ONNX Runtime and a tiny model. It computes in F32 on a processor."""
@@ -178,7 +177,7 @@ def _activations(shape: Shape, options: LoadOptions, size: int, library: Library
     if library.batches:
         rows = int(read * size * numbers * _ARENA + _SLOT_BYTES) * options.parallel
     elif library is TORCH and in_memory:
-        rows = int(read * 4 * numbers * _TORCH_ROWS)
+        rows = int(read * 4 * numbers * (_TORCH_ROWS if size == 2 else 1))
     else:
         rows = options.ctx * size * numbers
     return rows + shape.vocabulary * 4 * options.parallel

@@ -18,6 +18,8 @@ TEMPLATE: Final = Path(__file__).with_name("chat_template.jinja")
 SPOKEN: Final = 1.0
 HEARD: Final = 0.02
 """Loss weight of what the model is told: enough to learn the language, too little to learn to ask."""
+CHOSEN: Final = 4.0
+"""Loss weight, in practice, of what decides between tools: few tokens, among many that follow from them."""
 
 _TOOLS_HEAD: Final = "# Tools\n\nYou may call these functions:\n<tools>"
 _TOOLS_TAIL: Final = (
@@ -28,16 +30,21 @@ _TOOLS_TAIL: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A part of the text with its loss weight, 0 to 1."""
+    """A part of the text with its loss weight, from 0."""
 
     text: str
     weight: float
 
 
-def render(dialogue: Dialogue) -> tuple[Span, ...]:
-    """The whole dialogue; neighbours differ in weight, and the texts joined are what the template gives."""
+def render(dialogue: Dialogue, chosen: float = SPOKEN) -> tuple[Span, ...]:
+    """The whole dialogue; neighbours differ in weight, and the texts joined are what the template gives.
+
+    chosen: loss weight of which tool is called, or that none is, where there are tools.
+    """
     spans: list[Span] = []
-    for span in _spans(dialogue):
+    for span in _spans(dialogue, chosen if dialogue.tools else SPOKEN):
+        if not span.text:
+            continue
         if spans and spans[-1].weight == span.weight:
             spans[-1] = Span(spans[-1].text + span.text, span.weight)
         else:
@@ -45,7 +52,7 @@ def render(dialogue: Dialogue) -> tuple[Span, ...]:
     return tuple(spans)
 
 
-def _spans(dialogue: Dialogue) -> Iterator[Span]:
+def _spans(dialogue: Dialogue, chosen: float) -> Iterator[Span]:
     messages = dialogue.messages
     asked = max((i for i, message in enumerate(messages) if message["role"] == "user"), default=-1)
     if dialogue.tools:
@@ -57,7 +64,7 @@ def _spans(dialogue: Dialogue) -> Iterator[Span]:
         if role == "system" and i == 0 and dialogue.tools:
             continue
         if role == "assistant":
-            yield from _answer(message, with_thoughts=i > asked)
+            yield from _answer(message, chosen, with_thoughts=i > asked)
         elif role == "tool":
             first = i == 0 or messages[i - 1]["role"] != "tool"
             last = i + 1 == len(messages) or messages[i + 1]["role"] != "tool"
@@ -67,21 +74,28 @@ def _spans(dialogue: Dialogue) -> Iterator[Span]:
             yield Span(f"<|im_start|>{role}\n{message['content']}<|im_end|>\n", HEARD)
 
 
-def _answer(message: Message, *, with_thoughts: bool) -> Iterator[Span]:
+def _answer(message: Message, chosen: float, *, with_thoughts: bool) -> Iterator[Span]:
     thoughts = message.get("reasoning_content")
     yield Span("<|im_start|>assistant\n", HEARD)
     if thoughts is not None and with_thoughts:
         # An engine that is told not to think writes the empty part itself.
         yield Span(f"<think>\n{thoughts}\n</think>\n\n", SPOKEN if thoughts else HEARD)
-    said = message.get("content") or ""
-    calls = "\n".join(_call(call["function"]) for call in message.get("tool_calls", ()))
-    said += ("\n" if said and calls else "") + calls
     # An answer whose thoughts are not shown is not one to learn: it would teach to skip them.
-    yield Span(f"{said}<|im_end|>", HEARD if thoughts and not with_thoughts else SPOKEN)
+    hidden = thoughts and not with_thoughts
+    for span in _said(message, chosen):
+        yield Span(span.text, HEARD) if hidden else span
     yield Span("\n", HEARD)
 
 
-def _call(function: Message) -> str:
-    arguments = function["arguments"]
-    text = arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
-    return f'<tool_call>\n{{"name": "{function["name"]}", "arguments": {text}}}\n</tool_call>'
+def _said(message: Message, chosen: float) -> Iterator[Span]:
+    content = message.get("content") or ""
+    yield Span(content[:1], chosen)
+    yield Span(content[1:], SPOKEN)
+    for number, call in enumerate(message.get("tool_calls", ())):
+        function = call["function"]
+        arguments = function["arguments"]
+        text = arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
+        between = "\n" if content or number else ""
+        yield Span(f'{between}<tool_call>\n{{"name": "{function["name"]}"', chosen)
+        yield Span(f', "arguments": {text}}}\n</tool_call>', SPOKEN)
+    yield Span("<|im_end|>", chosen if message.get("tool_calls") else SPOKEN)

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Callable, Iterator
 from typing import Protocol, TypeAlias
 
-from tools.demo_model.chat import Span, render
+from tools.demo_model.chat import CHOSEN, SPOKEN, Span, render
 from tools.demo_model.corpus import Dialogue, Split, dialogues
 
 Spans: TypeAlias = tuple[Span, ...]
@@ -27,7 +27,7 @@ def documents(
     split: Split,
     start: int = 0,
     change: Callable[[Dialogue], Dialogue] | None = None,
-    practice: bool = False,
+    practice: int = 0,
 ) -> Iterator[Spans]:
     """The corpus, rendered as chats. Every shard has a seed of its own, so that entering late is cheap.
 
@@ -36,4 +36,4 @@ def documents(
     for shard in itertools.count(start // SHARD):
         skipped = start % SHARD if shard == start // SHARD else 0
         for dialogue in itertools.islice(dialogues(seed * 1_000_003 + shard, split, practice=practice), skipped, SHARD):
-            yield render(change(dialogue) if change else dialogue)
+            yield render(change(dialogue) if change else dialogue, CHOSEN if practice else SPOKEN)

@@ -2,9 +2,10 @@
 
     python -m tools.demo_model.make OUT [--ship src/uml/models]
 
-One stage after another: the model, practice of what is hard for it, its draft, its adapter, its embedding model, the
-files, the scores, the card. What is finished is not done again, and a training that was stopped goes on: give the same
-command. A seed gives the same weights again on the same machine.
+One stage after another: the model, practice of what is hard for it in rounds (the mean of the last two is kept), its
+draft, its adapter, its embedding model, the files, the scores, the card. What is finished is not done again, and a
+training that was stopped goes on: give the same command.
+A seed gives the same weights again on the same machine.
 """
 
 from __future__ import annotations
@@ -22,15 +23,16 @@ from tools.demo_model import draft, embedding, lora, scores, train
 from tools.demo_model.card import card
 from tools.demo_model.convert import TYPES, convert
 from tools.demo_model.documents import documents
-from tools.demo_model.export import export, trained, write_folder
+from tools.demo_model.export import blend, export, trained, write_folder
 
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """Steps of each training, documents that the tokenizer learns from, questions a family, kinds of file."""
+    """Steps of each training; documents that the tokenizer learns from, questions a family, kinds of file."""
 
     model: int = 3800
-    practice: int = 700
+    practice: tuple[int, ...] = (1400, 1000, 800, 500)
+    """Of each round."""
     draft: int = 900
     adapter: int = 400
     embedding: int = 500
@@ -40,7 +42,7 @@ class Size:
 
 
 QUICK: Final = Size(
-    model=3, practice=2, draft=2, adapter=1, embedding=2, documents=500, questions=1, kinds=("f16", "q8_0")
+    model=3, practice=(2, 1, 1, 1), draft=2, adapter=1, embedding=2, documents=500, questions=1, kinds=("f16", "q8_0")
 )
 """A few steps of every stage, to see that they fit together; the model says nothing."""
 
@@ -64,8 +66,13 @@ def _model(out: Path, size: Size) -> None:
 
 def _practice(out: Path, size: Size) -> None:
     rates = [f"--{name}={rate}" for name, rate in PRACTICE_RATES.items()]
-    given = [str(out / "practised"), "--base", str(out / "model"), "--seed", "2", "--steps", str(size.practice), *rates]
-    train.main(given, partial(documents, practice=True))
+    rounds = [out / "model"]
+    for number, steps in enumerate(size.practice, 1):
+        given = ["--base", str(rounds[-1]), "--seed", str(1 + number), "--steps", str(steps), *rates]
+        rounds.append(out / f"practised-{number}")
+        train.main([str(rounds[-1]), *given], partial(documents, practice=number))
+    blend(rounds[-2:], out / "practised")
+    export(out / "practised")
 
 
 def _draft(out: Path, size: Size) -> None:
@@ -108,13 +115,13 @@ def _card(out: Path, size: Size) -> None:
 
 
 STAGES: Final = (
-    Stage("model", 0.54, _model),
-    Stage("practice", 0.17, _practice),
+    Stage("model", 0.45, _model),
+    Stage("practice", 0.29, _practice),
     Stage("draft", 0.08, _draft),
-    Stage("adapter", 0.07, _adapter),
-    Stage("embedding", 0.06, _embedding),
+    Stage("adapter", 0.06, _adapter),
+    Stage("embedding", 0.05, _embedding),
     Stage("files", 0.01, _files),
-    Stage("scores", 0.07, _scores),
+    Stage("scores", 0.06, _scores),
     Stage("card", 0.0, _card),
 )
 

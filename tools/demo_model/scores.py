@@ -12,9 +12,9 @@ from typing import Final
 
 import numpy as np
 
-from tools.demo_model.evaluate import REPLY_LIMIT, evaluate, questions, worker
+from tools.demo_model.corpus import UNNAMED
+from tools.demo_model.evaluate import REPLY_LIMIT, SEED, evaluate, questions, worker
 
-SEED: Final = 1
 OTHERS: Final = 50
 """Texts among which the right paraphrase is to be found, itself included."""
 ROUNDS: Final = 4
@@ -34,6 +34,7 @@ class Scores:
     """All that was measured.
 
     count: questions a family. parameters, draft_parameters: numbers in the weights.
+    unnamed: of `count` calls of tools whose names say nothing, those that are right.
     guessed, accepted: tokens of stories that the draft guessed, and that the model said too.
     pirate: answers of `count` that were right and a pirate's, by family.
     nearest, pairs: questions whose paraphrase was the nearest of `OTHERS`, of how many.
@@ -43,6 +44,7 @@ class Scores:
     kinds: Mapping[str, Kind]
     parameters: int
     draft_parameters: int
+    unnamed: int
     guessed: int
     accepted: int
     pirate: Mapping[str, int]
@@ -68,6 +70,7 @@ def measure(files: Path, names: Sequence[str], count: int) -> Scores:
         kinds[kind] = Kind(path.stat().st_size, round(perplexity(*read_gguf(path), several), 4), right)
         print(f"{kind}: {sum(right.values())} of {count * len(right)}, perplexity {kinds[kind].perplexity}", flush=True)
     demo = str((files / "demo.gguf").absolute())
+    unnamed = asyncio.run(evaluate(demo, {UNNAMED.name: tuple(UNNAMED.prompts(SEED, count))}))
     guesses = asyncio.run(acceptance(demo, str((files / "demo-draft.gguf").absolute()), count=min(count, 40)))
     adapter = {"lora": [str((files / "demo-pirate.gguf").absolute())]}
     pirates = asyncio.run(evaluate(demo, pirate_questions(count), adapter))
@@ -77,6 +80,7 @@ def measure(files: Path, names: Sequence[str], count: int) -> Scores:
         kinds=kinds,
         parameters=inspect(files / "demo.gguf").parameters or 0,
         draft_parameters=inspect(files / "demo-draft.gguf").parameters or 0,
+        unnamed=unnamed[0].right,
         guessed=guesses.guessed,
         accepted=guesses.accepted,
         pirate={score.family: score.right for score in pirates},

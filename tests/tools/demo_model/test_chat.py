@@ -11,7 +11,7 @@ import pytest
 from jinja2 import Template
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from tools.demo_model.chat import HEARD, SPOKEN, TEMPLATE, render
+from tools.demo_model.chat import CHOSEN, HEARD, SPOKEN, TEMPLATE, render
 from tools.demo_model.corpus import FAMILIES, Dialogue, dialogues
 
 
@@ -83,3 +83,18 @@ def test_arguments_read_the_same_as_text_and_as_an_object() -> None:
     as_text, as_object = call('{"word": "größer"}'), call({"word": "größer"})
     assert text_of(as_text) == text_of(as_object) == by_template(as_text) == by_template(as_object)
     assert 'So:\n<tool_call>\n{"name": "find", "arguments": {"word": "größer"}}\n</tool_call>' in text_of(as_text)
+
+
+def test_in_practice_the_choice_of_a_tool_counts_more_than_what_follows_from_it() -> None:
+    def call(name: str) -> dict[str, Any]:
+        return {"type": "function", "function": {"name": name, "arguments": "{}"}}
+
+    tools = ({"type": "function", "function": {"name": "find"}},)
+    two = {"role": "assistant", "content": None, "tool_calls": [call("find"), call("ring")]}
+    none = {"role": "assistant", "content": "I have no tool for that."}
+    dialogue = Dialogue("x", (QUESTION, two, QUESTION, none), tools)
+    chosen = [span.text for span in render(dialogue, CHOSEN) if span.weight == CHOSEN]
+    assert chosen == ['<tool_call>\n{"name": "find"', '\n<tool_call>\n{"name": "ring"', "<|im_end|>", "I"]
+    assert "".join(span.text for span in render(dialogue, CHOSEN)) == by_template(dialogue)
+    without = Dialogue("x", dialogue.messages[2:])
+    assert render(without, CHOSEN) == render(without)

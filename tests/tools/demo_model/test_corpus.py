@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tools.demo_model.corpus import FAMILIES, Case, Dialogue, Message, Reply, dialogues, facts
+from tools.demo_model.corpus import FAMILIES, UNNAMED, Case, Dialogue, Message, Reply, dialogues, facts
 from tools.demo_model.corpus.draw import Draw, held_out, parts
 from tools.demo_model.corpus.memory import LONG_CHARS
 from tools.demo_model.corpus.program import ABOUT, TOPICS, questions
@@ -23,8 +23,11 @@ CONVERSATIONS = {"remembering", "remembering long", "tool", "two tools", "tool a
 
 
 @cache
-def train(count: int = 5000) -> tuple[Dialogue, ...]:
-    return tuple(itertools.islice(dialogues(7, "train"), count))
+def train(practice: int = 0) -> tuple[Dialogue, ...]:
+    return tuple(itertools.islice(dialogues(7, "train", practice=practice), 5000))
+
+
+PHASES = pytest.mark.parametrize("practice", [0, 1, 2, 3])
 
 
 @cache
@@ -52,8 +55,9 @@ def test_the_same_seed_gives_the_same_dialogues() -> None:
     assert again != tuple(itertools.islice(dialogues(7, "heldout"), 200))
 
 
-def test_no_held_out_prompt_is_ever_in_training() -> None:
-    seen = {prompt for dialogue in train() for prompt in prompts(dialogue)}
+@PHASES
+def test_no_held_out_prompt_is_ever_in_training(practice: int) -> None:
+    seen = {prompt for dialogue in train(practice) for prompt in prompts(dialogue)}
     asked = {json.dumps([bare(case.messages), case.tools]) for name in FAMILIES for case in cases(name)}
     assert len(asked) > 500
     assert not seen & asked
@@ -68,19 +72,35 @@ def test_no_held_out_question_is_asked_in_training_in_any_conversation(family: s
     assert new and not new & asked
 
 
-def test_held_out_words_are_never_said_in_training() -> None:
-    said = " ".join(str(message["content"]) for dialogue in train() for message in dialogue.messages)
+@PHASES
+def test_held_out_words_are_never_said_in_training(practice: int) -> None:
+    learned = train(practice)
+    said = " ".join(str(message["content"]) for dialogue in learned for message in dialogue.messages)
     words = set(re.findall(r"\w+", said))
     assert not words & {*parts(NAMES)[1], *parts(PET_NAMES)[1]}
-    offered = {tool["function"]["name"] for dialogue in train() for tool in dialogue.tools}
-    assert not offered & {name for tool in TOOLS for name in parts(tool.names)[1]}
+
+
+@pytest.mark.parametrize("practice", [0, 1, 2])
+def test_held_out_names_of_tools_come_in_the_last_practice_only(practice: int) -> None:
+    held_out_names = {name for tool in TOOLS for name in parts(tool.names)[1]}
+    offered = {tool["function"]["name"] for dialogue in train(practice) for tool in dialogue.tools}
+    assert not offered & held_out_names
     assert len(offered) > 80
+    assert held_out_names <= {tool["function"]["name"] for dialogue in train(3) for tool in dialogue.tools}
 
 
-def test_held_out_sums_are_shown_nowhere_in_training() -> None:
+def test_unnamed_tools_are_told_by_what_they_do_only() -> None:
+    known = {name for tool in TOOLS for name in tool.names}
+    for case in UNNAMED.prompts(seed=3, count=20):
+        assert not known & {tool["function"]["name"] for tool in case.tools}
+        assert all(tool["function"]["description"] for tool in case.tools)
+
+
+@PHASES
+def test_held_out_sums_are_shown_nowhere_in_training(practice: int) -> None:
     said = "\n".join(
         str(message["content"]) + "\n" + message.get("reasoning_content", "")
-        for dialogue in train()
+        for dialogue in train(practice)
         for message in dialogue.messages
         if message["role"] == "assistant"
     )
@@ -98,6 +118,22 @@ def test_the_corpus_passes_its_own_checks_and_nonsense_does_not(family: str) -> 
         assert case.check(Reply.of(sample.messages[sample.asked])), sample
         assert not case.check(Reply("Bananas."))
         assert case.messages[-1]["role"] in ("user", "tool")
+
+
+def test_in_practice_many_tools_have_names_that_say_nothing() -> None:
+    known = {name for tool in TOOLS for name in tool.names}
+    offered = [tool["function"]["name"] for dialogue in train(practice=1) for tool in dialogue.tools]
+    assert 0.3 < sum(name not in known for name in offered) / len(offered) < 0.6
+    assert any("_" in name for name in offered if name not in known)
+    assert any(name != name.lower() for name in offered if name not in known)
+
+
+def test_in_the_second_round_of_practice_there_are_more_tools_to_choose_from() -> None:
+    def mean(practice: int) -> float:
+        counts = [len(dialogue.tools) for dialogue in train(practice) if dialogue.tools]
+        return sum(counts) / len(counts)
+
+    assert mean(2) > mean(1) + 0.5
 
 
 def test_every_family_comes_up_and_tools_come_by_twos_too() -> None:

@@ -5,25 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tools.demo_model.corpus.draw import Draw
-from tools.demo_model.corpus.families import FAMILIES, any_family, other_talk, practised_family
+from tools.demo_model.corpus.families import FAMILIES, ROUNDS, UNNAMED, Round, any_family, other_talk
 from tools.demo_model.corpus.nouns import Call, Case, Dialogue, Family, Message, Reply, Sample, Split, framed
 
 ALONE = frozenset({"remembering", "remembering long"})
 """Families that bring their own other talk, before which none is put: it would answer what was not told."""
 
 
-def dialogues(seed: int, split: Split, family: str | None = None, *, practice: bool = False) -> Iterator[Dialogue]:
+def dialogues(seed: int, split: Split, family: str | None = None, *, practice: int = 0) -> Iterator[Dialogue]:
     """Endless dialogues, the same for the same seed: of one family, or of all by their weights.
 
-    practice: by the weights of what is hard.
+    practice: by the weights of what is hard, in this round of practice; 0 is none.
 
     Of all, one in five begins with other talk, and one in fifty has the empty thoughts of an engine that was told
     not to think. Held-out dialogues are held out in what they are named after; other talk in them is not.
     """
-    draw = Draw(f"{seed} {split} {family}", split)
-    some_family = practised_family if practice else any_family
+    phase = ROUNDS[practice - 1] if practice else Round(any_family)
+    draw = Draw(f"{seed} {split} {family}", split, phase.invented)
     while True:
-        chosen = FAMILIES[family] if family else some_family(draw)
+        chosen = FAMILIES[family] if family else phase.family(draw)
         sample = chosen.draw(draw)
         messages = sample.messages
         if family is None:
@@ -41,4 +41,16 @@ def _mixed(draw: Draw, name: str, sample: Sample) -> tuple[Message, ...]:
     return messages
 
 
-__all__ = ["FAMILIES", "Call", "Case", "Dialogue", "Family", "Message", "Reply", "Sample", "Split", "dialogues"]
+__all__ = [
+    "FAMILIES",
+    "UNNAMED",
+    "Call",
+    "Case",
+    "Dialogue",
+    "Family",
+    "Message",
+    "Reply",
+    "Sample",
+    "Split",
+    "dialogues",
+]

@@ -19,10 +19,18 @@ EARLIER: Final = (0, 1, 2, 3, 4, 5)
 
 @dataclass(frozen=True, slots=True)
 class Mix:
-    """What earlier turns are, beside one call each: shares of those that no tool fits, and of those with two calls."""
+    """How hard it is made.
+
+    missing, double: of the earlier turns, the share that no tool fits, and of the others that with two calls.
+    nameless: share of tools whose name says nothing. all_names: the others have names of both splits. counts: how many
+    tools are given, drawn evenly.
+    """
 
     missing: float = 0.0
     double: float = 0.0
+    nameless: float = 0.0
+    all_names: bool = False
+    counts: tuple[int, ...] = (1, 2, 2, 2, 3, 3, 4, 5, 6)
 
 
 CALLS: Final = Mix()
@@ -53,10 +61,10 @@ def _request(draw: Draw, offered: Offered) -> Request:
     return Request(offered, values, draw.pick(offered.tool.asks).format(**values))
 
 
-def _offers(draw: Draw, at_least: int = 1) -> list[Offered]:
-    """One to six tools of different kinds, mostly few: definitions are long."""
-    count = max(at_least, draw.pick((1, 2, 2, 2, 3, 3, 4, 5, 6)))
-    return [offer(draw, tool) for tool in draw.some(TOOLS, count)]
+def _offers(draw: Draw, mix: Mix, at_least: int = 1) -> list[Offered]:
+    """One to six tools of different kinds; in training mostly few: definitions are long."""
+    count = max(at_least, draw.pick(mix.counts))
+    return [offer(draw, tool, mix.nameless, all_names=mix.all_names) for tool in draw.some(TOOLS, count)]
 
 
 def _definitions(offers: list[Offered]) -> tuple[Message, ...]:
@@ -109,7 +117,7 @@ def _sample(before: list[Message], messages: tuple[Message, ...], offers: list[O
 
 def calling(draw: Draw, mix: Mix = CALLS) -> Sample:
     """One call; what the tool says is answered too."""
-    offers = _offers(draw)
+    offers = _offers(draw, mix)
     before = _earlier(draw, offers, mix)
     request = _request(draw, draw.pick(offers))
     return _sample(before, (user(request.asked), *_turn(draw, [request])), offers)
@@ -118,13 +126,13 @@ def calling(draw: Draw, mix: Mix = CALLS) -> Sample:
 def calling_two(draw: Draw, mix: Mix = CALLS) -> Sample:
     """Two calls at once: of one tool with two values, or of two tools."""
     if draw.chance(0.35):
-        offers = _offers(draw)
+        offers = _offers(draw, mix)
         before = _earlier(draw, offers, mix)
         single = [offered for offered in offers if len(offered.tool.params) == 1] or [offers[0]]
         offered = draw.pick(single)
         requests = _two_requests(draw, offered)
     else:
-        offers = _offers(draw, at_least=2)
+        offers = _offers(draw, mix, at_least=2)
         before = _earlier(draw, offers, mix)
         requests = [_request(draw, offered) for offered in draw.some(offers, 2)]
     return _sample(before, (user(_joined(draw, requests)), *_turn(draw, requests)), offers)
@@ -140,7 +148,7 @@ def _two_requests(draw: Draw, offered: Offered) -> list[Request]:
 
 def answering(draw: Draw, mix: Mix = CALLS) -> Sample:
     """What a tool said, in a sentence; sometimes of two tools, sometimes after an earlier turn."""
-    offers = _offers(draw)
+    offers = _offers(draw, mix)
     before = _earlier(draw, offers, mix)
     requests = [_request(draw, offered) for offered in draw.some(offers, min(len(offers), draw.pick((1, 1, 2))))]
     messages = (user(_joined(draw, requests)), *_turn(draw, requests))
@@ -149,7 +157,7 @@ def answering(draw: Draw, mix: Mix = CALLS) -> Sample:
 
 def no_tool_fits(draw: Draw, other: Callable[[Draw], Sample], mix: Mix = CALLS) -> Sample:
     """Either the model can answer by itself, or it says that it has no tool; with no tools at all as well."""
-    offers = _offers(draw)
+    offers = _offers(draw, mix)
     before = _earlier(draw, offers, mix)
     if draw.chance(0.5):
         sample = other(draw)
@@ -162,7 +170,7 @@ def no_tool_fits(draw: Draw, other: Callable[[Draw], Sample], mix: Mix = CALLS) 
 
 def asking_back(draw: Draw, mix: Mix = CALLS) -> Sample:
     """A request without what the tool needs: asked for, given, called."""
-    offers = _offers(draw)
+    offers = _offers(draw, mix)
     before = _earlier(draw, offers, mix)
     request = _request(draw, draw.pick(offers))
     tool = request.offered.tool

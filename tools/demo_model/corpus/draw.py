@@ -40,16 +40,17 @@ def parts(words: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 
 class Draw:
-    """Random choices for one split. The same seed draws the same."""
+    """Random choices for one split. The same seed draws the same. invented: as `INVENTED`."""
 
-    def __init__(self, seed: object, split: Literal["train", "heldout"]) -> None:
+    def __init__(self, seed: object, split: Literal["train", "heldout"], invented: float = INVENTED) -> None:
         self.random = random.Random(str(seed))
         self.split = split
+        self.invented = invented
 
     def training(self) -> Draw:
         """The same source of chance for what is only there to be talked about."""
         draw = Draw.__new__(Draw)
-        draw.random, draw.split = self.random, "train"
+        draw.random, draw.split, draw.invented = self.random, "train", self.invented
         return draw
 
     def pick(self, things: Sequence[T]) -> T:
@@ -64,9 +65,9 @@ class Draw:
         """This split's part of a list of words."""
         return parts(words)[self.split == "heldout"]
 
-    def word(self, words: tuple[str, ...], invented: float = INVENTED) -> str:
+    def word(self, words: tuple[str, ...], invented: float | None = None) -> str:
         """A word of this split's part of the list; in training, in this share of cases, one that nobody knows."""
-        if self.split == "train" and self.chance(invented):
+        if self.split == "train" and self.chance(self.invented if invented is None else invented):
             return like(words[0], self.random)
         return self.pick(self.part(words))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import accumulate
 from typing import Final
@@ -19,7 +19,7 @@ from tools.demo_model.corpus import (
     program,
     stories,
 )
-from tools.demo_model.corpus.draw import Draw
+from tools.demo_model.corpus.draw import INVENTED, Draw
 from tools.demo_model.corpus.nouns import Family, Sample
 
 _PLAIN: Final = (
@@ -72,28 +72,59 @@ _ALL: Final = (
 )
 FAMILIES: Final[Mapping[str, Family]] = {family.name: family for family in _ALL}
 
+UNNAMED: Final = Family("unnamed tools", 0, partial(calling.calling, mix=calling.Mix(nameless=1.0)))
+"""One call where only descriptions tell what a tool does: asked to know how far it goes, no bar is set."""
+
 any_family = _chooser(_ALL)
 """Draws one of all families by weight."""
 
-_MIXED: Final = calling.Mix(missing=0.2, double=0.2)
-_PRACTICE: Final = (
-    *(
-        replace(family, weight=family.weight / 2)
-        for family in _PLAIN
-        if family.name not in ("manners", "stories", "extraction")
+
+def _practice(mix: calling.Mix, **weights: float) -> Callable[[Draw], Family]:
+    """Draws more of what is hard: tools that fit, that do not, and two at once; stories about a thing; long talk."""
+    easy = (family for family in _PLAIN if family.name not in ("manners", "stories", "extraction"))
+    hard = (
+        Family("manners", 3, identity.manners),
+        Family("stories", 5, partial(stories.story, ways=(0.2, 0.35, 0.55, 0.85))),
+        Family("extraction", 6, extraction.extraction),
+        Family("scripts", 2, copying.scripts),
+        Family("thinking", 5, numbers.thinking),
+        Family("remembering", 4, partial(memory.remembering, other=other_talk)),
+        Family("remembering long", 1.5, partial(memory.remembering_long, other=other_talk)),
+        Family("tool", 7, partial(calling.calling, mix=mix)),
+        Family("two tools", 7, partial(calling.calling_two, mix=mix)),
+        Family("tool answers", 2, partial(calling.answering, mix=mix)),
+        Family("no tool fits", 6, partial(calling.no_tool_fits, other=other_talk, mix=mix)),
+        Family("asking back", 2, partial(calling.asking_back, mix=mix)),
+    )
+    return _chooser(
+        (
+            *(replace(family, weight=family.weight / 2) for family in easy),
+            *(replace(family, weight=weights.get(family.name.replace(" ", "_"), family.weight)) for family in hard),
+        )
+    )
+
+
+_FEW: Final = calling.Mix(missing=0.3, double=0.25, nameless=0.4)
+_MANY: Final = replace(_FEW, double=0.35, counts=(1, 2, 3, 3, 4, 4, 5, 5, 6, 6))
+_NAMED: Final = calling.Mix(missing=0.25, double=0.4, nameless=0.1, all_names=True, counts=(1, 2, 2, 3, 3, 4, 5, 6))
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """A round of practice. invented: share of the words to be copied that are in no list."""
+
+    family: Callable[[Draw], Family]
+    invented: float = INVENTED
+
+
+ROUNDS: Final = (
+    Round(_practice(_FEW)),
+    Round(_practice(_MANY, tool=8, two_tools=10, no_tool_fits=4, extraction=8)),
+    Round(_practice(_NAMED, tool=6, two_tools=12, no_tool_fits=4, extraction=9, stories=9, remembering_long=2.5)),
+    Round(
+        _practice(_NAMED, tool=5, two_tools=16, no_tool_fits=4, extraction=9, stories=9, remembering_long=3),
+        invented=0.6,
     ),
-    Family("manners", 3, identity.manners),
-    Family("stories", 5, partial(stories.story, ways=(0.2, 0.35, 0.55, 0.85))),
-    Family("extraction", 6, extraction.extraction),
-    Family("scripts", 2, copying.scripts),
-    Family("thinking", 5, numbers.thinking),
-    Family("remembering", 4, partial(memory.remembering, other=other_talk)),
-    Family("remembering long", 1.5, partial(memory.remembering_long, other=other_talk)),
-    Family("tool", 5, partial(calling.calling, mix=_MIXED)),
-    Family("two tools", 5, partial(calling.calling_two, mix=_MIXED)),
-    Family("tool answers", 2, partial(calling.answering, mix=_MIXED)),
-    Family("no tool fits", 4, partial(calling.no_tool_fits, other=other_talk, mix=_MIXED)),
-    Family("asking back", 2, partial(calling.asking_back, mix=_MIXED)),
 )
-practised_family = _chooser(_PRACTICE)
-"""Draws more of what is hard: tools that fit, that do not, and two at once; stories about a thing; long talk."""
+"""Of practice: tools with names that say nothing; more of them to choose from; every name that a tool may have (what
+stays held out is what they are asked with, and which of them come together); and two at once, with unknown words."""

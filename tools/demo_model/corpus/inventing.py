@@ -49,9 +49,11 @@ def _of_halves(random: Random) -> str:
 
 
 def like(example: str, random: Random) -> str:
-    """An invented word in the form of an example: `Great`, `small`, or `two_parts`."""
+    """An invented word in the form of an example: `Great`, `small`, `two_parts` or `twoParts`."""
     if "_" in example:
         return f"{invented(random, 2)}_{invented(random, 2)}"
+    if example[1:] != example[1:].lower():
+        return invented(random, 2) + invented(random, 2).capitalize()
     word = invented(random)
     return word.capitalize() if example[0].isupper() else word
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from tools.demo_model.corpus.draw import Draw
+from tools.demo_model.corpus.inventing import like
 
 Value = Callable[[Draw], str | int]
 
@@ -84,9 +85,14 @@ class Offered:
         return {self.params[param.slot]: values[param.slot] for param in self.tool.params}
 
 
-def offer(draw: Draw, tool: Tool) -> Offered:
-    """Define a tool: a name of this split's, names of params, with or without descriptions and `required`."""
-    name = draw.word(tool.names, invented=NAMELESS)
+def offer(draw: Draw, tool: Tool, nameless: float = 0.0, *, all_names: bool = False) -> Offered:
+    """Define a tool: a name of this split's, names of params, with or without descriptions and `required`.
+
+    nameless: share of names, beyond `NAMELESS`, that say nothing. all_names: of both splits.
+    """
+    name = draw.pick(tool.names) if all_names else draw.word(tool.names, invented=NAMELESS)
+    if nameless and draw.chance(nameless):
+        name = like(draw.pick(tool.names), draw.random)
     names: dict[str, str] = {}
     for param in tool.params:
         names[param.slot] = draw.pick([name for name in param.names if name not in names.values()])

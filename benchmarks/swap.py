@@ -39,8 +39,10 @@ async def swaps(data: Path, engine: str) -> tuple[list[float], list[float]]:
         shutil.copyfile(packaged_model(), data / "models" / f"{name}.gguf")
     library = Library.open(Settings.load({"data": str(data), "options": {**OPTIONS, "engine": engine}}, os.environ))
 
-    def room_for_one(model: Model, options: LoadOptions, machine: Machine, running: Sequence[Running]) -> LoadPlan:
-        decided = library.plan(model, options, machine)
+    def room_for_one(
+        model: Model, options: LoadOptions, machine: Machine, running: Sequence[Running], wants: Sequence[str] = ()
+    ) -> LoadPlan:
+        decided = library.plan(model, options, machine, wants=wants)
         return replace(decided, evict=tuple(one.model for one in running if not one.busy))
 
     turn = itertools.count(1)

@@ -77,5 +77,6 @@ def test_fp8_is_unpacked_where_no_gpu_computes_in_it() -> None:
     held = model("fp8", "F8_E4M3", 1)
     unpacked = torch_weights(held, LoadOptions(), 1_000_000)
     assert unpacked is not None
+    assert held.parameters is not None
     assert unpacked.bytes == held.parameters * 2
     assert torch_weights(held, LoadOptions(), 1_000_000, in_memory=False) is None

@@ -27,7 +27,7 @@ from uml.core.options import LoadOptions
 from uml.core.plan import LoadPlan
 from uml.hardware import snapshot
 from uml.house import Library
-from uml.runtime.channel import Channel
+from uml.runtime.workers.channel import Channel
 
 CHAT = "/v1/chat/completions"
 REPOSITORY = Path(__file__).resolve().parent.parent

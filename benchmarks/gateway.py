@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 
 from benchmarks.common import Server, ask, chat, clients, median, percentile, server, table, worker
-from uml.runtime.channel import Channel
+from uml.runtime.workers.channel import Channel
 
 MODEL = "demo"
 STREAMS = 32

@@ -22,7 +22,7 @@ from uml.gateway.proxy import count
 from uml.gateway.wire import Call, Listener, Message, parse_object
 from uml.generation import check, prepare
 from uml.house import House
-from uml.runtime.channel import Channel
+from uml.runtime.workers.channel import Channel
 from uml.telemetry.metrics import Metrics
 
 PATH = "/v1/chat/completions"

@@ -32,8 +32,8 @@ from uml.core.plan import LoadPlan
 from uml.formats import inspect
 from uml.hardware import snapshot
 from uml.house import Library
-from uml.runtime.channel import Channel
 from uml.runtime.taken import Look, file_bytes, look
+from uml.runtime.workers.channel import Channel
 
 SHAPES = ((512, 1), (2048, 1), (2048, 4))
 """Contexts, with how many of them; those that a model was trained for are measured."""

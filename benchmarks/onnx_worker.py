@@ -29,8 +29,8 @@ from uml.core.options import LoadOptions
 from uml.core.plan import Footprint, LoadPlan, Placement
 from uml.engines.onnx.engine import ENVIRONMENT, Onnx
 from uml.formats import inspect
-from uml.runtime.channel import Channel
 from uml.runtime.installs import Installs
+from uml.runtime.workers.channel import Channel
 
 ROUNDS = 7
 TOKENS = 200

@@ -10,7 +10,7 @@ import asyncio
 from benchmarks.common import chat, clients, folder, interleaved, median, server, table, worker
 from benchmarks.shapes import write_half_b
 from uml.client import Client
-from uml.runtime.channel import Channel
+from uml.runtime.workers.channel import Channel
 
 CLIENTS = 8
 TOKENS = 32

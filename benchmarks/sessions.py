@@ -17,7 +17,7 @@ import orjson
 from benchmarks.common import ask, folder, median, server, table
 from benchmarks.shapes import write_small
 from uml.client import Client
-from uml.runtime.channel import Channel
+from uml.runtime.workers.channel import Channel
 
 ROUNDS = 2
 WORDS = 1_340

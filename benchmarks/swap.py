@@ -24,7 +24,7 @@ from uml.hardware import snapshot
 from uml.house import Library
 from uml.planning.evict import Running
 from uml.registry import packaged_model
-from uml.runtime.policy import Policy
+from uml.runtime.scheduling.policy import Policy
 from uml.runtime.supervisor import Supervisor
 
 ROUNDS = 7

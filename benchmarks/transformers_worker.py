@@ -33,7 +33,7 @@ from uml.engines.transformers.engine import SPIN, Transformers
 from uml.formats import inspect
 from uml.hardware import snapshot
 from uml.house import Library
-from uml.runtime.channel import Channel
+from uml.runtime.workers.channel import Channel
 
 DEMO = REPOSITORY / "src" / "uml" / "models" / "demo-safetensors"
 SCRIPT = Path(__file__).with_name("transformers_library.py")

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from uml.formats.gguf_types import TENSOR_TYPE_IDS, TENSOR_TYPES
+from uml.formats.gguf.tables import TENSOR_TYPE_IDS, TENSOR_TYPES
 
 Order = Literal["<", ">"]
 """Little or big endian, as `struct` has it."""

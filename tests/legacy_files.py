@@ -1,6 +1,6 @@
 """Writes model files from before GGUF as the programs of those days did, weights in their blocks, whole or in parts.
 
-Layouts are those of llama.cpp's ggml.c at the commits that `uml.formats.legacy_types` names; numbers are packed by
+Layouts are those of llama.cpp's ggml.c at the commits that `uml.formats.legacy.coding` names; numbers are packed by
 rounding, which is not always what its quantizers chose, and is read by the same rules.
 """
 

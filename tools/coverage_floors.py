@@ -10,15 +10,7 @@ FLOORS = {
     "src/uml/core/*": 95,
     "src/uml/formats/*": 95,
     "src/uml/planning/*": 95,
-    "src/uml/runtime/scheduler.py": 95,
-    "src/uml/runtime/books.py": 95,
-    "src/uml/runtime/walk.py": 95,
-    "src/uml/runtime/wishes.py": 95,
-    "src/uml/runtime/queue.py": 95,
-    "src/uml/runtime/residency.py": 95,
-    "src/uml/runtime/breaker.py": 95,
-    "src/uml/runtime/turns.py": 95,
-    "src/uml/runtime/recipes.py": 95,
+    "src/uml/runtime/scheduling/*": 95,
     "src/uml/*": 85,
 }
 

@@ -27,8 +27,8 @@ from uml.runtime.installs import tiny, tiny_onnx
 from uml.runtime.installs.installer import Installer
 from uml.runtime.installs.make import Order
 from uml.runtime.installs.trial import Speed, Trial, compared, timed
-from uml.runtime.limits import Limits
 from uml.runtime.sandbox.confinement import Confinement
+from uml.runtime.workers.limits import Limits
 
 Tell = Callable[[Step], None]
 Cancelled = Callable[[], bool]

@@ -12,7 +12,7 @@ import xllamacpp
 from tests.formats.test_gguf import header_with, tensor
 from uml.core.errors import BadFile
 from uml.formats import inspect
-from uml.formats.gguf_types import FILE_TYPES, REMOVED_TENSOR_TYPES, TENSOR_TYPES
+from uml.formats.gguf.tables import FILE_TYPES, REMOVED_TENSOR_TYPES, TENSOR_TYPES
 
 
 @pytest.fixture(scope="module")

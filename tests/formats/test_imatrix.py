@@ -11,7 +11,7 @@ import pytest
 
 from tests.builders import write_tiny_gguf
 from uml.core.errors import BadFile, CorruptFile
-from uml.formats.imatrix import read_matrix
+from uml.formats.gguf.imatrix import read_matrix
 
 
 def write(path: Path, sums: dict[str, np.ndarray], counts: dict[str, np.ndarray], kind: str = "imatrix") -> Path:

@@ -12,7 +12,7 @@ from tests.legacy_files import MAGICS, TYPES, small_llama
 from uml.core.errors import CorruptFile, MissingShard, UnsupportedFormat
 from uml.core.model import Format, Role
 from uml.formats import inspect
-from uml.formats.legacy import foreseen, is_convertible
+from uml.formats.legacy.model import foreseen, is_convertible
 
 FIRST = ("ggml", "ggmf", "ggjt1")
 

@@ -19,8 +19,8 @@ from uml.engines import builtin
 from uml.gateway.proxy import Errand, Figures, stream, whole
 from uml.gateway.wire import Call, Message, event
 from uml.generation import check, prepare
-from uml.runtime.channel import Channel
 from uml.runtime.supervisor import Lease
+from uml.runtime.workers.channel import Channel
 
 SPEC = builtin()["llamacpp"].spec
 

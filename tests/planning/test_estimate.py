@@ -17,7 +17,7 @@ from tests.planning.things import GIB, LLAMACPP, MIB, SHAPE, info, small, spec
 from uml.core.model import Format, Role
 from uml.core.options import LoadOptions
 from uml.core.plan import Footprint
-from uml.formats.gguf import inspect_gguf
+from uml.formats.gguf.file import inspect_gguf
 from uml.planning import estimate
 from uml.planning.cache import CACHE_BLOCKS
 

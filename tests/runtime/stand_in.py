@@ -28,7 +28,7 @@ from uml.core.options import LoadOptions
 from uml.core.plan import Conversion, Footprint, LoadPlan, Placement
 from uml.engines.fake import Fake
 from uml.planning.evict import Running, evict
-from uml.runtime.policy import Policy
+from uml.runtime.scheduling.policy import Policy
 from uml.runtime.supervisor import Observer, Supervisor
 
 SIZE = 1 << 20

@@ -24,9 +24,9 @@ from uml.core.errors import LoadFailed, LoadTimeout, UmlError, WorkerDied, Worke
 from uml.core.plan import LoadPlan
 from uml.engines.fake import Fake
 from uml.house import House
-from uml.runtime.channel import ChannelBroken
 from uml.runtime.supervisor import Lease, Supervisor
-from uml.runtime.watch import Patience
+from uml.runtime.workers.channel import ChannelBroken
+from uml.runtime.workers.watch import Patience
 
 CHAT = "/v1/chat/completions"
 SLOW = flags("tokens_per_s=20")
@@ -34,7 +34,7 @@ SLOW = flags("tokens_per_s=20")
 
 @pytest.fixture(autouse=True)
 def _looked_at_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("uml.runtime.process.BEAT_S", 0.1)
+    monkeypatch.setattr("uml.runtime.workers.process.BEAT_S", 0.1)
 
 
 async def broken_answer(lease: Lease, after: Callable[[], object] = lambda: None) -> UmlError:
@@ -107,7 +107,9 @@ async def test_one_that_answers_for_its_health_only_is_given_up(tmp_path: Path) 
 async def test_one_that_hangs_with_a_request_is_not_waited_for_when_it_is_unloaded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("uml.runtime.watch.HURRIED", Patience(stopped_s=1.0, deaf_s=1.0, quiet_s=1.0, idle_s=1.0))
+    monkeypatch.setattr(
+        "uml.runtime.workers.watch.HURRIED", Patience(stopped_s=1.0, deaf_s=1.0, quiet_s=1.0, idle_s=1.0)
+    )
     # Without the hurry of who unloads it, it would never be given up.
     async with bench(tmp_path, hang_s=math.inf) as office:
         async with office.supervisor.lease(DEMO, flags("hang_after_tokens=2")) as lease:
@@ -152,7 +154,7 @@ async def test_an_end_during_the_load_is_told(
 
 
 async def test_a_load_that_a_signal_has_stopped_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("uml.runtime.process.STOPPED_LOAD_S", 0.5)
+    monkeypatch.setattr("uml.runtime.workers.process.STOPPED_LOAD_S", 0.5)
     async with bench(tmp_path) as office:
         loading = asyncio.ensure_future(office.supervisor.load(DEMO, flags("load_s=60")))
         await until(lambda: any(status.pid for status in office.supervisor.status()))
@@ -272,7 +274,7 @@ async def test_a_server_that_is_killed_leaves_nothing_and_the_next_start_is_clea
 
 
 async def test_children_of_a_dead_worker_are_ended_at_the_next_start(tmp_path: Path) -> None:
-    from tests.runtime.test_orphans import killed_server
+    from tests.runtime.workers.test_orphans import killed_server
 
     pid = await killed_server(tmp_path, "stand-in", "grandchild")
     child = int(word_of_the_worker(tmp_path).split()[1])

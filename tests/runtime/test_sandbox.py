@@ -24,10 +24,10 @@ from uml.core.plan import Footprint, LoadPlan, Placement
 from uml.engines.fake import Fake
 from uml.engines.handover import failure_in
 from uml.house import House
-from uml.runtime.limits import Limits
 from uml.runtime.sandbox import launcher, policy
 from uml.runtime.sandbox.confinement import Confinement
 from uml.runtime.sandbox.means import LAUNCHER, Means, means
+from uml.runtime.workers.limits import Limits
 
 HERE = means()
 CHAT = "/v1/chat/completions"

@@ -24,7 +24,7 @@ from uml.core.model import Format, Model, ModelInfo, Role
 from uml.core.options import LoadOptions
 from uml.engines.llamacpp.engine import LlamaCpp
 from uml.runtime import sessions as room
-from uml.runtime.policy import Policy
+from uml.runtime.scheduling.policy import Policy
 from uml.runtime.sessions import Sessions
 
 STORY = "The counting goes " + " ".join(str(number) for number in range(90))

@@ -8,7 +8,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from tests.runtime.shaped import write_shaped
+from tests.runtime.scheduling.shaped import write_shaped
 from tests.runtime.stand_in import Bench
 from tests.runtime.test_sessions import LLAMA, demo, engine, office, on_disk, restored, say
 from uml.core.model import Model

@@ -27,8 +27,8 @@ from uml.core.errors import Cancelled, LoadFailed, WorkerDied
 from uml.core.model import Model
 from uml.core.options import LoadOptions
 from uml.engines.llamacpp.engine import LlamaCpp
-from uml.runtime.channel import ChannelBroken
-from uml.runtime.progress import look
+from uml.runtime.workers.channel import ChannelBroken
+from uml.runtime.workers.progress import look
 
 SECONDS = float(os.environ.get("UML_TEST_STORM_S", "10"))
 CLIENTS = 16

@@ -31,10 +31,10 @@ from uml.core.machine import Machine
 from uml.core.model import Model
 from uml.core.options import LoadOptions
 from uml.planning.evict import Running
-from uml.runtime.channel import ChannelBroken, Response
 from uml.runtime.observer import Unobserved
-from uml.runtime.policy import Policy
+from uml.runtime.scheduling.policy import Policy
 from uml.runtime.supervisor import Lease
+from uml.runtime.workers.channel import ChannelBroken, Response
 
 CHAT = "/v1/chat/completions"
 
@@ -203,7 +203,7 @@ async def test_a_worker_that_stands_still_is_given_up_with_its_requests(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for limit in ("BEAT_S", "ANSWER_LIMIT_S"):
-        monkeypatch.setattr(f"uml.runtime.process.{limit}", 0.05)
+        monkeypatch.setattr(f"uml.runtime.workers.process.{limit}", 0.05)
     async with bench(tmp_path, hang_s=0.5) as office:
         async with office.supervisor.lease(DEMO) as lease:
             os.kill(pid := office.pid, signal.SIGSTOP)

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from tests.runtime.stand_in import Bench, alive, bench, model, until
 from uml.core.errors import Cancelled, LoadFailed, WorkerDied
 from uml.runtime.observer import Unobserved
-from uml.runtime.policy import Policy
+from uml.runtime.scheduling.policy import Policy
 
 LIVES = int(os.environ.get("UML_TEST_LIVES", "200"))
 ROOM = 2

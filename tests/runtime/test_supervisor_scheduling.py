@@ -17,7 +17,7 @@ from uml.core.errors import BadFile, BadOption, DoesNotFit, LoadFailed, LoadSusp
 from uml.core.model import Model
 from uml.core.options import LoadOptions
 from uml.runtime.observer import Unobserved
-from uml.runtime.policy import Policy
+from uml.runtime.scheduling.policy import Policy
 
 CRASH = flags("crash_on_load=1")
 

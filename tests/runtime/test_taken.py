@@ -17,10 +17,10 @@ from uml.core.options import LoadOptions
 from uml.core.plan import Buffer, Footprint, LoadPlan, Placement, Taken
 from uml.engines.fake import Fake
 from uml.planning.refine import Figures, refine
-from uml.runtime.events import Asked
-from uml.runtime.logs import WorkerLog
 from uml.runtime.observer import Unobserved
+from uml.runtime.scheduling.events import Asked
 from uml.runtime.taken import Weighing, figures, file_bytes, look, total_bytes
+from uml.runtime.workers.logs import WorkerLog
 
 MIB = 1 << 20
 

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uml.formats import inspect
-from uml.formats.gguf_values import text, u32
+from uml.formats.gguf.values import text, u32
 from uml.runtime.conversions.gguf import make
 from uml.runtime.conversions.gguf.families import FAMILIES
 from uml.runtime.conversions.gguf.naming import place

@@ -26,8 +26,8 @@ from uml.config import Settings
 from uml.core.errors import UmlError
 from uml.core.options import LoadOptions
 from uml.house import House
-from uml.runtime.channel import Channel
-from uml.runtime.response import ChannelBroken
+from uml.runtime.workers.channel import Channel
+from uml.runtime.workers.response import ChannelBroken
 
 AT_ONCE: Final = 8
 CONTEXT: Final = 2048

@@ -137,8 +137,8 @@ def _folder(settings: Settings) -> Iterator[Check]:
 
 def _workers(settings: Settings) -> Iterator[Check]:
     """How workers are kept in and limited here."""
-    from uml.runtime.limits import parent_group
     from uml.runtime.sandbox.means import means
+    from uml.runtime.workers.limits import parent_group
 
     if settings.sandbox == "off":
         yield Check("sandbox", "warning", "off: workers may do what their user may; set sandbox to auto")

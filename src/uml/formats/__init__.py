@@ -14,10 +14,10 @@ from pathlib import Path
 
 from uml.core.errors import BadFile
 from uml.core.model import READERS, Format, ModelInfo, Role
-from uml.formats.gguf import inspect_gguf, is_gguf
-from uml.formats.hf import CONFIG, inspect_bare_weights, inspect_hf
-from uml.formats.hf_weights import reject_pointer
-from uml.formats.legacy import inspect_legacy, is_legacy
+from uml.formats.gguf.file import inspect_gguf, is_gguf
+from uml.formats.hf.folder import CONFIG, inspect_bare_weights, inspect_hf
+from uml.formats.hf.weights import reject_pointer
+from uml.formats.legacy.model import inspect_legacy, is_legacy
 from uml.formats.onnx import GENAI_CONFIG, inspect_genai, inspect_onnx, looks_like_onnx
 from uml.formats.pytorch import is_pytorch
 from uml.formats.reader import cannot_read, read_start

@@ -13,8 +13,9 @@ from typing import Any
 
 from uml.core.errors import BadFile, CorruptFile, MissingShard
 from uml.core.model import READERS, Format, ModelInfo, Role, Scalar, Shape
-from uml.formats import hf, hf_config
 from uml.formats.bounded_json import child, count, read_object, scalars, text
+from uml.formats.hf import config as hf_config
+from uml.formats.hf import folder as hf
 from uml.formats.reader import Cursor, opened
 
 GENAI_CONFIG = "genai_config.json"

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from uml.core.errors import CorruptFile, MissingShard
 from uml.core.model import Format, ModelInfo, Quantization, Role, Shape
-from uml.formats import hf
 from uml.formats.bounded_json import Object, child, count, read_object, scalars, text
+from uml.formats.hf import folder as hf
 
 MAX_WORLD = 4096
 MAX_LAYERS = 4096

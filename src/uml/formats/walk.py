@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from uml.core.errors import BadFile
-from uml.formats.gguf import PartName, is_gguf
-from uml.formats.hf import is_hf_folder
-from uml.formats.hf_weights import SHARD_NAME
-from uml.formats.legacy import is_legacy
+from uml.formats.gguf.file import PartName, is_gguf
+from uml.formats.hf.folder import is_hf_folder
+from uml.formats.hf.weights import SHARD_NAME
+from uml.formats.legacy.model import is_legacy
 from uml.formats.onnx import GENAI_CONFIG
 from uml.formats.reader import cannot_read, read_start
 from uml.formats.sentence import is_sentence_folder

@@ -14,7 +14,7 @@ from uml.planning import Ranked
 from uml.plugins.load import Plugin
 from uml.registry.entries import ScanReport
 from uml.registry.forgetting import Target
-from uml.runtime.queue import Place
+from uml.runtime.scheduling.queue import Place
 
 REFERENCE: Final = "#/components/schemas/{model}"
 

@@ -18,8 +18,8 @@ from uml.gateway.wire import JSON, Call, Listener, parse_object, stay, text_fiel
 from uml.generation import Endpoint, check, check_kind, prepare
 from uml.generation.wants import wants
 from uml.house import House
-from uml.runtime.channel import ChannelBroken
 from uml.runtime.supervisor import Lease
+from uml.runtime.workers.channel import ChannelBroken
 from uml.telemetry.metrics import Metrics
 
 

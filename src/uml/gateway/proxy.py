@@ -18,8 +18,8 @@ from uml.gateway.refusal import from_engine, refusal
 from uml.gateway.sink import ERROR, Sink
 from uml.gateway.wire import EVENTS, Call, event
 from uml.generation import Checked, Prepared
-from uml.runtime.channel import ChannelBroken, Response
 from uml.runtime.supervisor import Lease
+from uml.runtime.workers.channel import ChannelBroken, Response
 
 ANSWER_LIMIT: Final = 1 << 29
 REFUSAL_LIMIT: Final = 1 << 20

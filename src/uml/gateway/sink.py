@@ -9,7 +9,7 @@ from collections.abc import Generator
 from typing import Any, Final
 
 from uml.gateway.wire import Message, Send
-from uml.runtime.channel import Response
+from uml.runtime.workers.channel import Response
 
 ERROR: Final = b'{"error":'
 TAIL: Final = 6

@@ -18,11 +18,11 @@ from uml.core.plan import WorkerStatus
 from uml.hardware import snapshot
 from uml.house.library import Library
 from uml.registry.pins import Pin
-from uml.runtime.limits import Limits
-from uml.runtime.policy import Policy
 from uml.runtime.sandbox.confinement import Confinement
+from uml.runtime.scheduling.policy import Policy
 from uml.runtime.sessions import Sessions
 from uml.runtime.supervisor import Observer, Supervisor
+from uml.runtime.workers.limits import Limits
 
 log = logging.getLogger(__name__)
 

@@ -19,7 +19,7 @@ from uml.core.plan import Conversion, LoadPlan, Taken, WorkerStatus
 from uml.core.quote import quoted
 from uml.engines import builtin
 from uml.formats import inspect
-from uml.formats.legacy import as_gguf
+from uml.formats.legacy.model import as_gguf
 from uml.generation import capabilities
 from uml.generation.capabilities import honours
 from uml.generation.wants import named
@@ -43,8 +43,8 @@ from uml.remote.names import parse as parse_remote
 from uml.roster import Choice, Roster, choose
 from uml.runtime.conversions.kept import KeptFiles
 from uml.runtime.installs import Installs
-from uml.runtime.limits import cores
 from uml.runtime.rehearsal import rehearse
+from uml.runtime.workers.limits import cores
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from uml.core.errors import BadFile, CorruptFile
-from uml.formats.gguf_header import MAGIC, MAX_NAME, VERSIONS
+from uml.formats.gguf.header import MAGIC, MAX_NAME, VERSIONS
 from uml.formats.reader import Cursor, opened, read_at
 from uml.remote.mirror import Source
 

@@ -10,7 +10,7 @@ from typing import Final
 
 from uml.core.errors import RemoteNotFound
 from uml.core.quote import quoted
-from uml.formats.gguf import PartName
+from uml.formats.gguf.file import PartName
 from uml.formats.walk import MODEL_SUFFIXES, is_model_folder
 from uml.remote.hub import Listed
 from uml.remote.names import HubName

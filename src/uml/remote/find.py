@@ -16,8 +16,8 @@ from uml.core.errors import BadFile, Offline, RemoteFailed, RemoteNotFound, Remo
 from uml.core.model import ModelInfo
 from uml.formats import inspect
 from uml.formats.bounded_json import child, read_object
-from uml.formats.gguf import MAX_PARTS, PartName
-from uml.formats.hf_weights import INDEXES, MAX_INDEX, MAX_SHARDS
+from uml.formats.gguf.file import MAX_PARTS, PartName
+from uml.formats.hf.weights import INDEXES, MAX_INDEX, MAX_SHARDS
 from uml.formats.onnx import GENAI_CONFIG
 from uml.formats.reader import read_through
 from uml.remote.alike import take_over

@@ -10,11 +10,11 @@ from typing import Final
 from uml.core.engine import EngineSpec
 from uml.core.jsonable import jsonable
 from uml.core.plan import LoadPlan, WorkerStatus
-from uml.runtime.ending import Ending
-from uml.runtime.process import WorkerProcess
-from uml.runtime.progress import look
 from uml.runtime.sessions import Sitting
 from uml.runtime.taken import Weighing, total_bytes
+from uml.runtime.workers.ending import Ending
+from uml.runtime.workers.process import WorkerProcess
+from uml.runtime.workers.progress import look
 
 MEMORY_AGE_S: Final = 1.0
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from uml.core.plan import Progress, Stage, WorkerStatus
 from uml.runtime.attended import Attended
-from uml.runtime.scheduler import Scheduler
+from uml.runtime.scheduling.scheduler import Scheduler
 from uml.runtime.workforce import Workforce
 
 

@@ -12,7 +12,7 @@ from uml.core.errors import ConnectionLost, RequestTimeLimit, UmlError, WorkerDi
 from uml.core.model import Model
 from uml.core.plan import LoadPlan
 from uml.runtime.attended import Attended
-from uml.runtime.channel import Channel
+from uml.runtime.workers.channel import Channel
 
 
 @dataclass(frozen=True, slots=True)

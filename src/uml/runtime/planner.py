@@ -13,8 +13,8 @@ from uml.core.model import Model
 from uml.core.options import LoadOptions
 from uml.core.plan import LoadPlan
 from uml.planning.evict import Running
-from uml.runtime.events import Planner, Preparer
 from uml.runtime.rehearsal import Rehearsals
+from uml.runtime.scheduling.events import Planner, Preparer
 
 log = logging.getLogger(__name__)
 

@@ -26,8 +26,12 @@ from uml.core.plan import Progress, WorkerStatus
 from uml.runtime import board
 from uml.runtime.alarm import Alarm
 from uml.runtime.attended import Attended
-from uml.runtime.converting import Converter
-from uml.runtime.events import (
+from uml.runtime.lease import Lease, Leasing
+from uml.runtime.memory import Gauge
+from uml.runtime.observer import Observer, Unobserved
+from uml.runtime.planner import CarefulPlanner
+from uml.runtime.sandbox.confinement import Confinement
+from uml.runtime.scheduling.events import (
     Asked,
     Effect,
     Event,
@@ -47,18 +51,14 @@ from uml.runtime.events import (
     Tick,
     Unload,
 )
-from uml.runtime.lease import Lease, Leasing
-from uml.runtime.memory import Gauge
-from uml.runtime.observer import Observer, Unobserved
-from uml.runtime.planner import CarefulPlanner
-from uml.runtime.policy import Policy
-from uml.runtime.queue import Place
-from uml.runtime.sandbox.confinement import Confinement
-from uml.runtime.scheduler import Scheduler
+from uml.runtime.scheduling.policy import Policy
+from uml.runtime.scheduling.queue import Place
+from uml.runtime.scheduling.scheduler import Scheduler
 from uml.runtime.sessions import Sessions
 from uml.runtime.taken import Records
 from uml.runtime.tickets import Tickets
-from uml.runtime.watch import HANG_S
+from uml.runtime.workers.converting import Converter
+from uml.runtime.workers.watch import HANG_S
 from uml.runtime.workforce import Workforce
 
 __all__ = ["Lease", "Observer", "Supervisor"]

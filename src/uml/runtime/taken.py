@@ -17,8 +17,8 @@ from uml.core.engine import Engine, TellsBuffers
 from uml.core.errors import UmlError
 from uml.core.plan import Buffer, Footprint, LoadPlan, Taken
 from uml.planning.refine import Figures
-from uml.runtime.events import Weighed
-from uml.runtime.logs import WorkerLog
+from uml.runtime.scheduling.events import Weighed
+from uml.runtime.workers.logs import WorkerLog
 
 GROWTH_SHARE: Final = 0.002
 """Growth after a request that is worth writing down again."""

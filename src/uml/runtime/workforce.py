@@ -18,17 +18,17 @@ from uml.core.engine import Endpoint, Engine
 from uml.core.errors import FolderNotWritable, LoadFailed, UmlError
 from uml.core.plan import LoadPlan
 from uml.runtime.attended import Attended
-from uml.runtime.converting import Converter
-from uml.runtime.ending import Ending
-from uml.runtime.events import Event, Exited, Failed, Ready, Reason
-from uml.runtime.logs import WorkerLog
 from uml.runtime.observer import Observer, Unobserved
-from uml.runtime.orphans import sweep
-from uml.runtime.process import WorkerProcess
 from uml.runtime.sandbox.confinement import Confinement
+from uml.runtime.scheduling.events import Event, Exited, Failed, Ready, Reason
 from uml.runtime.sessions import SAVE_LIMIT_S, Sessions
 from uml.runtime.taken import Records, Weighing, total_bytes
-from uml.runtime.watch import HANG_S
+from uml.runtime.workers.converting import Converter
+from uml.runtime.workers.ending import Ending
+from uml.runtime.workers.logs import WorkerLog
+from uml.runtime.workers.orphans import sweep
+from uml.runtime.workers.process import WorkerProcess
+from uml.runtime.workers.watch import HANG_S
 
 log = logging.getLogger(__name__)
 

@@ -10,8 +10,8 @@ from typing import Any, Final
 from uml.core.errors import BadRequest
 from uml.core.model import Model
 from uml.engines.llamacpp.mixture import BY_MATRIX, KINDS
-from uml.formats.gguf import PartName
-from uml.formats.imatrix import ImportanceMatrix, read_matrix
+from uml.formats.gguf.file import PartName
+from uml.formats.gguf.imatrix import ImportanceMatrix, read_matrix
 from uml.house import Library
 from uml.registry.names import unquantized
 from uml.runtime.conversions import perplexity, quantize

@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 from uml.engines.llamacpp.mixture import KINDS, Network, mixture, needs_matrix
-from uml.formats.gguf_types import type_name
+from uml.formats.gguf.tables import type_name
 
 LLAMA_8B = Network("llama", layers=32, heads=32, kv_heads=8)
 LLAMA_7B = Network("llama", layers=32, heads=32, kv_heads=32)

@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.architectures import MODELS, gemma3, siglip, write
 from uml.core.options import LoadOptions
-from uml.formats.gguf import inspect_gguf
+from uml.formats.gguf.file import inspect_gguf
 from uml.planning.llamacpp.projector import projector_compute
 from uml.planning.llamacpp.rules import compute
 

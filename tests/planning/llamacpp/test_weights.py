@@ -7,7 +7,7 @@ from tests.builders import write_tiny_gguf
 from tests.planning.things import MIB, SHAPE, info
 from uml.core.model import TensorGroup
 from uml.core.options import LoadOptions
-from uml.formats.gguf import inspect_gguf
+from uml.formats.gguf.file import inspect_gguf
 from uml.planning.llamacpp.weights import place_weights
 
 ON_CPU = LoadOptions(ctx=1024, parallel=1, device="cpu", gpu_layers=0)

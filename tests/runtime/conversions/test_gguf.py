@@ -28,7 +28,7 @@ from uml.core.errors import (
 from uml.core.model import Role
 from uml.engines.llamacpp.mixture import KINDS
 from uml.formats import inspect
-from uml.formats.gguf_values import text
+from uml.formats.gguf.values import text
 from uml.runtime.conversions.gguf import make
 from uml.runtime.conversions.gguf.families import FAMILIES
 from uml.runtime.conversions.gguf.recipe import PRECISIONS, size_label

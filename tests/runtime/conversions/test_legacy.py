@@ -15,8 +15,8 @@ from gguf.quants import dequantize
 from tests.legacy_files import K_SIZES, MAGICS, TYPES, OldModel, encoded, small_llama
 from uml.core.errors import BadRequest, Cancelled, ConversionFailed, CorruptFile, NoRoom, UnsupportedFormat
 from uml.formats import inspect
-from uml.formats.legacy import foreseen
-from uml.formats.legacy_gguf import _INNER, _OUTER
+from uml.formats.legacy.model import foreseen
+from uml.formats.legacy.to_gguf import _INNER, _OUTER
 from uml.runtime.conversions import workshop
 from uml.runtime.conversions.legacy import Order, convert
 from uml.runtime.conversions.workshop import Making

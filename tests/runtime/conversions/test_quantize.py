@@ -40,7 +40,7 @@ from uml.core.errors import (
 )
 from uml.engines.llamacpp.dryrun_library import library_path
 from uml.formats import inspect
-from uml.formats.imatrix import ImportanceMatrix, read_matrix
+from uml.formats.gguf.imatrix import ImportanceMatrix, read_matrix
 from uml.runtime.conversions import packing
 from uml.runtime.conversions import quantize as work
 from uml.runtime.conversions.perplexity import measure

@@ -20,8 +20,8 @@ from uml.engines.fake import Fake
 from uml.engines.recipes import WORKER
 from uml.runtime.installs import Installs
 from uml.runtime.installs.trial import compared
-from uml.runtime.limits import Limits
 from uml.runtime.sandbox.confinement import Confinement
+from uml.runtime.workers.limits import Limits
 
 ALONE = Path(uml.worker.alone.__file__)
 

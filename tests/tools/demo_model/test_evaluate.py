@@ -20,7 +20,7 @@ from uml.config import Settings
 from uml.core.options import LoadOptions
 from uml.house import House
 from uml.registry import packaged_model
-from uml.runtime.channel import Channel
+from uml.runtime.workers.channel import Channel
 
 END_OF_TURN: Final = 2
 """Id of `<|im_end|>` in every vocabulary of the demo model."""

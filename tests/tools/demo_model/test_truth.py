@@ -27,7 +27,7 @@ from tools.demo_model.network import Shape
 from uml.config import Settings
 from uml.house import House
 from uml.registry import packaged_model
-from uml.runtime.channel import Channel
+from uml.runtime.workers.channel import Channel
 
 FOLDER: Final = Path("src/uml/models/demo-safetensors")
 PROMPTS: Final = (

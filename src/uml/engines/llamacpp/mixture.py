@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
-from uml.formats.gguf_types import TENSOR_TYPE_IDS, TENSOR_TYPES
+from uml.formats.gguf.tables import TENSOR_TYPE_IDS, TENSOR_TYPES
 
 KINDS: Final[Mapping[str, str]] = {
     **{kind: kind for kind in ("F32", "F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q6_K")},

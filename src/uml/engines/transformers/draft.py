@@ -69,9 +69,7 @@ def guesser_of(plan: LoadPlan, vocabulary: int, context: int) -> Guesser | None:
 
 def no_guesser(options: LoadOptions) -> None:
     """See that nobody is to guess for a model whose rows cannot go back. Raises BadOption."""
-    expected = (
-        "nothing: this model is recurrent, or has an encoder, and cannot go back before a wrong guess"
-    )
+    expected = "nothing: this model is recurrent, or has an encoder, and cannot go back before a wrong guess"
     if options.draft_model:
         raise BadOption("draft_model", options.draft_model, expected)
     if options.spec_type not in ("auto", "none"):

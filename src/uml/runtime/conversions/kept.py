@@ -22,7 +22,7 @@ from uml.core.errors import ConversionFailed, UmlError, gib
 from uml.core.model import Format, Model, ModelInfo
 from uml.core.plan import Conversion, LoadPlan
 from uml.formats import inspect
-from uml.formats.legacy import foreseen, is_convertible
+from uml.formats.legacy.model import foreseen, is_convertible
 from uml.runtime.conversions import legacy
 from uml.runtime.conversions.workshop import Making, sweep
 
@@ -92,7 +92,7 @@ class KeptFiles:
         return tuple(sorted(filter(None, found), key=lambda kept: kept.used_ns))
 
     def make(self, plan: LoadPlan, tell: Callable[[Making], None], cancelled: Callable[[], bool]) -> None:
-        """Carry out a plan's conversion, unless the file is there. Fits `uml.runtime.converting.Converter`.
+        """Carry out a plan's conversion, unless the file is there. Fits `uml.runtime.workers.converting.Converter`.
 
         Raises ConversionFailed, NoRoom, OutOfMemory, Cancelled, BadFile and its kinds.
         """

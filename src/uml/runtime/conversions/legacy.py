@@ -9,12 +9,12 @@ from typing import Any, Final
 
 from uml.core.errors import ConversionFailed, UnsupportedFormat
 from uml.core.model import Format, ModelInfo
-from uml.formats.gguf_copy import ALIGNMENT, padded
-from uml.formats.gguf_header import TensorInfo
-from uml.formats.gguf_types import TENSOR_TYPE_IDS
-from uml.formats.legacy import is_convertible
-from uml.formats.legacy_file import LegacyTensor, NotLlama, read_file
-from uml.formats.legacy_gguf import becoming, head_of
+from uml.formats.gguf.head import ALIGNMENT, padded
+from uml.formats.gguf.header import TensorInfo
+from uml.formats.gguf.tables import TENSOR_TYPE_IDS
+from uml.formats.legacy.file import LegacyTensor, NotLlama, read_file
+from uml.formats.legacy.model import is_convertible
+from uml.formats.legacy.to_gguf import becoming, head_of
 from uml.runtime.conversions.packing import Recipe, write
 from uml.runtime.conversions.workshop import Making, workshop
 

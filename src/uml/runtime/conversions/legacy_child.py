@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from uml.engines.llamacpp.quantize_child import F32, Library, read, write
-from uml.formats.legacy_blocks import narrowed, recoded, widened
-from uml.formats.legacy_types import Coding
+from uml.formats.legacy.blocks import narrowed, recoded, widened
+from uml.formats.legacy.coding import Coding
 
 PIECE: Final = 4 << 20
 """Bytes of the old file that are worked on at once."""

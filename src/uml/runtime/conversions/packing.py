@@ -18,7 +18,7 @@ from uml.core.model import Format
 from uml.engines import llamacpp
 from uml.engines.llamacpp.dryrun_library import library_path
 from uml.formats import inspect
-from uml.formats.gguf_types import TENSOR_TYPES
+from uml.formats.gguf.tables import TENSOR_TYPES
 from uml.runtime.conversions.workshop import Making
 from uml.runtime.installs import child
 

@@ -24,11 +24,11 @@ from uml.engines.llamacpp.mixture import (
     needs_matrix,
     part,
 )
-from uml.formats.gguf_copy import ALIGNMENT, head, laid_out, padded, pairs, u32
-from uml.formats.gguf_header import GgufHeader, TensorInfo, read_header
-from uml.formats.gguf_types import FILE_TYPES, TENSOR_TYPES, type_name
-from uml.formats.gguf_values import text
-from uml.formats.imatrix import ImportanceMatrix
+from uml.formats.gguf.head import ALIGNMENT, head, laid_out, padded, pairs, u32
+from uml.formats.gguf.header import GgufHeader, TensorInfo, read_header
+from uml.formats.gguf.imatrix import ImportanceMatrix
+from uml.formats.gguf.tables import FILE_TYPES, TENSOR_TYPES, type_name
+from uml.formats.gguf.values import text
 from uml.runtime.conversions.packing import Recipe, write
 from uml.runtime.conversions.workshop import Making, workshop
 

@@ -18,7 +18,7 @@ from uml.core.model import Format, ModelInfo
 from uml.engines import transformers
 from uml.formats import inspect
 from uml.formats.bounded_json import read_object
-from uml.formats.hf_weights import PYTORCH, SHARD_NAME
+from uml.formats.hf.weights import PYTORCH, SHARD_NAME
 from uml.runtime.conversions.foreign import LAST_LINES, QUIET, reason
 from uml.runtime.conversions.workshop import Making, workshop
 from uml.runtime.installs import child

@@ -16,10 +16,10 @@ from uml.core.engine import Endpoint, Engine
 from uml.core.errors import UmlError
 from uml.core.install import Smoke
 from uml.core.plan import LoadPlan
-from uml.runtime.channel import ChannelBroken
-from uml.runtime.logs import WorkerLog
-from uml.runtime.process import WorkerProcess
 from uml.runtime.sandbox.confinement import Confinement
+from uml.runtime.workers.channel import ChannelBroken
+from uml.runtime.workers.logs import WorkerLog
+from uml.runtime.workers.process import WorkerProcess
 
 STALL_LIMIT_S: Final = 120.0
 ANSWER_LIMIT_S: Final = 120.0

@@ -14,10 +14,10 @@ from typing import Final, Literal, Self
 from uml.core.engine import Launch
 from uml.core.errors import SandboxUnavailable
 from uml.core.plan import LoadPlan
-from uml.runtime.limits import Group, Limits, parent_group, processors, some_of
 from uml.runtime.sandbox import policy
 from uml.runtime.sandbox.launcher import VARIABLE
 from uml.runtime.sandbox.means import LAUNCHER, Means, means
+from uml.runtime.workers.limits import Group, Limits, parent_group, processors, some_of
 
 log = logging.getLogger(__name__)
 

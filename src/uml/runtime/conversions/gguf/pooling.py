@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from uml.formats.bounded_json import read_object, text
-from uml.formats.gguf_values import u32
+from uml.formats.gguf.values import u32
 from uml.formats.sentence import modules
 from uml.runtime.conversions.gguf.families import Family
 from uml.runtime.conversions.gguf.rope import Untold

@@ -10,10 +10,10 @@ from typing import Any, Final
 from uml.core.errors import CorruptFile
 from uml.engines.llamacpp.mixture import Network, mixture
 from uml.formats.bounded_json import count, number
-from uml.formats.gguf_copy import ALIGNMENT, head, laid_out, padded
-from uml.formats.gguf_header import TensorInfo
-from uml.formats.gguf_types import FILE_TYPES, TENSOR_TYPE_IDS, TENSOR_TYPES
-from uml.formats.gguf_values import f32, i32, tensor, text, u32
+from uml.formats.gguf.head import ALIGNMENT, head, laid_out, padded
+from uml.formats.gguf.header import TensorInfo
+from uml.formats.gguf.tables import FILE_TYPES, TENSOR_TYPE_IDS, TENSOR_TYPES
+from uml.formats.gguf.values import f32, i32, tensor, text, u32
 from uml.runtime.conversions.gguf.families import Family
 from uml.runtime.conversions.gguf.naming import Place, ignored, place
 from uml.runtime.conversions.gguf.pooling import pooling

@@ -11,8 +11,8 @@ from array import array
 from dataclasses import dataclass, field
 
 from uml.formats.bounded_json import child, count, number, text
-from uml.formats.gguf_values import f32, u32
-from uml.formats.gguf_values import text as string
+from uml.formats.gguf.values import f32, u32
+from uml.formats.gguf.values import text as string
 from uml.runtime.conversions.gguf.families import Family
 from uml.runtime.conversions.gguf.source import Json, rope_parameters
 

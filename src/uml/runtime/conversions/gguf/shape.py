@@ -6,9 +6,9 @@ import math
 from dataclasses import dataclass
 
 from uml.core.model import Shape
-from uml.formats import hf_config
 from uml.formats.bounded_json import count, number, text
-from uml.formats.gguf_values import f32, flag, flags, u32
+from uml.formats.gguf.values import f32, flag, flags, u32
+from uml.formats.hf import config as hf_config
 from uml.runtime.conversions.gguf.families import Family
 from uml.runtime.conversions.gguf.rope import Rope, Untold, rope
 from uml.runtime.conversions.gguf.source import Json, Source

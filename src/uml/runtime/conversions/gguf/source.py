@@ -11,8 +11,8 @@ from typing import Any, Final
 from uml.core.errors import BadFile, CorruptFile, UnsupportedFormat
 from uml.core.model import ModelInfo
 from uml.formats.bounded_json import child, read_object
-from uml.formats.gguf_types import TENSOR_TYPE_IDS
-from uml.formats.hf_config import language_part
+from uml.formats.gguf.tables import TENSOR_TYPE_IDS
+from uml.formats.hf.config import language_part
 from uml.formats.reader import opened, read_at
 from uml.formats.safetensors import read_safetensors
 

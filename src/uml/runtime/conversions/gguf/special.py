@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from uml.formats.bounded_json import child, text
-from uml.formats.gguf_values import flag, texts, u32
-from uml.formats.gguf_values import text as string
+from uml.formats.gguf.values import flag, texts, u32
+from uml.formats.gguf.values import text as string
 from uml.runtime.conversions.gguf.source import Json, Source
 
 KEYS: Final = {

@@ -8,7 +8,7 @@ from enum import IntEnum
 from typing import Any, Final
 
 from uml.formats.bounded_json import child
-from uml.formats.gguf_values import f32s, i32s, texts
+from uml.formats.gguf.values import f32s, i32s, texts
 from uml.runtime.conversions.gguf.source import Json, Source
 
 SPACE: Final = "\u2581"

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from uml.formats.bounded_json import child, text
-from uml.formats.gguf_values import flag, texts, u8s, u32
-from uml.formats.gguf_values import text as string
+from uml.formats.gguf.values import flag, texts, u8s, u32
+from uml.formats.gguf.values import text as string
 from uml.runtime.conversions.gguf import pieces, splitting
 from uml.runtime.conversions.gguf.rope import Untold
 from uml.runtime.conversions.gguf.source import Json, Source

@@ -1,0 +1,1 @@
+"""Folders as Hugging Face keeps them: configuration, weights, quantization."""

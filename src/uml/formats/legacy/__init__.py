@@ -1,0 +1,1 @@
+"""Files from before GGUF: GGML, GGMF, GGJT."""

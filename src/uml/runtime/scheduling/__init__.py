@@ -1,0 +1,1 @@
+"""Decisions: which models stay, who leaves, who is served next. No clock, no task, no process."""

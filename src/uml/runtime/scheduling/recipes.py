@@ -1,0 +1,86 @@
+"""How each model is loaded: as a request wants it, else as it was last loaded well, else by the defaults."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from uml.core.errors import OutOfMemory, UmlError
+from uml.core.options import LoadOptions
+from uml.core.plan import LoadPlan
+from uml.planning.degrade import degrade
+from uml.runtime.scheduling.events import Asked
+
+MOST_STEPS_DOWN: Final = 8
+"""Loads of one model that may run out of memory before it is given up: each takes as long as a load."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How a model is loaded.
+
+    asked: the options of who asked, before anything was resolved; given: what is left of them after memory
+    ran out, and `less` says so.
+    """
+
+    asked: LoadOptions
+    given: LoadOptions
+    less: tuple[str, ...] = ()
+
+
+class Recipes:
+    """The recipe that each model comes back with after an eviction, a crash, or a load that ran out of memory.
+
+    honours: names of the options that an engine knows, by the engine's name.
+    """
+
+    def __init__(self, defaults: LoadOptions, honours: Callable[[str], Collection[str]]) -> None:
+        self._defaults = defaults
+        self._honours = honours
+        self._known: dict[str, Recipe] = {}
+
+    def of(self, asked: Asked) -> Recipe:
+        """How to load a model for this request."""
+        known = self._known.get(asked.model.id)
+        options = asked.options or (known.asked if known else self._defaults)
+        missing: dict[str, Any] = {flag: True for flag in asked.needs if not getattr(options, flag)}
+        if missing:
+            options = replace(options, **missing)
+        if known and options.loads_as(known.asked):
+            return Recipe(options, known.given, known.less)
+        return Recipe(options, options)
+
+    def expect(self, model: str, options: LoadOptions) -> None:
+        """It is to be loaded so, unless it has been loaded otherwise."""
+        self._known.setdefault(model, Recipe(options, options))
+
+    def worked(self, model: str, recipe: Recipe) -> None:
+        """It was loaded so."""
+        self._known[model] = recipe
+
+    def failed(self, model: str, recipe: Recipe) -> None:
+        """It could not be loaded so, and there is nothing left to try: the next load begins at the top."""
+        known = self._known.get(model)
+        if known and known.less and known.asked == recipe.asked:
+            del self._known[model]
+
+    def less(self, recipe: Recipe, plan: LoadPlan, error: UmlError) -> bool:
+        """Whether a load that ended in this error is tried again with less, where its options allow that."""
+        if not isinstance(error, OutOfMemory) or len(recipe.less) >= MOST_STEPS_DOWN:
+            return False
+        device = str(error.details.get("device") or "cpu")
+        step = degrade(recipe.asked, recipe.given, plan, device, self._honours(plan.engine))
+        if step is None:
+            return False
+        self._known[plan.model.id] = Recipe(recipe.asked, step.options, (*recipe.less, step.sentence))
+        return True
+
+    def restore(self, model: str) -> None:
+        """Try it with all that was asked for again."""
+        if known := self._known.get(model):
+            self._known[model] = Recipe(known.asked, known.asked)
+
+    def forget(self, model: str) -> None:
+        """Load it by the defaults again."""
+        self._known.pop(model, None)

@@ -1,0 +1,1 @@
+"""A worker's process from the outside: started, limited, watched, spoken to, ended."""

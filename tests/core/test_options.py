@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from uml.core.errors import BadOption, BadRequest, UmlError, UnknownField
-from uml.core.options import OPTIONS, LoadOptions, Option, options_by_name
+from uml.core.option import Option
+from uml.core.options import OPTIONS, LoadOptions, options_by_name
 
 
 @pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.name)

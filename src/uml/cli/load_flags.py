@@ -13,7 +13,8 @@ import typer
 from uml.cli.names import expanded
 from uml.cli.result import Result, Table
 from uml.core.errors import BadOption, UnknownField
-from uml.core.options import OPTIONS, LoadOptions, Option, options_by_name
+from uml.core.option import Option
+from uml.core.options import OPTIONS, LoadOptions, options_by_name
 
 COMMON: Final = (
     "ctx", "parallel", "gpu_layers", "threads", "cache_type_k", "cache_type_v", "flash_attention", "device",

@@ -127,6 +127,8 @@ def test_one_that_cannot_be_made_says_why_once(server: Server, tmp_path: Path) -
     assert "blk.3.ffn_gate.weight: a scale is no number" in errors[0]["message"]
     assert (replies[1].status_code, errors[1]["code"]) == (503, "load_suspended")
     assert not list((server.data / "converted").glob("broken-*"))
+    server.post("/v1/models/unload", {"model": model})
+    assert server.worker(model) == {}
 
 
 def test_other_families_of_those_formats_are_refused(server: Server, tmp_path: Path) -> None:

@@ -35,7 +35,13 @@ class Case:
     beside: Asked = field(default_factory=dict)
 
 
-_DRY: Final = {"dry_multiplier": 0.1, "dry_base": 1, "dry_sequence_breakers": ["#"]}
+_CHAT: Final = "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n{}"
+_ENDS: Final = {"prompt": _CHAT.format("What is the capital of Japan?", ""), "max_tokens": 60, "temperature": 0}
+"""What is asked has an answer, and the answer an end."""
+_AGAIN: Final = "the cat sat on the mat, the cat sat on the"
+_COPY: Final = {"prompt": _CHAT.format(f"Repeat after me: {_AGAIN} mat", _AGAIN)}
+"""What comes next has been said before."""
+_DRY: Final = {**_COPY, "dry_multiplier": 0.1, "dry_base": 1, "dry_sequence_breakers": ["#"]}
 _MIROSTAT: Final = {"mirostat_mode": 2, "max_tokens": 40}
 CHANGES: Final[Mapping[str, Case]] = {
     "temperature": Case(4),
@@ -71,11 +77,11 @@ CHANGES: Final[Mapping[str, Case]] = {
     "frequency_penalty": Case(2),
     "encoder_repetition_penalty": Case(5),
     "no_repeat_ngram_size": Case(2),
-    "dry_multiplier": Case(2, {"dry_sequence_breakers": ["#"]}),
+    "dry_multiplier": Case(2, {**_COPY, "dry_sequence_breakers": ["#"]}),
     "dry_base": Case(4, _DRY),
-    "dry_allowed_length": Case(5, {"dry_multiplier": 0.3, "dry_base": 1.2, "dry_sequence_breakers": ["#"]}),
-    "dry_penalty_last_n": Case(2, {"dry_multiplier": 2, "dry_sequence_breakers": ["#"]}),
-    "dry_sequence_breakers": Case(["the"], {"dry_multiplier": 2}),
+    "dry_allowed_length": Case(20, {**_DRY, "dry_multiplier": 3, "dry_base": 2}),
+    "dry_penalty_last_n": Case(2, {**_DRY, "dry_multiplier": 3, "dry_base": 2}),
+    "dry_sequence_breakers": Case(["the"], {**_COPY, "dry_multiplier": 3}),
     "sampler_priority": Case(["temperature"], {"min_p": 0.9}),
     "temperature_last": Case(True, {"sampler_priority": ["temperature", "min_p"], "min_p": 0.6, "temperature": 4}),
     "logit_bias": Case({"300": 100}),
@@ -89,8 +95,8 @@ CHANGES: Final[Mapping[str, Case]] = {
     "choice": Case(["yes", "no"]),
     "stop": Case(["MIDDLE"], {"max_tokens": 24, "temperature": 0, "ignore_eos": True}),
     "max_tokens": Case(2),
-    "ignore_eos": Case(True, {"max_tokens": 200, "temperature": 0}),
-    "min_tokens": Case(150, {"max_tokens": 200, "temperature": 0}),
+    "ignore_eos": Case(True, _ENDS),
+    "min_tokens": Case(40, _ENDS),
     "post_sampling_probs": Case(False, {"top_k": 2}),
     "n_probs": Case(3),
 }

@@ -151,19 +151,23 @@ def test_it_follows_a_schema(client: openai.OpenAI) -> None:
     assert content is not None and content.startswith('{"age"')
 
 
-def test_it_calls_a_tool(client: openai.OpenAI) -> None:
-    def tool(name: str, argument: str) -> ChatCompletionToolParam:
-        parameters: dict[str, object] = {
-            "type": "object",
-            "properties": {argument: {"type": "string"}},
-            "required": [argument],
-        }
-        return {"type": "function", "function": {"name": name, "description": name, "parameters": parameters}}
+def tool(name: str, description: str) -> ChatCompletionToolParam:
+    """One that takes a city."""
+    parameters: dict[str, object] = {
+        "type": "object",
+        "properties": {"city": {"type": "string"}},
+        "required": ["city"],
+    }
+    return {"type": "function", "function": {"name": name, "description": description, "parameters": parameters}}
 
-    tools = [tool("get_weather", "city"), tool("get_time", "city")]
+
+TOOLS = [tool("get_weather", "Get the weather in a city"), tool("get_time", "Get the time in a city")]
+
+
+def test_it_calls_a_tool(client: openai.OpenAI) -> None:
     question: list[ChatCompletionMessageParam] = [{"role": "user", "content": "What is the weather in Oslo?"}]
-    whole = client.chat.completions.create(model="demo", messages=question, tools=tools, temperature=0)
-    twice = client.chat.completions.create(model="demo", messages=question, tools=tools, temperature=0, n=2)
+    whole = client.chat.completions.create(model="demo", messages=question, tools=TOOLS, temperature=0)
+    twice = client.chat.completions.create(model="demo", messages=question, tools=TOOLS, temperature=0, n=2)
     for choice in (*whole.choices, *twice.choices):
         assert choice.finish_reason == "tool_calls"
         assert choice.message.tool_calls is not None
@@ -192,26 +196,18 @@ def test_errors_are_the_clients_own(client: openai.OpenAI) -> None:
 
 
 def test_the_function_that_was_chosen_is_called(client: openai.OpenAI) -> None:
-    parameters: dict[str, object] = {
-        "type": "object",
-        "properties": {"city": {"type": "string"}},
-        "required": ["city"],
-    }
-    tools: list[ChatCompletionToolParam] = [
-        {"type": "function", "function": {"name": name, "description": name, "parameters": parameters}}
-        for name in ("get_weather", "get_time")
-    ]
+    both = "What is the weather in Oslo? And then: What time is it in Oslo?"
     stream = client.chat.completions.create(
         model="demo",
-        messages=[{"role": "user", "content": "What is the weather in Oslo?"}],
-        tools=tools,
+        messages=[{"role": "user", "content": both}],
+        tools=TOOLS,
         tool_choice={"type": "function", "function": {"name": "get_time"}},
         temperature=0,
         max_tokens=60,
         stream=True,
     )
     calls = [call for chunk in stream for choice in chunk.choices for call in choice.delta.tool_calls or ()]
-    assert "".join(call.function.name or "" for call in calls if call.function) == "get_time"
+    assert {call.function.name for call in calls if call.function and call.function.name} == {"get_time"}
 
 
 def test_completions_tell_probabilities_in_the_legacy_lists(client: openai.OpenAI) -> None:

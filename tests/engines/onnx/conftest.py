@@ -1,7 +1,8 @@
 """The demo model as ONNX, and workers of it in a real environment of ONNX Runtime.
 
-UML_TEST_ONNX_PYTHON is the interpreter of an install of `onnx`, UML_TEST_ONNX_BUILDER that of an install of
-`onnx-builder`, which makes the models and says what Transformers answers. What needs one is skipped without it.
+UML_TEST_ONNX_PYTHON is the interpreter of an install of `onnx`, UML_TEST_ONNX_BUILDER_PYTHON that of an install of
+`onnx-builder`, which makes the models and says what Transformers answers: named, or installed for the tests
+(`tests.installed`). What needs one is skipped without it.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from tests.installed import python_of
 from tests.worker.process import Worker
 from uml.core.install import Install
 from uml.core.model import Model
@@ -58,10 +60,10 @@ def source() -> Path:
     return ROOT / "src" / "uml" / "models" / "demo-safetensors"
 
 
-def _python(name: str) -> Path:
-    found = os.environ.get(name, "")
+def _python(engine: str) -> Path:
+    found = python_of(engine)
     if not found:
-        pytest.skip(f"{name} names no interpreter")
+        pytest.skip(f"UML_TEST_{engine.upper().replace('-', '_')}_PYTHON names no interpreter")
     return Path(found)
 
 
@@ -72,12 +74,12 @@ def install_of(engine: str, python: Path) -> Install:
 
 @pytest.fixture(scope="session")
 def builder() -> Install:
-    return install_of(onnx.BUILDER, _python("UML_TEST_ONNX_BUILDER"))
+    return install_of(onnx.BUILDER, _python("onnx-builder"))
 
 
 @pytest.fixture(scope="session")
 def engine() -> Onnx:
-    python = _python("UML_TEST_ONNX_PYTHON")
+    python = _python("onnx")
     return Onnx(lambda engine, label: install_of(engine, python))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
@@ -13,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.installed import python_of
 from tests.worker.process import Worker
 from uml.core.engine import Engine
 from uml.core.install import Install
@@ -22,7 +22,7 @@ from uml.core.plan import Footprint, LoadPlan, Placement
 from uml.engines.transformers.engine import Transformers
 from uml.formats import inspect
 
-PYTHON = os.environ.get("UML_TEST_TRANSFORMERS_PYTHON", "")
+PYTHON = python_of("transformers")
 SOURCE = Path(__file__).parents[3] / "src" / "uml" / "models" / "demo-safetensors"
 Start = Callable[..., Worker]
 IMPORTS_S = 150.0

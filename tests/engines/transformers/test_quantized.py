@@ -16,6 +16,7 @@ import pytest
 
 from tests.engines.transformers.conftest import SOURCE, Start
 from tests.engines.transformers.test_answers import agree, greedy
+from tests.installed import python_of
 from tests.worker.process import question
 from uml.core.install import Install
 from uml.engines.transformers.engine import GPTQMODEL, Transformers
@@ -24,7 +25,7 @@ from uml.engines.transformers.engine import GPTQMODEL, Transformers
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 Made = dict[str, Any]
 KINDS = ("nf4", "fp4", "int8", "torchao-int8", "torchao-float8", "packed", "bitnet", "fp8")
-GPTQ_PYTHON = os.environ.get("UML_TEST_GPTQMODEL_PYTHON", "")
+GPTQ_PYTHON = python_of("gptqmodel")
 
 
 @pytest.mark.parametrize("name", KINDS)

@@ -18,13 +18,14 @@ from typing import Any
 
 import pytest
 
+from tests.installed import python_of
 from tests.runtime.conversions import llamacpp_reads as engine
 from tests.runtime.conversions.hf_folders import write_sentencepiece
 from uml.formats import inspect
 from uml.runtime.conversions.gguf import make
 from uml.runtime.conversions.gguf.families import FAMILIES
 
-PYTHON = os.environ.get("UML_TEST_TRANSFORMERS_PYTHON", "")
+PYTHON = python_of("transformers")
 # Importing Transformers, making and converting 25 models, and a process of llama.cpp for each.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.builders import hf_tensors, llama_config, write_hf_folder, write_json, write_pytorch
+from tests.installed import python_of
 from uml.core.errors import BadRequest, Cancelled, ConversionFailed, OutOfMemory, UmlError, UnsupportedFormat
 from uml.core.model import Format
 from uml.formats import inspect
@@ -18,7 +18,7 @@ from uml.formats.safetensors import read_safetensors
 from uml.runtime.conversions import safetensors as work
 from uml.runtime.conversions.workshop import Making
 
-PYTHON = os.environ.get("UML_TEST_TRANSFORMERS_PYTHON", "")
+PYTHON = python_of("transformers")
 MAKE = """
 import collections, json, os, sys, torch
 from pathlib import Path

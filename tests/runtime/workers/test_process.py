@@ -46,9 +46,7 @@ async def test_a_worker_that_ignores_the_end_is_killed(tmp_path: Path, caplog: p
     assert names(tmp_path) == ["demo.log"]
 
 
-async def test_a_worker_that_listens_to_its_end_goes_by_itself(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_worker_that_listens_to_its_end_goes_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Told twice to end, it would have its coverage written by two threads at once, which has crashed it.
     monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
     monkeypatch.delenv("COVERAGE_PROCESS_START", raising=False)

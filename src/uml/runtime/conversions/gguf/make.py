@@ -40,11 +40,14 @@ def check(name: str, info: ModelInfo) -> Family:
     method = info.quantization.method if info.quantization else "none"
     if info.format is not Format.SAFETENSORS or info.role not in (Role.TEXT, Role.EMBEDDING) or method != "none":
         label = f" ({info.quantization.label})" if info.quantization and method != "none" else ""
-        first = f"; first: uml convert {name} --to safetensors" if info.format is Format.PYTORCH else ""
+        instead = {
+            Format.PYTORCH: f"; first: uml convert {name} --to safetensors",
+            Format.GGUF: f"; a smaller file of it: uml quantize {name} --to KIND",
+        }.get(info.format, "")
         raise UnsupportedFormat(
             info.path,
             f"it is {info.format}{label} for {info.role}; into GGUF go models for text or embedding as plain "
-            f"safetensors, in a folder with config.json and tokenizer{first}",
+            f"safetensors, in a folder with config.json and tokenizer{instead}",
         )
     family = FAMILIES.get(info.architecture)
     if family is None:

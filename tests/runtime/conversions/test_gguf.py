@@ -370,7 +370,7 @@ def test_an_architecture_that_is_not_in_the_list_is_named_with_it(tmp_path: Path
 
 
 def test_what_is_no_plain_model_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UnsupportedFormat, match="it is gguf .*uml quantize it --to KIND"):
+    with pytest.raises(UnsupportedFormat, match=r"it is gguf .*uml quantize it --to KIND"):
         convert(SOURCE.parent / "demo.gguf", tmp_path / "made.gguf")
     folder = tmp_path / "old"
     write_json(_made(folder) / "config.json", config())

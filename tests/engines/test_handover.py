@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from tests.worker.process import plan_for
 from uml.core.engine import Endpoint
-from uml.core.errors import CorruptFile, DoesNotFit, OutOfMemory, UmlError
+from uml.core.errors import CorruptFile, DoesNotFit, LoadFailed, OutOfMemory, UmlError
 from uml.core.model import Role
 from uml.core.plan import Placement
 from uml.engines.handover import failure_in, failure_line, from_line, to_line
@@ -36,8 +37,15 @@ def test_a_plan_survives_the_pipe(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("line", [b"{}\n", b"nothing\n", b'{"version":2}\n', b'{"version":1}\n'])
 def test_a_line_of_somebody_else_is_refused(line: bytes) -> None:
-    with pytest.raises((ValueError, KeyError)):
+    with pytest.raises(LoadFailed, match="started anew"):
         from_line(line)
+
+
+def test_a_server_of_an_earlier_version_is_told_to_start_anew() -> None:
+    document = json.loads(to_line(plan_for(), Endpoint("k", None, "127.0.0.1", 7)))
+    del document["model"]["quantization"]
+    with pytest.raises(LoadFailed, match=r"KeyError: 'quantization'.*started anew"):
+        from_line(json.dumps(document).encode())
 
 
 @pytest.mark.parametrize(

@@ -110,13 +110,25 @@ def to_line(plan: LoadPlan, endpoint: Endpoint) -> bytes:
 
 
 def from_line(line: bytes) -> Handover:
-    """The line read back. Raises ValueError, KeyError or TypeError when it is not one of ours, BadRequest for options.
+    """The line read back. Raises LoadFailed when it is not one of ours, BadOption for options that we do not know.
 
-    The parent is the same program, so there is nothing to be lenient about.
+    The parent is the same program, so there is nothing to be lenient about. It is another version of it where the
+    package was renewed beneath a server that runs: its workers are of the new one.
     """
-    document = json.loads(line)
-    if document["version"] != VERSION:
-        raise ValueError(f"handover version {document['version']}, expected {VERSION}")
+    try:
+        document = json.loads(line)
+        if document["version"] != VERSION:
+            raise ValueError(f"version {document['version']}, expected {VERSION}")
+        return _handover(document)
+    except (ValueError, KeyError, TypeError) as error:
+        reason = (
+            f"what the server told the worker cannot be read ({type(error).__name__}: {error}); the program was "
+            "changed since the server began, which has to be started anew"
+        )
+        raise LoadFailed("the model", reason) from error
+
+
+def _handover(document: Mapping[str, Any]) -> Handover:
     model, endpoint, placement = document["model"], document["endpoint"], document["placement"]
     info = ModelInfo(
         path=Path(model["path"]),

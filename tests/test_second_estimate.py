@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.runtime.stand_in import until
+from tests.waiting import until
 from uml.config import Settings
 from uml.core.options import LoadOptions
 from uml.core.plan import WorkerStatus

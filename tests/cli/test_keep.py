@@ -9,7 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.gateway.server import eventually, running
+from tests.gateway.server import running
+from tests.waiting import eventually
 
 
 def test_pin_keep_and_let_go(tmp_path: Path) -> None:

@@ -15,7 +15,8 @@ import pytest
 
 from tests.engines import contract
 from tests.engines.contract import CONTEXT, PROMPTS, READY_S, SUBJECTS, Subject
-from tests.gateway.server import Server, eventually, running
+from tests.gateway.server import Server, running
+from tests.waiting import eventually
 from tests.worker.process import SERVER
 
 # For a machine that does much else besides: a worker of Transformers imports PyTorch first.
@@ -71,7 +72,7 @@ def test_it_answers_tells_what_it_cannot_do_and_gives_its_memory_back(
     worker = psutil.Process(server.worker(model)["pid"])
     held = [worker, *worker.children(recursive=True)]
     assert server.post("/v1/models/unload", {"model": model}).status_code == 200
-    eventually(lambda: not any(process.is_running() for process in held), 30)
+    eventually(lambda: not any(process.is_running() for process in held))
     assert not server.worker(model)
 
 
@@ -88,13 +89,13 @@ def test_what_a_model_takes_comes_back_to_the_byte_but_for_a_few(
         assert server.post("/v1/completions", asked).status_code == 200
         taken = _taken(server)
         assert server.post("/v1/models/unload", {"model": model}).status_code == 200
-        eventually(lambda: not server.worker(model), 30)
+        eventually(lambda: not server.worker(model))
         return taken
 
     round_trip()  # what the server itself learns and keeps at the first one is no model's
     segments, before = {*SHARED.iterdir()}, _taken(server)
     during = round_trip()
-    eventually(lambda: len(psutil.Process(server.process.pid).children(recursive=True)) == 0, 30)
+    eventually(lambda: len(psutil.Process(server.process.pid).children(recursive=True)) == 0)
     kept = _taken(server) - before
     assert during - before > 8 << 20, "a worker takes memory"
     assert kept < min(8 << 20, (during - before) // 5), (before, during, kept)
@@ -124,14 +125,14 @@ def test_who_leaves_the_queue_is_gone_at_once(subject: Subject, server: Server, 
     taken: list[float] = []
     while not taken or (min(taken) > contract.AT_ONCE_S and len(taken) < 6):
         answered, waiting = ask(), [ask() for _ in range(3)]
-        eventually(lambda: queued() == 3, 10)
+        eventually(lambda: queued() == 3)
         begin = time.monotonic()
         for connection in waiting:
             connection.close()
         eventually(lambda: queued() == 0)
         taken.append(time.monotonic() - begin)
         answered.close()
-        eventually(lambda: not server.worker(model)["in_flight"], 30)
+        eventually(lambda: not server.worker(model)["in_flight"])
     assert min(taken) <= contract.AT_ONCE_S, taken
 
 

@@ -19,7 +19,8 @@ import psutil
 import pytest
 
 from tests.engines import contract
-from tests.gateway.server import Server, events, eventually, running, spoken
+from tests.gateway.server import Server, events, running, spoken
+from tests.waiting import eventually
 from tests.worker.process import SERVER
 from uml.core.machine import Device
 from uml.engines import builtin
@@ -136,8 +137,8 @@ def test_its_weights_lie_on_the_gpu_and_its_memory_comes_back(
     assert held(pids) > 0, "the driver knows of no memory of the worker"
     assert greedy(server, model)
     assert server.post("/v1/models/unload", {"model": model}).status_code == 200
-    eventually(lambda: not server.worker(model), 60)
-    eventually(lambda: not held(pids), 60)
+    eventually(lambda: not server.worker(model))
+    eventually(lambda: not held(pids))
 
 
 def test_it_says_on_the_gpu_what_it_says_on_the_processor(subject: OnGpu, server: Server, tmp_path: Path) -> None:

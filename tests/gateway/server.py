@@ -8,14 +8,14 @@ import os
 import shutil
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import httpx2
 
+from tests.waiting import PATIENCE_S, eventually
 from uml.registry import packaged_model
 
 PROGRAM = """
@@ -92,14 +92,6 @@ def spoken(values: list[Any]) -> str:
     return "".join(delta.get("content") or "" for delta in deltas)
 
 
-def eventually(condition: Callable[[], object], limit_s: float = 10.0) -> None:
-    """Wait for something that comes about by itself."""
-    until = time.monotonic() + limit_s
-    while not condition():
-        assert time.monotonic() < until, "it did not come about"
-        time.sleep(0.01)
-
-
 def launch(folder: Path, **flags: Any) -> subprocess.Popen[bytes]:
     """Start a server process; its home is the folder, so that no model of the user's is found."""
     folder.mkdir(exist_ok=True)
@@ -118,12 +110,12 @@ def running(folder: Path, **flags: Any) -> Iterator[Server]:
     process = launch(folder, **flags)
     try:
         announced = folder / "server.json"
-        eventually(lambda: announced.exists() or process.poll() is not None, 20)
+        eventually(lambda: announced.exists() or process.poll() is not None)
         assert process.poll() is None, (folder / "stderr").read_text()
         url = json.loads(announced.read_text())["url"]
         key = flags.get("api_key")
         headers = {"authorization": f"Bearer {key}"} if key else {}
-        with httpx2.Client(base_url=url, headers=headers, timeout=30, trust_env=False) as http:
+        with httpx2.Client(base_url=url, headers=headers, timeout=PATIENCE_S, trust_env=False) as http:
             yield Server(process, url, folder, http)
     finally:
         process.terminate()
@@ -138,7 +130,7 @@ def refused(folder: Path, **flags: Any) -> dict[str, Any]:
     """The error with which a server refuses to start."""
     process = launch(folder, **flags)
     try:
-        assert process.wait(20) == 3, (folder / "stderr").read_text()
+        assert process.wait(PATIENCE_S) == 3, (folder / "stderr").read_text()
     finally:
         process.kill()
         process.wait()

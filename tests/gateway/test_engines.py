@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.builders import hf_tensors, llama_config, write_hf_folder
-from tests.gateway.server import Server, eventually, running
+from tests.gateway.server import Server, running
 from tests.runtime.installs.wheels import offers, stand_ins
+from tests.waiting import eventually
 from uml.cli.main import main
 from uml.client.client import Client
 from uml.core.errors import InstallFailed, InstallNotFound, InstallRefused

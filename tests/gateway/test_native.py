@@ -9,7 +9,8 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from tests.gateway.server import Server, ask, events, eventually
+from tests.gateway.server import Server, ask, events
+from tests.waiting import eventually
 from uml.registry import packaged_model
 
 

@@ -12,7 +12,8 @@ from urllib.parse import urlsplit
 import pytest
 import uvicorn
 
-from tests.gateway.server import Server, eventually
+from tests.gateway.server import Server
+from tests.waiting import eventually
 from uml.gateway import protocol
 from uml.gateway.protocol import HEAD_LIMIT, Protocol
 

@@ -13,7 +13,8 @@ import httpx2
 import psutil
 import pytest
 
-from tests.gateway.server import ask, events, eventually, launch, refused, running
+from tests.gateway.server import ask, events, launch, refused, running
+from tests.waiting import eventually
 
 
 def test_the_server_says_where_it_is_and_leaves_no_trace(tmp_path: Path) -> None:
@@ -123,7 +124,7 @@ def test_it_stops_while_it_loads(tmp_path: Path) -> None:
 def test_a_server_that_was_killed_is_no_obstacle(tmp_path: Path) -> None:
     folder = tmp_path / "data"
     process = launch(folder)
-    eventually(lambda: (folder / "server.json").exists(), 20)
+    eventually(lambda: (folder / "server.json").exists())
     process.kill()
     process.wait()
     assert (folder / "server.json").exists()

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.builders import write_tiny_gguf
-from tests.gateway.server import Server, ask, eventually, running
+from tests.gateway.server import Server, ask, running
+from tests.waiting import eventually
 
 
 def test_a_chat_says_how_long_the_model_stays(server: Server, fake: Callable[..., str]) -> None:

@@ -17,7 +17,8 @@ import httpx2
 import pytest
 
 from tests.builders import write_tiny_gguf
-from tests.gateway.server import Server, ask, events, eventually, spoken
+from tests.gateway.server import Server, ask, events, spoken
+from tests.waiting import eventually
 
 SLOW = "tokens_per_s=20"
 
@@ -47,7 +48,7 @@ def test_a_client_that_leaves_frees_its_slot(server: Server, fake: Callable[...,
             assert "data: {" in next(reply.iter_text())
     else:
         leave(server, ask(model, max_tokens=1000, n=n), lambda: in_flight(server) == 1)
-    eventually(lambda: in_flight(server) == 0, 2)
+    eventually(lambda: in_flight(server) == 0)
     assert time.monotonic() - began < 5
     assert server.chat(model, max_tokens=1).status_code == 200
 
@@ -60,10 +61,10 @@ def test_a_client_that_leaves_the_queue_is_not_served(server: Server, fake: Call
         next(pieces)
         before = server.worker(model)["requests"]
         leave(server, ask(model), lambda: server.worker(model)["queued"] == 1)
-        eventually(lambda: server.worker(model)["queued"] == 0, 2)
+        eventually(lambda: server.worker(model)["queued"] == 0)
         assert server.get("/v1/models/status").json()["queue"] == []
         assert "data" in next(pieces)
-    eventually(lambda: in_flight(server) == 0, 2)
+    eventually(lambda: in_flight(server) == 0)
     assert server.worker(model)["requests"] == before
 
 

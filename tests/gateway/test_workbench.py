@@ -7,8 +7,9 @@ import json
 import pytest
 
 from tests.builders import llama_metadata, llama_tensors, write_gguf
-from tests.gateway.server import Server, eventually
+from tests.gateway.server import Server
 from tests.runtime.conversions.hf_folders import write_folder
+from tests.waiting import eventually
 from uml.cli.main import main
 from uml.client.client import Client
 from uml.core.errors import BadRequest

@@ -5,7 +5,6 @@ Run as a program it serves `/health` on the socket that standard input names, an
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import signal
@@ -172,23 +171,6 @@ async def bench(
     async with made.supervisor:
         yield made
     assert not made.run.exists()
-
-
-def alive(pid: int) -> bool:
-    """Whether a process runs; a zombie does not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0] != b"Z"
-    except OSError:
-        return False
-
-
-async def until(condition: Callable[[], object], seconds: float = 10.0) -> None:
-    """Wait until something is so."""
-    async with asyncio.timeout(seconds):
-        while True:
-            if condition():
-                return
-            await asyncio.sleep(0.002)
 
 
 # --- the child's side ---------------------------------------------------------------------------

@@ -17,7 +17,8 @@ from pathlib import Path
 import orjson
 import pytest
 
-from tests.runtime.stand_in import DEMO, alive, bench, flags, until
+from tests.runtime.stand_in import DEMO, bench, flags
+from tests.waiting import alive, until
 from uml.config import Settings
 from uml.core.engine import Endpoint, Launch
 from uml.core.errors import LoadFailed, LoadTimeout, UmlError, WorkerDied, WorkerHung
@@ -264,7 +265,7 @@ async def test_a_server_that_is_killed_leaves_nothing_and_the_next_start_is_clea
     assert alive(int(number))
     server.send_signal(signal.SIGKILL)
     await server.wait()
-    await until(lambda: not alive(int(number)), 1.0)
+    await until(lambda: not alive(int(number)))
     async with house(tmp_path) as opened:
         folder = opened.library.settings.runtime
         assert os.fsencode(folder) == runtime
@@ -278,10 +279,10 @@ async def test_children_of_a_dead_worker_are_ended_at_the_next_start(tmp_path: P
 
     pid = await killed_server(tmp_path, "stand-in", "grandchild")
     child = int(word_of_the_worker(tmp_path).split()[1])
-    await until(lambda: not alive(pid), 2.0)
+    await until(lambda: not alive(pid))
     assert alive(child)  # nobody had told it
     async with bench(tmp_path):
-        await until(lambda: not alive(child), 1.0)
+        await until(lambda: not alive(child))
 
 
 def word_of_the_worker(folder: Path) -> str:

@@ -16,7 +16,8 @@ from typing import Any
 import orjson
 import pytest
 
-from tests.runtime.stand_in import Bench, bench, flags, until
+from tests.runtime.stand_in import Bench, bench, flags
+from tests.waiting import until
 from tests.worker.process import DEMO as FILE
 from tests.worker.process import LLAMACPP
 from uml.core.engine import Ask, Held

@@ -21,7 +21,8 @@ from typing import Any
 import orjson
 import pytest
 
-from tests.runtime.stand_in import Bench, alive, bench, model, until
+from tests.runtime.stand_in import Bench, bench, model
+from tests.waiting import alive, until
 from tests.worker.process import DEMO, LLAMACPP
 from uml.core.errors import Cancelled, LoadFailed, WorkerDied
 from uml.core.model import Model

@@ -13,7 +13,8 @@ from pathlib import Path
 import orjson
 import pytest
 
-from tests.runtime.stand_in import DEMO, Bench, alive, bench, flags, model, until
+from tests.runtime.stand_in import DEMO, Bench, bench, flags, model
+from tests.waiting import alive, until
 from uml.core.errors import (
     Cancelled,
     ConnectionLost,

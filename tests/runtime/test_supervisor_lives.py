@@ -16,7 +16,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.runtime.stand_in import Bench, alive, bench, model, until
+from tests.runtime.stand_in import Bench, bench, model
+from tests.waiting import alive, until
 from uml.core.errors import Cancelled, LoadFailed, WorkerDied
 from uml.runtime.observer import Unobserved
 from uml.runtime.scheduling.policy import Policy

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.runtime.stand_in import DEMO, IMPOSSIBLE, LARGE, SIZE, Bench, alive, bench, flags, model, until
+from tests.runtime.stand_in import DEMO, IMPOSSIBLE, LARGE, SIZE, Bench, bench, flags, model
+from tests.waiting import alive, until
 from uml.core.errors import BadFile, BadOption, DoesNotFit, LoadFailed, LoadSuspended, OutOfMemory, Quarantined
 from uml.core.model import Model
 from uml.core.options import LoadOptions

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.runtime.stand_in import DEMO, bench, flags, machine, plan, until
+from tests.runtime.stand_in import DEMO, bench, flags, machine, plan
+from tests.waiting import until
 from uml.core.errors import SetupError
 from uml.core.options import LoadOptions
 from uml.core.plan import Buffer, Footprint, LoadPlan, Placement, Taken

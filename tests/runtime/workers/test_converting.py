@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.runtime.stand_in import SIZE, bench, flags, model, until
+from tests.runtime.stand_in import SIZE, bench, flags, model
+from tests.waiting import until
 from uml.core.errors import Cancelled, ConversionFailed, LoadSuspended, LoadTimeout, UmlError
 from uml.core.plan import LoadPlan
 from uml.runtime.conversions.workshop import Making

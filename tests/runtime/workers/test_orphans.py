@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.runtime.stand_in import DEMO, alive, bench, until
+from tests.runtime.stand_in import DEMO, bench
+from tests.waiting import alive, until
 from uml.runtime.workers.orphans import Record, birth, sweep
 
 ROOT = Path(__file__).parents[3]
@@ -44,7 +45,7 @@ async def killed_server(folder: Path, engine: str, *words: str) -> int:
 
 async def test_a_worker_goes_with_its_server(tmp_path: Path) -> None:
     pid = await killed_server(tmp_path, "fake")
-    await until(lambda: not alive(pid), 1.0)
+    await until(lambda: not alive(pid))
 
 
 async def test_a_worker_that_stayed_is_ended_by_the_next_server(
@@ -53,7 +54,7 @@ async def test_a_worker_that_stayed_is_ended_by_the_next_server(
     pid = await killed_server(tmp_path, "stand-in", "ignore-stop")
     assert alive(pid)
     async with bench(tmp_path) as office:
-        await until(lambda: not alive(pid), 1.0)
+        await until(lambda: not alive(pid))
         assert "ended the worker of demo that an earlier server had left behind" in caplog.text
         assert list(office.run.iterdir()) == []
         await office.supervisor.load(DEMO)

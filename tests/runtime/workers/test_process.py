@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 import uvloop
 
-from tests.runtime.stand_in import DEMO, StandIn, alive, bench, flags, machine, plan, until
+from tests.runtime.stand_in import DEMO, StandIn, bench, flags, machine, plan
+from tests.waiting import alive, until
 from uml.core.engine import Endpoint
 from uml.core.errors import LoadFailed
 from uml.runtime.workers.logs import LIMIT_BYTES, WorkerLog

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.runtime.stand_in import until
+from tests.waiting import until
 from uml.runtime.workers.progress import Sample
 from uml.runtime.workers.watch import Look, Patience, Watch, condition, family, observe
 

@@ -35,6 +35,12 @@ def test_the_first_delta_tells_of_the_prompt_and_the_last_why_it_ends() -> None:
     assert (last.text, last.finish, last.prompt_tokens, last.tokens) == ("", "stop", 0, 1)
 
 
+def test_tokens_of_which_nothing_else_is_told_stand_between_those_of_which_it_is() -> None:
+    delta = teller(return_tokens=True).tell([News(97, cached=1), 98, 99, News(100, "length")])
+    assert (delta.text, delta.tokens, delta.cached_tokens, delta.finish) == ("abcd", 4, 1, "length")
+    assert delta.ids == (97, 98, 99, 100)
+
+
 def test_probabilities_come_with_the_bytes_of_their_tokens() -> None:
     delta = teller().tell([News(97, logprob=-0.5, top=((97, -0.5), (98, -1.5)))])
     (token,) = delta.logprobs

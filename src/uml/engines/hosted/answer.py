@@ -31,6 +31,10 @@ class News:
     error: UmlError | None = None
 
 
+Told = News | int
+"""What a step made, or only its token, where there is nothing else to say of it."""
+
+
 class Teller:
     """Makes the deltas of one answer from the news of its steps, as many at a time as there are.
 
@@ -63,14 +67,22 @@ class Teller:
             finished = delta.finish is not None
             yield delta
 
-    def tell(self, news: Sequence[News]) -> Delta:
+    def tell(self, news: Sequence[Told]) -> Delta:
         """One delta for all of them. Raises the error that one of them brings."""
-        error = next((item.error for item in news if item.error), None)
-        if error is not None:
-            raise error
-        made = [item for item in news if item.token is not None]
-        tokens = tuple(item.token for item in made if item.token is not None)
-        finish = news[-1].finish
+        tokens: list[int] = []
+        logprobs: list[TokenLogprob] = []
+        cached, finish = 0, None
+        for item in news:
+            if isinstance(item, int):
+                tokens.append(item)
+                continue
+            if item.error is not None:
+                raise item.error
+            if item.token is not None:
+                tokens.append(item.token)
+            if item.logprob is not None:
+                logprobs.append(self._likely(item))
+            cached, finish = cached + item.cached, item.finish
         text = self._text.feed(tokens)
         if finish:
             text += self._text.end()
@@ -80,11 +92,11 @@ class Teller:
             tokens=len(tokens),
             finish="tool_calls" if finish == "stop" and self._reader.calls else finish,
             prompt_tokens=self._prompt_tokens,
-            cached_tokens=sum(item.cached for item in news),
+            cached_tokens=cached,
             reasoning=said.reasoning,
             tool_calls=said.calls,
-            ids=tokens if self._ids else (),
-            logprobs=tuple(self._likely(item) for item in made if item.logprob is not None),
+            ids=tuple(tokens) if self._ids else (),
+            logprobs=tuple(logprobs),
             warnings=self._warnings,
         )
         self._prompt_tokens, self._warnings = 0, ()

@@ -223,8 +223,6 @@ class Generator:
             if adapter:
                 library["OgaSetActiveAdapter"](self._handle, model.adapters, adapter.encode())
         self.stopped = False
-        # The library has chosen a token, and not read it.
-        self.chosen = False
         self._append = library.bare("OgaGenerator_AppendTokens")
         self._generate = library.bare("OgaGenerator_GenerateNextToken")
         self._get_next = library.bare("OgaGenerator_GetNextTokens")
@@ -260,8 +258,8 @@ class Generator:
         result = self._generate(self._handle) or self._get_next(self._handle, self._to_next, self._to_count)
         if result:
             raise self._library.error(result)
-        self.chosen = True
-        return int(self._next[0])
+        token: int = self._next[0]
+        return token
 
     def logits(self) -> NDArray[np.float32]:
         """Scores of every token to follow the last one that was read, `[vocabulary]`: the library's own memory, to be
@@ -292,7 +290,6 @@ class Generator:
     def rewind(self, length: int) -> None:
         """Forget all but the first tokens. Raises NativeError for models that cannot."""
         self._library["OgaGenerator_RewindTo"](self._handle, length)
-        self.chosen = False
 
     def stop(self) -> None:
         """Have what is computed end with an error, within an operator of the graph. It cannot be used afterwards."""

@@ -56,14 +56,20 @@ class Answer:
         with self._lock:
             self._reading = generator
 
+    @property
+    def endless(self) -> bool | None:
+        """Whether the library never to choose an end would be right; None where it is not to choose at all."""
+        if self.guide is not None or not (self.chain.endless or self.chain.bare):
+            return None
+        return self.chain.endless
+
+    def ahead(self, generator: Generator) -> bool:
+        """Whether the library chooses as is asked for, and nothing is to be told of its tokens but what they are."""
+        return self.guide is None and (self.chain.endless if generator.endless else self.chain.bare)
+
     def next(self, generator: Generator, made: int, cached: int) -> News:
         """Choose the token that follows what the generator has read; so many were made before. Raises EngineError."""
         guide, chain = self.guide, self.chain
-        if made and guide is None and (chain.endless if generator.endless else chain.bare):
-            # Of the first token the chain has seen that scores are numbers.
-            token = generator.likeliest()
-            chain.accept(token)
-            return News(token, "stop" if token in self.ends else "length" if made + 1 >= self.most else None)
         choice = chain.choose(generator.logits(), guide.mask() if guide else None)
         if guide is not None:
             guide.accept(choice.token)
@@ -96,8 +102,7 @@ class Runner:
         if answer.gone:
             return
         try:
-            endless = answer.chain.endless
-            with self._slots.take(answer.prompt, answer.adapter, reuse=answer.reuse, endless=endless) as slot:
+            with self._slots.take(answer.prompt, answer.adapter, reuse=answer.reuse, endless=answer.endless) as slot:
                 assert slot.generator is not None
                 cached = len(slot.tokens)
                 self._read(answer, slot, slot.generator)
@@ -126,17 +131,33 @@ class Runner:
     def _go_on(self, answer: Answer, slot: Slot, generator: Generator, cached: int) -> None:
         made = 0
         while not answer.gone:
+            # Of the first token the chain sees that scores are numbers.
+            if made and answer.ahead(generator):
+                _run_ahead(answer, slot, generator, made)
+                break
             news = answer.next(generator, made, cached)
             made += 1
             # Told before the next one is computed: what is done with it costs no time then.
             answer.feed.put(news)
             if news.finish or news.token is None:
                 break
-            if not generator.chosen:
-                generator.step(news.token)
+            generator.step(news.token)
             slot.tokens.append(news.token)
-        else:
-            # What the library has chosen it reads with its next step only.
-            del slot.tokens[len(slot.tokens) - generator.chosen :]
-        if generator.chosen:
-            generator.rewind(len(slot.tokens))
+
+
+def _run_ahead(answer: Answer, slot: Slot, generator: Generator, made: int) -> None:
+    """Have the library choose all the rest. Between two tokens of a small model every line counts, and here are few:
+    the chain is not told of tokens that it has nothing to do with."""
+    likeliest, put, keep = generator.likeliest, answer.feed.put, slot.tokens.append
+    ends, last = answer.ends, answer.most - 1
+    for place in range(made, answer.most):
+        token = likeliest()
+        if place == last or token in ends:
+            put(News(token, "stop" if token in ends else "length"))
+            break
+        put(token)
+        if answer.gone:
+            break
+        keep(token)
+    # What was chosen last is not read.
+    generator.rewind(len(slot.tokens))

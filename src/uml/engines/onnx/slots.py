@@ -39,10 +39,12 @@ class Slots:
         self._clock = count(1)
 
     @contextmanager
-    def take(self, prompt: Sequence[int], adapter: str, *, reuse: bool = True, endless: bool = False) -> Iterator[Slot]:
+    def take(
+        self, prompt: Sequence[int], adapter: str, *, reuse: bool = True, endless: bool | None = None
+    ) -> Iterator[Slot]:
         """A slot that holds the beginning of a prompt, all but its last token at most; the rest is to be read.
 
-        endless: its generator should be, if it is a new one or might be: nothing is read anew for it.
+        endless: whether its generator should be, where that matters; nothing is read anew for it.
         Raises NativeError where a generator cannot be made. One that was stopped or that failed is not kept.
         """
         slot = self._choose(prompt, adapter)
@@ -68,11 +70,11 @@ class Slots:
             alike.busy = True
             return alike
 
-    def _prepare(self, slot: Slot, prompt: Sequence[int], adapter: str, *, reuse: bool, endless: bool) -> None:
+    def _prepare(self, slot: Slot, prompt: Sequence[int], adapter: str, *, reuse: bool, endless: bool | None) -> None:
         # The library keeps no scores of what it read before, so the last token is always read again.
         held = min(shared(slot.tokens, prompt), len(prompt) - 1) if reuse and slot.adapter == adapter else 0
         generator = slot.generator
-        if generator is not None and slot.adapter == adapter and (held or generator.endless == endless):
+        if generator is not None and slot.adapter == adapter and (held or endless in (None, generator.endless)):
             try:
                 if held < len(slot.tokens):
                     generator.rewind(held)
@@ -81,7 +83,7 @@ class Slots:
             except NativeError:
                 pass  # a model whose state cannot go back, as recurrent ones: read everything anew
         self._drop(slot)
-        slot.generator = Generator(self._model, self._context, adapter, endless=endless)
+        slot.generator = Generator(self._model, self._context, adapter, endless=bool(endless))
         slot.adapter = adapter
 
     def _drop(self, slot: Slot) -> None:

@@ -42,6 +42,8 @@ class Writer:
         ends = ends if isinstance(ends, list) else [] if ends is None else [ends]
         self._language = language_of(folder, ends, config["vocab_size"], options)
         self._structures = Structures(self._language.vocabulary)
+        self._fast = False
+        """Whether the last answer's tokens came faster than anybody reads."""
         threads = options.threads or len(os.sched_getaffinity(0))
         # A pattern is a block of memory for each shape of input that comes twice, kept beside what its parts were taken
         # from before: half as much again, and no faster.
@@ -82,6 +84,7 @@ class Writer:
                 yield delta
         finally:
             answer.leave()
+            self._fast = answer.feed.fast
 
     def _prepare(self, request: Mapping[str, Any], loop: asyncio.AbstractEventLoop) -> tuple[Answer, Teller]:
         language = self._language
@@ -92,7 +95,7 @@ class Writer:
             most=ask.most,
             chain=Chain(ask.settings, language.vocabulary, ask.tokens),
             ends=language.vocabulary.ends,
-            feed=Feed(loop),
+            feed=Feed(loop, fast=self._fast),
             guide=self._structures.guide("tool_choice", forced) if forced else self._structures.of(request),
             adapter=self._adapters.of(request),
             reuse=self._plan.options.cache_prompt and request.get("cache_prompt") is not False,

@@ -199,6 +199,13 @@ class KeepsSessions(Protocol):
         """Write a slot to a file of this name: tokens and bytes that were written."""
         ...
 
+    def seal_session(self, plan: LoadPlan, path: Path) -> None:
+        """Make a file that was written fit to be read back; it stays as long as it is.
+
+        Raises EngineError for one that cannot be made so, and OSError.
+        """
+        ...
+
     async def restore_session(self, ask: Ask, slot: int, name: str) -> int:
         """Read a file of this name into a slot: tokens that were read."""
         ...

@@ -211,6 +211,7 @@ class Sitting:
                 tokens, size = await self._engine.save_session(self._ask, held.slot, self._name(name))
             if path.stat().st_size == size:
                 # What the engine says it wrote may have ended at a full disk, unnoticed by it.
+                await asyncio.to_thread(self._engine.seal_session, self._plan, path)
                 kept = Kept(self._model, name, self._fingerprint, tokens, size, saved_ns, self._marks)
         except EngineError as error:
             log.warning("a conversation of %s with %d tokens is not saved: %s", self._model, held.tokens, error)

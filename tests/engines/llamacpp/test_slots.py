@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,8 @@ def test_a_key_names_the_files_and_all_that_changes_the_cache(tmp_path: Path) ->
         {"rope_freq_base": 1000.0},
         {"swa_full": True},
         {"flash_attention": "off"},
+        {"draft_model": "/d.gguf"},
+        {"spec_type": "mtp"},
     ],
 )
 def test_another_cache_is_another_key(options: dict[str, Any]) -> None:
@@ -78,13 +81,68 @@ def test_a_context_beyond_the_original_counts_positions_otherwise() -> None:
         (Role.EMBEDDING, {}, "embedding"),
         (Role.RERANKER, {}, "reranker"),
         (Role.TEXT, {"cache_prompt": False}, "cache_prompt"),
-        (Role.TEXT, {"draft_model": "/d.gguf"}, "draft"),
-        (Role.TEXT, {"spec_type": "mtp"}, "draft"),
     ],
 )
 def test_where_nothing_can_be_gone_on_with_nothing_is_kept(role: Role, options: dict[str, Any], why: str) -> None:
     reason = slots.session_key(plan_for(role=role, **options), "1")
     assert isinstance(reason, str) and why in reason
+
+
+def written(path: Path, tokens: list[int], head: tuple[int, ...] = (0x67677371, 4)) -> Path:
+    """The begin of a file as llama.cpp writes it."""
+    packed = struct.pack(f"<iII{len(tokens)}iI", -1, 1, len(tokens), *tokens, 0)
+    path.write_bytes(struct.pack("<3I", *head, len(packed) // 4) + packed + b"the cache")
+    return path
+
+
+def listed(path: Path, count: int) -> list[int]:
+    return list(struct.unpack_from(f"<{count}i", path.read_bytes(), 24))
+
+
+def test_only_where_a_draft_goes_along_the_end_is_read_again(tmp_path: Path) -> None:
+    path = written(tmp_path / "a", list(range(1000)))
+    before = path.read_bytes()
+    slots.seal(plan_for(), path)
+    slots.seal(plan_for(spec_type="ngram-mod"), path)
+    assert path.read_bytes() == before
+    slots.seal(plan_for(draft_model="/d.gguf"), path)
+    place = 1000 - slots.AGAIN_TOKENS
+    assert listed(path, 1000) == [*range(place), place - 1, *range(place + 1, 1000)]
+    assert len(path.read_bytes()) == len(before)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "sealed"),
+    [
+        ([0, 7], [1, 7]),
+        ([], []),
+        # An image is read again as a whole or not at all.
+        ([5, -1, -1, 9, 8], [5, -1, -1, 8, 8]),
+        ([5, -1], [5, -1]),
+    ],
+)
+def test_another_token_stands_where_reading_begins(tmp_path: Path, tokens: list[int], sealed: list[int]) -> None:
+    path = written(tmp_path / "a", tokens)
+    slots.seal(plan_for(draft_model="/d.gguf"), path)
+    assert listed(path, len(tokens)) == sealed
+
+
+@pytest.mark.parametrize(
+    ("data", "sentence"),
+    [
+        (b"", "ends in its head"),
+        (struct.pack("<3I", 1, 4, 9) + bytes(40), "laid out in a way that is not known"),
+        (struct.pack("<3I", 0x67677371, 5, 9) + bytes(40), "version 5"),
+        (struct.pack("<3I", 0x67677371, 4, 9) + bytes(40), "lists its tokens in a way"),
+        (struct.pack("<3IiII", 0x67677371, 4, 9, -1, 1, 1 << 30) + bytes(40), "lists its tokens in a way"),
+    ],
+)
+def test_a_file_of_another_build_is_not_written_into(tmp_path: Path, data: bytes, sentence: str) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(data)
+    with pytest.raises(EngineError, match=sentence):
+        slots.seal(plan_for(draft_model="/d.gguf"), path)
+    assert path.read_bytes() == data
 
 
 def test_a_file_is_as_large_as_its_tokens() -> None:

@@ -131,6 +131,10 @@ class LlamaCpp:
         """Write a slot to a file: tokens and bytes. Raises EngineError."""
         return await slots.save(ask, slot, name)
 
+    def seal_session(self, plan: LoadPlan, path: Path) -> None:
+        """Have the end of a conversation read again where a draft goes along. Raises EngineError and OSError."""
+        slots.seal(plan, path)
+
     async def restore_session(self, ask: Ask, slot: int, name: str) -> int:
         """Read a file into a slot: tokens. Raises EngineError."""
         return await slots.restore(ask, slot, name)

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from uml.core.errors import BadRequest
+from uml.core.guard import Guard
 from uml.gateway.processing import Processing, processing
-from uml.plugins.guard import Guard
 from uml.plugins.load import Plugins
 
 Before = Callable[[dict[str, Any]], Any]

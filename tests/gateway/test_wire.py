@@ -50,6 +50,11 @@ def test_an_engines_words_become_ours() -> None:
     assert "<html>" in refusal(500, b"<html>", "demo").message
 
 
+def test_a_worker_of_ours_says_it_once() -> None:
+    told = EngineError("this model", "its logits are not numbers").as_dict()["error"]
+    assert refused(502, told).message == "the engine of demo failed: its logits are not numbers"
+
+
 def test_what_strangers_sent_is_quoted_as_json() -> None:
     for value in ({"number": 10**30}, {"name": "a\udcff"}):
         assert json.loads(encoded(value)) == value

@@ -15,12 +15,12 @@ from tests.plugins.packages import write_package
 from tests.worker.process import plan_for
 from uml.core.engine import Availability, Endpoint, EngineSpec
 from uml.core.errors import LoadFailed, OutOfMemory
+from uml.core.guard import Guard, LeftOut
 from uml.core.model import Format, ModelInfo, Role
 from uml.engines import builtin
 from uml.formats import inspect
 from uml.plugins import load as loading
 from uml.plugins.engine import GuardedEngine
-from uml.plugins.guard import Guard, LeftOut
 from uml.plugins.load import Plugins, declared, load
 
 HEAD = "from uml.plugins import hookimpl\n"
@@ -34,6 +34,15 @@ class Other(Fake):
 @hookimpl
 def register_engines():
     return [Other()]
+"""
+
+
+SAMPLER = """
+from pathlib import Path
+from uml.core.plan import SamplerFile
+@hookimpl
+def register_samplers():
+    return [SamplerFile({name!r}, Path({file!r}))]
 """
 
 
@@ -56,11 +65,11 @@ def loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, code: str
         ("sleeps", "import threading; threading.Event().wait(30)", "its import did not come back within 0.3 s"),
         ("nothing", "", "it has none of the hooks: register_engines"),
         ("unknown_hook", "@hookimpl\ndef register_wishes(): return []", "a hook is not as it should be"),
-        (
-            "samplers",
-            "@hookimpl\ndef register_samplers(): return {}",
-            "register_samplers: samplers act on the logits of a worker, which runs in the environment of its engine",
-        ),
+        ("no_file", SAMPLER.format(name="quiet", file="/none.py"), "the file of the sampler quiet cannot be read: "),
+        ("no_python", SAMPLER.format(name="quiet", file="/etc/hostname:"), "the file of the sampler quiet cannot be"),
+        ("ours", SAMPLER.format(name="top_k", file=__file__), "a sampler is called top_k already"),
+        ("loud", SAMPLER.format(name="Loud", file=__file__), "that is no SamplerFile, or whose name is not lower case"),
+        ("no_function", SAMPLER.format(name="quiet", file=__file__), "has no function sampler(setting, about)"),
         ("arguments", "@hookimpl\ndef register_engines(a, b): return []", "a hook is not as it should be"),
         ("hook_raises", "@hookimpl\ndef register_engines(): raise OSError('no')", "register_engines() raised OSError"),
         ("no_list", "@hookimpl\ndef register_engines(): return 5", "register_engines gives int, expected a list"),
@@ -86,7 +95,7 @@ def test_a_plugin_that_is_no_good_is_left_out_and_says_why(
     (found,) = plugins.found
     assert found.state == ("hung" if name == "sleeps" else "failed")
     assert says in found.says and not found.adds
-    assert not (plugins.engines or plugins.detectors or plugins.processors or plugins.commands)
+    assert not (plugins.engines or plugins.detectors or plugins.processors or plugins.commands or plugins.samplers)
     assert f"the plug-in {name} is left out: " in caplog.text
 
 

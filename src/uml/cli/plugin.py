@@ -16,7 +16,7 @@ plugin = typer.Typer(name="plugin", no_args_is_help=True, rich_markup_mode="rich
 
 @plugin.callback()
 def _group() -> None:
-    """Plug-ins: packages of others that add engines, formats, processors and commands."""
+    """Plug-ins: packages of others that add engines, formats, samplers, processors and commands."""
 
 
 @plugin.command("ls")

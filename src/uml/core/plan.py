@@ -139,6 +139,18 @@ class Conversion:
 
 
 @dataclass(frozen=True, slots=True)
+class SamplerFile:
+    """A sampler that a plug-in brings: a Python file with a function `sampler`, which workers load by its path.
+
+    name: by which requests ask for it. plugin: who brings it; filled in when the plug-in is loaded.
+    """
+
+    name: str
+    path: Path
+    plugin: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class LoadPlan:
     """One model, one engine, options without anything left to guess, and where it goes.
 
@@ -146,6 +158,7 @@ class LoadPlan:
     warnings: options that the engine does not honour, and what else a user should know.
     choice: why this engine; `reason` begins with it and ends with the place.
     conversion: where `model` stands in for another, which is made into it first.
+    samplers: of plug-ins, for engines that sample with our chain.
     """
 
     model: Model
@@ -158,6 +171,7 @@ class LoadPlan:
     warnings: tuple[str, ...] = ()
     choice: str = ""
     conversion: Conversion | None = None
+    samplers: tuple[SamplerFile, ...] = ()
 
     @property
     def asked(self) -> Model:

@@ -44,11 +44,11 @@ DEAF: Final = _names(
     "mirostat_tau mirostat_eta repetition_penalty repetition_penalty_range presence_penalty frequency_penalty "
     "encoder_repetition_penalty no_repeat_ngram_size dry_multiplier dry_base dry_allowed_length dry_penalty_last_n "
     "dry_sequence_breakers penalty_alpha guidance_scale negative_prompt do_sample sampler_priority temperature_last "
-    "logit_bias custom_token_bans banned_strings num_beams length_penalty early_stopping grammar json_schema regex "
-    "choice response_format tools tool_choice parallel_tool_calls chat_template_kwargs enable_thinking "
-    "reasoning_effort reasoning_format reasoning_budget_tokens add_generation_prompt continue_final_message logprobs "
-    "top_logprobs n_probs post_sampling_probs return_tokens return_progress timings_per_token echo suffix best_of "
-    "cache_prompt n_keep n_discard n_indent lora dimensions"
+    "plugin_samplers logit_bias custom_token_bans banned_strings num_beams length_penalty early_stopping grammar "
+    "json_schema regex choice response_format tools tool_choice parallel_tool_calls chat_template_kwargs "
+    "enable_thinking reasoning_effort reasoning_format reasoning_budget_tokens add_generation_prompt "
+    "continue_final_message logprobs top_logprobs n_probs post_sampling_probs return_tokens return_progress "
+    "timings_per_token echo suffix best_of cache_prompt n_keep n_discard n_indent lora dimensions"
 )
 """Parameters of requests that change nothing here: whoever gives one is told so, as with every engine."""
 

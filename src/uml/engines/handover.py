@@ -19,7 +19,7 @@ from uml.core.errors import IllegalInstruction, LoadFailed, UmlError
 from uml.core.install import Install
 from uml.core.model import Format, Model, ModelInfo, Quantization, Role
 from uml.core.options import LoadOptions
-from uml.core.plan import Footprint, LoadPlan, Placement
+from uml.core.plan import Footprint, LoadPlan, Placement, SamplerFile
 
 VERSION: Final = 1
 FAILURE: Final = "uml-worker-failure: "
@@ -45,7 +45,7 @@ def launch(
         argv=(*worker(install), "--engine", engine),
         environment=dict(environment),
         stdin=to_line(plan, endpoint),
-        reads=(install.folder,) if install and not install.shared else (),
+        reads=((install.folder,) if install and not install.shared else ()) + _files(plan),
     )
 
 
@@ -55,12 +55,17 @@ def launch_host(place: str, plan: LoadPlan, endpoint: Endpoint, environment: Map
     Its package must be importable where this program runs; a sandbox lets the worker read the folder it is in.
     """
     package = find_spec(place.partition(":")[0].partition(".")[0])
+    folders = (package.submodule_search_locations or ()) if package else ()
     return Launch(
         argv=(*worker(), "--engine", place),
         environment=dict(environment),
         stdin=to_line(plan, endpoint),
-        reads=tuple(Path(folder).parent for folder in (package.submodule_search_locations or ())) if package else (),
+        reads=tuple(Path(folder).parent for folder in folders) + _files(plan),
     )
+
+
+def _files(plan: LoadPlan) -> tuple[Path, ...]:
+    return tuple(sampler.path for sampler in plan.samplers)
 
 
 def worker(install: Install | None = None) -> tuple[str, ...]:
@@ -105,6 +110,7 @@ def to_line(plan: LoadPlan, endpoint: Endpoint) -> bytes:
             "layers": plan.placement.layers,
         },
         "total_bytes": plan.footprint.total_bytes,
+        "samplers": [[sampler.name, str(sampler.path), sampler.plugin] for sampler in plan.samplers],
     }
     return json.dumps(document, separators=(",", ":")).encode() + b"\n"
 
@@ -150,6 +156,7 @@ def _handover(document: Mapping[str, Any]) -> Handover:
             options=LoadOptions.parse(document["options"]),
             footprint=Footprint(weight_bytes=document["total_bytes"], kv_bytes=0, compute_bytes=0),
             placement=Placement(**placement),
+            samplers=tuple(SamplerFile(name, Path(path), plugin) for name, path, plugin in document["samplers"]),
         ),
         endpoint=Endpoint(
             key=endpoint["key"],

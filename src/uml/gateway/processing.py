@@ -9,8 +9,8 @@ from typing import Any, Final, Protocol
 import orjson
 
 from uml.core.errors import BadRequest
+from uml.core.guard import Guard, LeftOut
 from uml.generation import Endpoint
-from uml.plugins.guard import Guard, LeftOut
 from uml.plugins.hooks import Pieces, Processor
 from uml.plugins.load import Plugins
 

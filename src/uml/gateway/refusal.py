@@ -46,6 +46,8 @@ _PLACES: Final = (
 )
 """How its sentences begin, and the field that each is about."""
 
+_OURS: Final = re.compile(r"^the engine of [^:]{1,200} failed: ")
+
 Body = Mapping[str, Any]
 
 
@@ -98,7 +100,8 @@ def from_engine(status: int, error: Body, model: str, asked: Body = MappingProxy
         return Overloaded(f"{model}: {message}")
     if found := _UNREADABLE.match(message):
         return UnreadableAnswer(model, found[1])
-    return EngineError(model, message or f"status {status}")
+    # Our workers say it as we do, of a model whose name they may not know.
+    return EngineError(model, _OURS.sub("", message) or f"status {status}")
 
 
 def _too_long(message: str, error: Body, asked: Body) -> ContextLengthExceeded | None:

@@ -281,6 +281,7 @@ PARAMETERS: Final[tuple[Parameter, ...]] = (
     _P("do_sample", "boolean", "false: always the likeliest token"),
     _P("sampler_priority", "texts", "Order of the samplers", 1, 32, aliases=("samplers",)),
     _P("temperature_last", "boolean", "Temperature after all other samplers", rare=True),
+    _P("plugin_samplers", "object", "Samplers of plug-ins: name -> its setting, as the sampler takes it", rare=True),
     _P("logit_bias", "any", "Token id -> what is added to its score"),
     _P("custom_token_bans", "text", "Token ids that never come, with commas"),
     _P(

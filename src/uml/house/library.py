@@ -162,7 +162,8 @@ class Library:
             return {**found, "abilities": {}, "parameters": {}, "options": {}}
         spec = self.specs[engine][0]
         matrix = capabilities(as_gguf(model.info), spec, sessions=isinstance(self.engines[engine], KeepsSessions))
-        return {**found, **jsonable(matrix)}
+        each = {f"plugin_samplers.{name}": matrix.parameters["plugin_samplers"] for name in self.plugins.samplers}
+        return {**found, **jsonable(replace(matrix, parameters={**matrix.parameters, **each}))}
 
     def plan(
         self,
@@ -208,6 +209,8 @@ class Library:
             wants=wants,
             honours=honours,
         )
+        if self.plugins.samplers and self.specs[decided.engine][0].dialect.get("plugin_samplers"):
+            decided = replace(decided, samplers=tuple(self.plugins.samplers.values()))
         return _converting(decided, conversion) if conversion else decided
 
     def known(self, model: Model, companions: Mapping[str, ModelInfo]) -> Known:

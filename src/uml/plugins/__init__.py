@@ -1,4 +1,4 @@
-"""Plug-ins: packages of others that add engines, formats, processors and commands.
+"""Plug-ins: packages of others that add engines, formats, samplers, processors and commands.
 
 A package names a module under the entry points `uml.plugins`; the module marks functions with `hookimpl`:
 

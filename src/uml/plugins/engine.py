@@ -7,8 +7,8 @@ from typing import Final
 
 from uml.core.engine import Availability, Endpoint, Engine, EngineSpec, Launch
 from uml.core.errors import LoadFailed, UmlError
+from uml.core.guard import Guard, LeftOut
 from uml.core.plan import LoadPlan
-from uml.plugins.guard import Guard, LeftOut
 
 log: Final = logging.getLogger(__name__)
 

@@ -8,6 +8,7 @@ from typing import Any, Protocol, TypeAlias
 
 from uml.core.engine import Engine
 from uml.core.model import ModelInfo
+from uml.core.plan import SamplerFile
 from uml.plugins import hookspec
 
 Detector: TypeAlias = Callable[[Path], ModelInfo | None]
@@ -48,6 +49,16 @@ def register_detectors() -> Iterable[Detector]:
     """Readers of further formats: `Format.UNKNOWN` with the format's name in `version`, which `EngineSpec.kinds` names.
 
     They are asked in order, and only for what none of our own readers knows.
+    """
+    raise AssertionError
+
+
+@hookspec
+def register_samplers() -> Iterable[SamplerFile]:
+    """Samplers for requests' `plugin_samplers`: a name, and a Python file with a function `sampler`.
+
+    The file is loaded by workers of engines that sample with our chain, each in the environment of its engine, which
+    has numpy and not the plug-in's package. `sampling/foreign.py` has what the function is told, and what it gives.
     """
     raise AssertionError
 

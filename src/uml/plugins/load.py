@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import logging
 import re
 import sys
@@ -12,10 +13,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from uml.core.engine import Engine, EngineSpec
 from uml.core.errors import UmlError
+from uml.core.guard import Guard, LeftOut
 from uml.core.model import Format, ModelInfo
+from uml.core.plan import SamplerFile
 from uml.plugins import GROUP
 from uml.plugins.engine import GuardedEngine
-from uml.plugins.guard import Guard, LeftOut
+from uml.sampling.foreign import ENTRY
+from uml.sampling.order import ALSO, DEFAULT
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -28,13 +32,8 @@ LOAD_LIMIT_S: Final = 10.0
 """For the import of one plug-in; heavy libraries belong into its worker."""
 HOOK_LIMIT_S: Final = 5.0
 _NAME: Final = re.compile(r"[a-z][a-z0-9_-]{0,63}")
-
-REFUSED: Final[Mapping[str, str]] = {
-    "register_samplers": "samplers act on the logits of a worker, which runs in the environment of its engine and "
-    "takes nothing from packages of the server's; an engine of the plug-in's own can have any (register_engines), and "
-    "what requests ask of samplers is changed before they are answered (register_processors)",
-}
-"""Hooks that somebody may expect, and that there are not."""
+MOST_CODE: Final = 1 << 20
+"""Bytes of a sampler's file."""
 
 Add = Callable[["Plugins", Guard, Any], tuple[str, ...]]
 
@@ -61,6 +60,7 @@ class Plugins:
     detectors: list[tuple[Guard, Detector]] = field(default_factory=list)
     processors: list[tuple[Guard, Processor]] = field(default_factory=list)
     commands: dict[str, Callable[..., None]] = field(default_factory=dict)
+    samplers: dict[str, SamplerFile] = field(default_factory=dict)
     _found: list[tuple[EntryPoint, Guard, dict[str, tuple[str, ...]]]] = field(default_factory=list)
 
     @property
@@ -141,9 +141,6 @@ def _take(plugins: Plugins, point: EntryPoint, guard: Guard, adds: dict[str, tup
     from uml.plugins import hooks
 
     found = guard.call("its import", point.load, limit_s=LOAD_LIMIT_S)
-    for name, why in REFUSED.items():
-        if hasattr(found, name):
-            raise LeftOut(f"{name}: {why}")
     manager = pluggy.PluginManager("uml")
     manager.add_hookspecs(hooks)
     try:
@@ -164,6 +161,8 @@ def _forget(plugins: Plugins, guard: Guard, adds: dict[str, tuple[str, ...]]) ->
         del plugins.engines[name]
     for name in adds.pop("register_commands", ()):
         del plugins.commands[name]
+    for name in adds.pop("register_samplers", ()):
+        del plugins.samplers[name]
     plugins.detectors[:] = [pair for pair in plugins.detectors if pair[0] is not guard]
     plugins.processors[:] = [pair for pair in plugins.processors if pair[0] is not guard]
     adds.clear()
@@ -188,6 +187,27 @@ def _detectors(plugins: Plugins, guard: Guard, given: Any) -> tuple[str, ...]:
         raise LeftOut("register_detectors gives something that cannot be called")
     plugins.detectors += [(guard, detector) for detector in found]
     return tuple(getattr(detector, "__name__", type(detector).__name__) for detector in found)
+
+
+def _samplers(plugins: Plugins, guard: Guard, given: Any) -> tuple[str, ...]:
+    """Their files are read, and run by workers only: what they import may be there alone."""
+    made: dict[str, SamplerFile] = {}
+    for one in _listed("register_samplers", given):
+        if not isinstance(one, SamplerFile) or not _NAME.fullmatch(one.name):
+            raise LeftOut("register_samplers gives something that is no SamplerFile, or whose name is not lower case")
+        if one.name in (*DEFAULT, *ALSO) or one.name in plugins.samplers or one.name in made:
+            raise LeftOut(f"a sampler is called {one.name} already")
+        path = Path(one.path).resolve()
+        try:
+            with path.open("rb") as file:
+                tree = ast.parse(file.read(MOST_CODE), str(path))
+        except (OSError, SyntaxError, ValueError) as error:
+            raise LeftOut(f"the file of the sampler {one.name} cannot be read: {error}") from error
+        if not any(isinstance(part, ast.FunctionDef) and part.name == ENTRY for part in tree.body):
+            raise LeftOut(f"{path} has no function {ENTRY}(setting, about)")
+        made[one.name] = SamplerFile(one.name, path, guard.name)
+    plugins.samplers |= made
+    return tuple(made)
 
 
 def _processors(plugins: Plugins, guard: Guard, given: Any) -> tuple[str, ...]:
@@ -222,6 +242,7 @@ def _named(hook: str, given: Any) -> dict[str, Any]:
 _ADD: Final[Mapping[str, Add]] = {
     "register_engines": _engines,
     "register_detectors": _detectors,
+    "register_samplers": _samplers,
     "register_processors": _processors,
     "register_commands": _commands,
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Final
 
 from uml.core.errors import BadRequest
@@ -53,17 +53,23 @@ ALSO: Final[Mapping[str, tuple[str, ...]]] = {
 """Names of llama.cpp and text-generation-webui for the same samplers."""
 
 
-def resolve(names: Iterable[object] | str) -> tuple[str, ...]:
+PLACE: Final = DEFAULT.index("top_n_sigma")
+"""Where samplers of plug-ins act unless a request says where: behind the penalties, before the truncations."""
+
+
+def resolve(names: Iterable[object] | str, others: Collection[str] = ()) -> tuple[str, ...]:
     """A request's `sampler_priority` under our names, each once. Raises BadRequest for a name that there is not.
 
-    A text is names with white space, commas or semicolons between them.
+    A text is names with white space, commas or semicolons between them. others: samplers of plug-ins.
     """
     parts = names.replace(",", " ").replace(";", " ").split() if isinstance(names, str) else names
     order: list[str] = []
     for name in parts:
-        known = (name,) if name in DEFAULT else ALSO.get(name, ()) if isinstance(name, str) else ()
+        known: tuple[str, ...] = ()
+        if isinstance(name, str):
+            known = (name,) if name in DEFAULT or name in others else ALSO.get(name, ())
         if not known:
-            all_names = ", ".join((*DEFAULT, *ALSO))
+            all_names = ", ".join((*DEFAULT, *ALSO, *others))
             raise BadRequest(
                 f"sampler_priority: there is no sampler {quoted(name)}; known are {all_names}",
                 param="sampler_priority",

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Final
 
 from uml.core.errors import BadRequest
 from uml.core.quote import quoted
 from uml.sampling import order
+from uml.sampling.foreign import PARAMETER as FOREIGN
+from uml.sampling.foreign import Foreign, Wanted, wanted
 
 MAX_WINDOW: Final = 1 << 20
 """Most tokens that penalties look back on."""
@@ -81,6 +83,7 @@ class Settings:
     seed: -1 for another one every time.
     alternatives: how many of the likeliest tokens are told at each place; None where not even the token's own
         probability is asked for.
+    foreign: samplers of plug-ins that the request asks for; their names are in `order` too.
     notices: `{"param", "reason"}` for what was asked for and cannot have an effect.
     """
 
@@ -133,13 +136,20 @@ class Settings:
     post_sampling_probs: bool = False
     order: tuple[str, ...] = order.DEFAULT
     alternatives: int | None = None
+    foreign: tuple[Wanted, ...] = ()
     notices: tuple[Mapping[str, str], ...] = ()
 
     @classmethod
-    def of(cls, request: Mapping[str, Any], defaults: Mapping[str, Any] | None = None) -> Settings:
+    def of(
+        cls,
+        request: Mapping[str, Any],
+        defaults: Mapping[str, Any] | None = None,
+        samplers: Mapping[str, Foreign] | None = None,
+    ) -> Settings:
         """The settings of a request; what it does not give is taken from `defaults`, then from the class.
 
         Names in both are ours; a name that is no sampler's is not looked at, and null is as if it were not there.
+        samplers: of plug-ins, by name.
         Raises BadRequest with the parameter, what was read and what was expected.
         """
         merged = dict(defaults or ()) | {name: value for name, value in request.items() if value is not None}
@@ -150,7 +160,9 @@ class Settings:
             values["do_sample"] = True  # whatever the defaults say: a temperature is asked for
         if not values.get("do_sample", True):
             values["temperature"] = 0.0
-        values["order"] = _order(merged.get("sampler_priority"), values.get("temperature_last", False))
+        known = samplers or {}
+        values["foreign"] = wanted(merged[FOREIGN], known) if merged.get(FOREIGN) else ()
+        values["order"] = _order(merged, values.get("temperature_last", False), values["foreign"], known)
         values["alternatives"] = _alternatives(merged)
         settings = cls(**values)
         if settings.dynamic_temperature and settings.dynatemp_low > settings.dynatemp_high:
@@ -236,11 +248,17 @@ def _biases(name: str, value: Any) -> tuple[Bias, ...]:
     return tuple(biases)
 
 
-def _order(names: Any, temperature_last: bool) -> tuple[str, ...]:
+def _order(
+    request: Mapping[str, Any], temperature_last: bool, foreign: Sequence[Wanted], samplers: Mapping[str, Foreign]
+) -> tuple[str, ...]:
     """The selectors come last, named or not: llama.cpp does not look at the list for Mirostat either."""
+    names = request.get("sampler_priority")
     if names is not None and type(names) not in (str, list, tuple):
         raise _refused("sampler_priority", names, "a list of samplers")
-    first = [name for name in order.resolve(order.DEFAULT if names is None else names) if name not in order.SELECTORS]
+    if names is None:
+        wanted_here = (wish.sampler.name for wish in foreign)
+        names = (*order.DEFAULT[: order.PLACE], *wanted_here, *order.DEFAULT[order.PLACE :])
+    first = [name for name in order.resolve(names, samplers) if name not in order.SELECTORS]
     if temperature_last and "temperature" in first:
         first = [name for name in first if name != "temperature"] + ["temperature"]
     return (*first, *order.SELECTORS)
@@ -290,6 +308,11 @@ def _notices(settings: Settings, request: Mapping[str, Any]) -> list[Mapping[str
             notices.append({"param": given[0], "reason": f"sampler_priority does not name {sampler}"})
         elif settings.mirostat_mode and sampler in order.REPLACED_BY_MIROSTAT:
             notices.append({"param": given[0], "reason": "Mirostat truncates by itself, in its place"})
+    notices += [
+        {"param": f"{FOREIGN}.{wish.sampler.name}", "reason": f"sampler_priority does not name {wish.sampler.name}"}
+        for wish in settings.foreign
+        if wish.sampler.name not in settings.order
+    ]
     return notices
 
 
@@ -310,7 +333,7 @@ DIALECT: Final[Mapping[str, str]] = {
     name: name
     for name in (
         *_READERS,
-        *("sampler_priority", "logprobs", "top_logprobs", "n_probs"),
+        *("sampler_priority", FOREIGN, "logprobs", "top_logprobs", "n_probs"),
     )
     if name not in ("guidance_scale", "negative_prompt")
 }

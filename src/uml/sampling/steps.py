@@ -8,7 +8,7 @@ from typing import Final
 
 import numpy as np
 
-from uml.sampling import penalties, shape, truncation
+from uml.sampling import foreign_step, penalties, shape, truncation
 from uml.sampling.bans import Breakers
 from uml.sampling.history import Counts, History
 from uml.sampling.order import REPLACED_BY_MIROSTAT
@@ -42,9 +42,16 @@ class Tools:
 
 
 def steps(settings: Settings, tools: Tools) -> list[Step]:
-    """The samplers that act, first to last; those that cannot change the token are left out."""
+    """The samplers that act, first to last; those that cannot change the token are left out.
+
+    Raises BadRequest for a setting that a plug-in's sampler refuses.
+    """
     active: list[tuple[str, Step]] = []
+    wishes = {wish.sampler.name: wish for wish in settings.foreign}
     for name in settings.order:
+        if name in wishes:
+            active.append((name, foreign_step.step(wishes[name], tools.vocabulary, tools.history, tools.uniform)))
+            continue
         step = _looking_back(name, settings, tools) or _shape(name, settings) or _truncation(name, settings, tools)
         if step is not None and not (settings.mirostat_mode and name in REPLACED_BY_MIROSTAT):
             active.append((name, step))

@@ -1,1 +1,1 @@
-"""An example plug-in: an engine whose models are texts, its format, a processor and a command."""
+"""An example plug-in: an engine whose models are texts, its format, a sampler, a processor and a command."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 from uml.core.engine import Engine
+from uml.core.plan import SamplerFile
 from uml.plugins import hookimpl
 from uml.plugins.hooks import Detector, Processor
 from uml_wordchain.command import wordchain
@@ -23,6 +25,12 @@ def register_engines() -> list[Engine]:
 def register_detectors() -> list[Detector]:
     """One format."""
     return [detect]
+
+
+@hookimpl
+def register_samplers() -> list[SamplerFile]:
+    """One sampler: a file, which is not imported here."""
+    return [SamplerFile("lipogram", Path(__file__).with_name("lipogram.py"))]
 
 
 @hookimpl

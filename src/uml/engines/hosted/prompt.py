@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from uml.core.errors import BadRequest, ContextLengthExceeded
@@ -11,6 +11,7 @@ from uml.engines.hosted.answer import Teller
 from uml.engines.hosted.speech import Marks, Reader, wants_tools
 from uml.engines.hosted.template import Template
 from uml.sampling.bans import unheard
+from uml.sampling.foreign import Foreign
 from uml.sampling.settings import Settings
 from uml.sampling.vocabulary import Vocabulary
 
@@ -33,7 +34,7 @@ class Language:
     """What a model reads and writes: its tokens, its chat template, and the marks that it uses.
 
     begins: tokens before every prompt that has none of its own (`<s>`). thoughts: whether thoughts are told apart
-    where a request does not say.
+    where a request does not say. samplers: of plug-ins.
     """
 
     vocabulary: Vocabulary
@@ -41,6 +42,7 @@ class Language:
     template: Template | None
     begins: tuple[int, ...] = ()
     thoughts: bool = True
+    samplers: Mapping[str, Foreign] = field(default_factory=dict)
 
     def prompt(self, request: Mapping[str, Any]) -> str:
         """What a chat request makes the model read. Raises BadRequest."""
@@ -53,7 +55,7 @@ class Language:
 
     def ask(self, request: Mapping[str, Any], context: int) -> Ask:
         """A request, checked. context: tokens that prompt and answer may have. Raises BadRequest."""
-        settings = self._heard(Settings.of(request))
+        settings = self._heard(Settings.of(request, samplers=self.samplers))
         thinking = False
         if "messages" in request:
             text = self.prompt(request)

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 from uml.core.engine import Delta
@@ -22,6 +23,7 @@ from uml.engines.onnx.native import Generator, Library, Model, NativeError
 from uml.engines.onnx.runner import Answer, Runner
 from uml.engines.onnx.slots import Slots
 from uml.sampling.chain import Chain
+from uml.sampling.foreign import opened
 from uml.sampling.grammar import Structures
 
 CONFIG: Final = "genai_config.json"
@@ -40,7 +42,8 @@ class Writer:
         self._context = min(options.ctx or trained, trained)
         ends = config.get("eos_token_id")
         ends = ends if isinstance(ends, list) else [] if ends is None else [ends]
-        self._language = language_of(folder, ends, config["vocab_size"], options)
+        language = language_of(folder, ends, config["vocab_size"], options)
+        self._language = replace(language, samplers=opened(plan.samplers))
         self._structures = Structures(self._language.vocabulary)
         self._fast = False
         """Whether the last answer's tokens came faster than anybody reads."""

@@ -30,6 +30,7 @@ from uml.engines.transformers.sight import SeeingLanguage, Seen, Sight, pictures
 from uml.engines.transformers.step import Stepper, can_step
 from uml.engines.transformers.turns import Turns
 from uml.sampling.chain import Chain
+from uml.sampling.foreign import opened
 from uml.sampling.grammar import Structures
 
 FALLBACK_CONTEXT = 2048
@@ -62,7 +63,8 @@ class TransformersHost:
         self._plan, self._model = plan, loaded.model
         self._sight = sight_of(loaded.model, loaded.folder, code=loaded.code)
         marks = {"image": self._sight.mark, "template": self._sight.template} if isinstance(self._sight, Sight) else {}
-        self._language = language_of(loaded.model, loaded.tokenizer, options, **marks)
+        language = language_of(loaded.model, loaded.tokenizer, options, **marks)
+        self._language = replace(language, samplers=opened(plan.samplers))
         self._structures = Structures(self._language.vocabulary)
         self._adapters = Adapters(loaded.model)
         self._embedder = Embedder(loaded.model, loaded.folder, loaded.tokenizer, options)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final
 
@@ -69,8 +69,7 @@ class SeeingLanguage(Language):
     @classmethod
     def of(cls, language: Language, seen: Seen) -> SeeingLanguage:
         """The same language, whose prompts get these images."""
-        parts = (language.vocabulary, language.marks, language.template, language.begins, language.thoughts)
-        return cls(*parts, seen)
+        return cls(**{part.name: getattr(language, part.name) for part in fields(language)}, seen=seen)
 
     def encode(self, text: str) -> list[int]:
         """As `Language.encode`."""

@@ -20,12 +20,13 @@ from typing import Any
 import pytest
 
 from tests.engines import demo_onnx
+from tests.plugins.packages import EXAMPLE
 from tests.worker.process import SERVER
 from tools.demo_model.convert import convert
 from uml.core.engine import Engine
 from uml.core.model import Model
 from uml.core.options import LoadOptions
-from uml.core.plan import Footprint, LoadPlan, Placement
+from uml.core.plan import Footprint, LoadPlan, Placement, SamplerFile
 from uml.engines.fake import Fake
 from uml.engines.llamacpp.engine import LlamaCpp
 from uml.engines.onnx.engine import Onnx
@@ -37,6 +38,7 @@ from uml.runtime.installs.shelf import Installs
 SOURCE = packaged_model().with_name("demo-safetensors")
 DATA = os.environ.get("UML_TEST_ENGINES", "")
 INSTALLS = Installs(Path(DATA or "/nonexistent") / "engines")
+LIPOGRAM = SamplerFile("lipogram", EXAMPLE / "src" / "uml_wordchain" / "lipogram.py", "wordchain")
 CONTEXT = 2048
 SLOTS = 4
 READY_S = 240.0
@@ -88,6 +90,7 @@ class Subject:
             options=LoadOptions.parse(options),
             footprint=Footprint(24 << 20, 64 << 20, 16 << 20),
             placement=Placement({"cpu": 104 << 20}),
+            samplers=(LIPOGRAM,),
         )
 
     def damage(self, path: Path, how: str) -> Path:

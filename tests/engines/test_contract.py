@@ -8,17 +8,20 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from typing import Any
 
 import pytest
 
-from tests.engines import contract
+from tests.engines import contract, samplers
 from tests.engines.contract import CONTEXT, PROMPTS, QUESTIONS, READY_S, SLOTS, SUBJECTS, Reference, Said, Subject
 from tests.sampling import schemas
 from tests.worker.process import UnixConnection, Worker, events, question, text_of
 from uml.core.errors import BadFile
 from uml.generation import check, prepare
 from uml.generation.bounds import has_bounds
+from uml.generation.capabilities import honours
+from uml.generation.parameters import SAMPLERS
 
 # For a machine that does much else besides: a worker of Transformers imports PyTorch first.
 pytestmark = pytest.mark.timeout(400)
@@ -211,6 +214,44 @@ def test_bounds_of_numbers_are_heeded_or_it_is_said_that_they_are_not(subject: S
     found = [float(text) for text in map(answer, range(12))]
     # The limit is real, and not only said: an engine that has learned to heed them must not be called loose.
     assert all(3 <= value <= 4 for value in found) is not subject.loose, found
+
+
+@pytest.mark.usefixtures("real")
+def test_every_sampler_acts_or_it_is_said_that_it_does_not(worker: Worker) -> None:
+    """What `/v1/models/{id}/capabilities` tells of each, tried: one that is promised changes the answer."""
+    assert samplers.CASES.keys() == set(SAMPLERS)
+    spec, dead = worker.engine.spec, []
+
+    @cache
+    def answer(asked: str) -> str:
+        body = json.loads(asked)
+        prepared = prepare(check("completion", body), spec)
+        return str(worker.post(COMPLETIONS, prepared.body or body)["choices"][0]["text"])
+
+    for name, case in samplers.CASES.items():
+        asked = {**samplers.OPEN, **case.beside}
+        warned = prepare(check("completion", {**asked, name: case.value}), spec).warnings
+        if any(warning["param"] == name for warning in warned):
+            assert not honours(spec, name), f"{name} is promised, and then refused: {warned}"
+            continue
+        assert honours(spec, name), f"{name} is taken, and not promised"
+        if answer(json.dumps(asked)) == answer(json.dumps({**asked, name: case.value})):
+            dead.append(name)
+    assert not dead, "promised, and without any effect"
+
+
+@pytest.mark.usefixtures("real")
+def test_a_sampler_of_a_plugin_acts_on_its_answer_alone(worker: Worker) -> None:
+    if not honours(worker.engine.spec, "plugin_samplers"):
+        pytest.skip("it samples by itself, and a warning says so")
+    asked: dict[str, Any] = {"max_tokens": 40, "seed": 1, "temperature": 1, "ignore_eos": True}
+    alone = completed(worker, PROMPTS[0], **asked)["text"]
+    with ThreadPoolExecutor(SLOTS) as pool:
+        wish = {"plugin_samplers": {"lipogram": "e"}}
+        wishes: list[dict[str, Any]] = [wish, {}, wish, {}]
+        found = list(pool.map(lambda more: completed(worker, PROMPTS[0], **asked, **more)["text"], wishes))
+    assert found[1] == found[3] == alone and "e" in alone
+    assert found[0] == found[2] and len(found[0]) > 40 and not set("eE") & set(found[0])
 
 
 def test_eight_at_once_are_each_answered_as_alone(subject: Subject, worker: Worker) -> None:

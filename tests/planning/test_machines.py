@@ -15,6 +15,7 @@ from uml.core.options import LoadOptions
 from uml.core.plan import Footprint, LoadPlan
 from uml.planning import plan
 from uml.planning.budget import Budget, room, within_budget
+from uml.planning.evict import Running
 from uml.planning.layers import Layers, layers_of
 from uml.planning.place import place, quality
 
@@ -164,6 +165,33 @@ def test_a_budget_decides_the_place() -> None:
     assert capped.placement.device_bytes["cuda:0"] <= 3 * GIB
     absent = plan(model(EIGHT), AUTO, where, EVERYWHERE, (), Budget(None, {"cuda:7": GIB}))
     assert "gpu_budget names cuda:7, which is not here" in absent.warnings
+
+
+def test_one_model_gets_no_more_memory_than_one_worker_may_take() -> None:
+    where, small = machine(32 * GIB), Budget(20 * GIB, worker=10 * GIB)
+    assert room(within_budget(where, small, {"cpu": 5 * GIB}).memory) == 10 * GIB
+    assert room(within_budget(where, small, {"cpu": 15 * GIB}).memory) == 5 * GIB
+    assert room(within_budget(where, Budget(worker=0.25), {}).memory) == where.memory.total_bytes // 4
+    found = plan(model(EIGHT), AUTO, where, EVERYWHERE, (), small)
+    assert found.placement.device_bytes["cpu"] <= 10 * GIB
+    assert found.options.ctx < plan(model(EIGHT), AUTO, where, EVERYWHERE).options.ctx
+
+
+def test_who_is_refused_learns_which_setting_left_no_more() -> None:
+    where, long = machine(32 * GIB), LoadOptions(ctx=65536, parallel=4)
+    busy = [Running("busy", 4 * GIB, 1, busy=True)]
+    for budget, limit, free in (
+        (Budget(12 * GIB), "memory_budget", 8),
+        (Budget(12 * GIB, worker=5 * GIB), "worker_memory", 5),
+        (Budget(worker=5 * GIB), "worker_memory", 5),
+        (Budget(8 * GIB, worker=5 * GIB), "memory_budget", 4),
+    ):
+        with pytest.raises(DoesNotFit, match=rf"{free}\.00 GiB are free within {limit};") as caught:
+            plan(model(EIGHT), long, where, EVERYWHERE, busy, budget)
+        assert caught.value.details["limit"] == limit
+    with pytest.raises(DoesNotFit, match="are free;") as caught:
+        plan(model(EIGHT), replace(long, parallel=32), where, EVERYWHERE, busy, Budget(64 * GIB))
+    assert caught.value.details["limit"] is None
 
 
 def test_an_apple_gpu_is_within_the_budget_of_the_memory() -> None:

@@ -153,7 +153,7 @@ def _workers(settings: Settings) -> Iterator[Check]:
         for layer in found.weaker:
             yield Check("sandbox", "ok", layer)
     limits = {
-        "memory": settings.worker_memory_bytes is not None,
+        "memory": settings.worker_memory is not None,
         "processors": settings.worker_cpu_share is not None,
     }
     wanted = [name for name, is_set in limits.items() if is_set]

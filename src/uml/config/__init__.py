@@ -94,13 +94,6 @@ class Settings:
     """Variables that look like a misspelt setting."""
 
     @property
-    def worker_memory_bytes(self) -> int | None:
-        """What one worker may take; a share is of the physical memory. None: no limit."""
-        if isinstance(self.worker_memory, float):
-            return int(self.worker_memory * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-        return self.worker_memory
-
-    @property
     def programs(self) -> Mapping[str, Path | None]:
         """Servers of the user's by engine, that run instead of those of installs."""
         return {"vllm": self.vllm, "tensorrt-llm": self.trtllm_serve}

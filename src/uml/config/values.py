@@ -329,8 +329,8 @@ SETTINGS: Final[tuple[Setting, ...]] = (
     ),
     Setting(
         "worker_memory",
-        "Memory that one worker may take; more ends it",
-        "bytes (`24GiB`), a share of the memory (`75%` or 0.75) or `none`",
+        "Memory that one worker may take: a model that needs more is refused, a worker that takes more ends",
+        "bytes (`24GiB`), a share of the memory that this process may use (`75%` or 0.75) or `none`",
         _budget,
     ),
     Setting(

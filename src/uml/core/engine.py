@@ -99,6 +99,7 @@ class Launch:
     writes: folders in which the worker may make files, beside what its parent opened for it.
     reads: programs and folders that it needs beside the system's and its model's.
     loopback: its parts talk to each other over sockets; a sandbox then gives it a network of its own.
+    threads: how many it has at most, beside those that its options name; what their stacks reserve is no memory.
     """
 
     argv: tuple[str, ...]
@@ -108,6 +109,7 @@ class Launch:
     writes: tuple[Path, ...] = ()
     reads: tuple[Path, ...] = ()
     loopback: bool = False
+    threads: int = 16
 
 
 class Engine(Protocol):

@@ -17,6 +17,7 @@ from uml.core.options import LoadOptions
 from uml.core.plan import WorkerStatus
 from uml.hardware import snapshot
 from uml.house.library import Library
+from uml.planning.budget import Budget
 from uml.registry.pins import Pin
 from uml.runtime.sandbox.confinement import Confinement
 from uml.runtime.scheduling.policy import Policy
@@ -157,5 +158,6 @@ def policy(settings: Settings) -> Policy:
 
 def _confinement(settings: Settings) -> Confinement:
     """How this server's workers are kept. Raises SandboxUnavailable."""
-    limits = Limits(settings.worker_memory_bytes, settings.worker_cpu_share, settings.worker_nice)
+    memory = Budget(worker=settings.worker_memory).of_one(snapshot().memory)
+    limits = Limits(memory, settings.worker_cpu_share, settings.worker_nice)
     return Confinement.here(settings.sandbox, limits, settings.data / "cache", settings.sandbox_reads)

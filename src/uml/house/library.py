@@ -94,6 +94,11 @@ class Library:
         """Every engine with whether it can be started here."""
         return self.roster.specs
 
+    @property
+    def budget(self) -> Budget:
+        """What models may take, together and each."""
+        return Budget(self.settings.memory_budget, self.settings.gpu_budget, self.settings.worker_memory)
+
     def find(self, name: str) -> Model:
         """A model by id, alias or path; a path that was never seen is added. Raises NotAllowed as `look` does."""
         path = path_in(name)
@@ -196,7 +201,7 @@ class Library:
         if (share := self.settings.worker_cpu_share) is not None:
             # More threads than processors that it may use would wait for each other.
             machine = replace(machine, cores=cores(share, machine.cores), threads=cores(share, machine.threads))
-        budget = Budget(self.settings.memory_budget, self.settings.gpu_budget)
+        budget = self.budget
         companions = read(self.registry, options, inspect)
         known = self.known(model, companions)
         others = self.registry.models()
@@ -253,7 +258,7 @@ class Library:
         if_tight: not for a model that fits twice by its header's highest figure; nothing would be decided
         otherwise, and it starts the sooner.
         """
-        budget = Budget(self.settings.memory_budget, self.settings.gpu_budget)
+        budget = self.budget
         handed_out = {device.id: sum(one.on(device.id) for one in running) for device in machine.devices}
         left = within_budget(machine, budget, handed_out)
         # What the engine tells may change what is decided where options were left open.
@@ -285,7 +290,7 @@ class Library:
         machine = snapshot()
         ranked = self.roster.ranked(as_gguf(model.info))
         if wanted.engine == "auto" and not (ranked and ranked[0].available):
-            budget = Budget(self.settings.memory_budget, self.settings.gpu_budget)
+            budget = self.budget
             if foreign := outlook(model, wanted, machine, budget):
                 return {**_estimated(foreign.plan), "engine": None, "needs": foreign.needs, "fits": not foreign.lacking}
         if ask:

@@ -21,10 +21,12 @@ class Budget:
 
     memory: of the machine's own memory, and of GPUs that are a part of it.
     gpus: by device id (`cuda:0`); under `*` for every GPU that is not named.
+    worker: of the machine's own memory, what any one model may take.
     """
 
     memory: int | float | None = None
     gpus: Mapping[str, int | float] = field(default_factory=dict)
+    worker: int | float | None = None
 
     def of(self, device: Device) -> int | None:
         """Bytes of this device that models may take together; None where nobody set a limit."""
@@ -33,6 +35,18 @@ class Budget:
         if device.kind in ("cpu", "metal"):
             limits.append(_bytes(self.memory, device))
         return min((limit for limit in limits if limit is not None), default=None)
+
+    def of_one(self, device: Device) -> int | None:
+        """Bytes of this device that one model may take; None where nobody set a limit."""
+        return _bytes(self.worker, device) if device.kind in ("cpu", "metal") else None
+
+    def narrowest(self, device: Device, taken: int) -> str:
+        """The setting that leaves least of this device to the next model; empty for none. taken: bytes handed out."""
+        together = "memory_budget" if device.kind == "cpu" else "gpu_budget"
+        whole, one = self.of(device), self.of_one(device)
+        left = [(max(0, whole - taken), together)] if whole is not None else []
+        left += [(one, "worker_memory")] if one is not None else []
+        return min(left, default=(0, ""))[1]
 
 
 def _bytes(limit: float | None, device: Device) -> int | None:
@@ -67,6 +81,8 @@ def within_budget(machine: Machine, budget: Budget | int | None, taken: Mapping[
         if limit is not None:
             # A budget is meant to the byte; the margin is for what a report does not know.
             free = min(free, limit - used + margin(device))
+        if (most := limits.of_one(device)) is not None:
+            free = min(free, most + margin(device))
         return replace(device, free_bytes=max(0, free))
 
     return replace(machine, memory=capped(machine.memory), gpus=tuple(capped(gpu) for gpu in machine.gpus))

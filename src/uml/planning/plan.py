@@ -125,6 +125,16 @@ class _Case:
         machine = replace(self.ground, memory=grown["cpu"], gpus=tuple(grown[gpu.id] for gpu in self.ground.gpus))
         return within_budget(machine, self.budget, {key: sum(one.on(key) for one in stay) for key in devices})
 
+    def limit(self, free: int) -> str:
+        """The setting for which no more than this is free once nobody is busy; empty where the machine has no more."""
+        stay = [one for one in self.running if one.busy or one.pinned]
+        taken = {device.id: sum(one.on(device.id) for one in stay) for device in self.ground.devices}
+        gone = [one for one in self.running if one not in stay]
+        unbound = {device.id: room(device) for device in replace(self, budget=None).after(gone).devices}
+        budget = self.budget if isinstance(self.budget, Budget) else Budget(self.budget)
+        found = (budget.narrowest(one, taken[one.id]) for one in self.ground.devices if unbound[one.id] > free)
+        return next((name for name in found if name), "")
+
     @property
     def basis(self) -> LoadOptions:
         """The options with all decided that does not depend on memory. Raises BadOption."""
@@ -231,7 +241,10 @@ def _shortage(case: _Case, machine: Machine) -> DoesNotFit:
     needed = case.weigh(replace(options, device="cpu", gpu_layers=0) if case.on_cpu else options)
     free = max((room(device) for device in machine.devices if case.on_cpu or device.kind != "cpu"), default=0)
     would_fit, smaller = as_data(remedy)
-    return DoesNotFit(case.model.id, needed.total_bytes, free, remedy.sentence, would_fit, smaller, remedy.unpin)
+    return DoesNotFit(
+        *(case.model.id, needed.total_bytes, free, remedy.sentence, would_fit, smaller, remedy.unpin),
+        limit=case.limit(free),
+    )
 
 
 def _in_the_way(case: _Case) -> tuple[str, ...]:

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 from pathlib import Path
 
 import orjson
 import pytest
 
-from tests.runtime.stand_in import DEMO, bench, flags
-from uml.core.errors import OutOfMemory, RequestTimeLimit
+from tests.runtime.stand_in import DEMO, bench, flags, machine, plan
+from uml.config import Settings
+from uml.core.errors import DoesNotFit, OutOfMemory, RequestTimeLimit
+from uml.core.options import LoadOptions
+from uml.engines.fake import Fake
+from uml.house import House
 from uml.runtime.sandbox.confinement import Confinement
-from uml.runtime.workers.limits import Group, Limits, cores, parent_group, some_of
+from uml.runtime.workers.ending import explain
+from uml.runtime.workers.limits import Group, Limits, cores, data_bytes, parent_group, some_of
 
 MIB = 1 << 20
 CHAT = "/v1/chat/completions"
@@ -26,8 +32,35 @@ async def test_a_worker_that_wants_more_memory_than_it_may_fails_as_that(tmp_pat
     limited = Confinement(limits=Limits(memory_bytes=512 * MIB))
     async with bench(tmp_path, confinement=limited) as office:
         with pytest.raises(OutOfMemory):
-            await office.supervisor.load(DEMO, flags("memory_mib=600"))
+            await office.supervisor.load(DEMO, flags("memory_mib=1000"))
         assert (await office.supervisor.load(DEMO, flags("memory_mib=10"))).state == "ready"
+
+
+async def test_a_limit_is_of_memory_and_not_of_room_for_stacks(tmp_path: Path) -> None:
+    # The eighty threads of llama.cpp's server ask for 640 MiB of stacks, and the whole load for a tenth of it.
+    given = {"data": str(tmp_path / "data"), "llama_server": "none", "worker_memory": "100MiB"}
+    settings = Settings.load(given, {"HOME": str(tmp_path), "PATH": os.environ["PATH"]})
+    async with House.open(settings) as house:
+        model = house.library.find("demo")
+        assert (await house.supervisor.load(model)).estimated_bytes <= 100 * MIB
+        with pytest.raises(DoesNotFit, match=r"100 MiB are free within worker_memory; it fits with parallel="):
+            await house.supervisor.load(model, LoadOptions(ctx=2048, parallel=32))
+
+
+def test_what_a_limit_of_memory_lets_a_worker_ask_for() -> None:
+    assert data_bytes(None, 80) is None
+    few, many = data_bytes(100 * MIB, 1), data_bytes(100 * MIB, 81)
+    assert few is not None and many is not None
+    assert many - few >= 80 * MIB
+
+
+@pytest.mark.parametrize("limit", [MIB, None])
+def test_a_thread_that_a_limit_refuses_is_want_of_memory(limit: int | None) -> None:
+    log = "terminate called after throwing 'std::system_error'\n  what():  Resource temporarily unavailable"
+    there = plan(DEMO, LoadOptions(), machine(MIB), ())
+    found = explain(there, Fake(), log, -signal.SIGABRT, served=False, starved=False, limit_bytes=limit)
+    assert isinstance(found, OutOfMemory) is (limit is not None)
+    assert ("it ran out of the 1 MiB that worker_memory allows it" in found.message) is (limit is not None)
 
 
 async def test_a_worker_keeps_to_its_processors_and_steps_back(tmp_path: Path) -> None:
@@ -117,6 +150,6 @@ async def test_a_group_that_cannot_be_made_or_joined_leaves_the_other_limits(
     for parent in (tmp_path / "nowhere", tmp_path / "groups"):
         async with bench(tmp_path, confinement=Confinement(limits=limits, parent=parent)) as office:
             with pytest.raises(OutOfMemory):
-                await office.supervisor.load(DEMO, flags("memory_mib=600"))
+                await office.supervisor.load(DEMO, flags("memory_mib=1000"))
     assert "no control group for worker" in caplog.text
     assert "takes no process" in said_by(tmp_path / "logs/demo.log")

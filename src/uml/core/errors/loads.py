@@ -34,14 +34,21 @@ class OutOfMemory(LoadFailed):
 
     code, status = "out_of_memory", 507
 
-    def __init__(self, model: str, device: str, needed: int | None = None, free: int | None = None) -> None:
+    def __init__(
+        self, model: str, device: str, needed: int | None = None, free: int | None = None, limit: int | None = None
+    ) -> None:
+        """limit: what the setting worker_memory allows it, where that is what it ran into."""
         sizes = f" (needs {gib(needed)}" + (f", {gib(free)} are free)" if free is not None else ")") if needed else ""
+        ran_out = f"{device} ran out of memory"
+        if limit is not None:
+            ran_out = f"it ran out of the {gib(limit)} that worker_memory allows it"
         super().__init__(
             model,
-            f"{device} ran out of memory{sizes}; try a smaller ctx, a q8_0 cache or a smaller quantization",
+            f"{ran_out}{sizes}; try a smaller ctx, a q8_0 cache or a smaller quantization",
             device=device,
             needed=needed,
             free=free,
+            limit=limit,
         )
 
 
@@ -94,6 +101,7 @@ class DoesNotFit(UmlError):
 
     would_fit: changes of options with which it would; smaller: other files of the same model that would, with
     what they need; unpin: ids of models that are kept in memory, and without which it would fit as it is.
+    limit: the setting for which no more is free; empty where the machine has no more.
     """
 
     code, status = "does_not_fit", 507
@@ -107,9 +115,10 @@ class DoesNotFit(UmlError):
         would_fit: Sequence[Mapping[str, object]] = (),
         smaller: Sequence[Mapping[str, object]] = (),
         unpin: Sequence[str] = (),
+        limit: str = "",
     ) -> None:
         super().__init__(
-            f"{model} needs {gib(needed)}, {gib(free)} are free; {advice}",
+            f"{model} needs {gib(needed)}, {gib(free)} are free{f' within {limit}' if limit else ''}; {advice}",
             model=model,
             # JSON readers know 64 bits, and a stranger's header may claim any number of heads.
             needed=min(needed, (1 << 63) - 1),
@@ -118,4 +127,5 @@ class DoesNotFit(UmlError):
             would_fit=[dict(change) for change in would_fit],
             smaller=[dict(model) for model in smaller],
             unpin=list(unpin),
+            limit=limit or None,
         )

@@ -36,6 +36,8 @@ SPIN: Final = {
     # nothing (benchmarks/busy.py). Whoever has set it knows better.
     "GOMP_SPINCOUNT": "30000",
 }
+_THREADS: Final = 16
+"""Of the process, beside those that compute and those that answer."""
 
 
 class LlamaCpp:
@@ -96,6 +98,7 @@ class LlamaCpp:
             stdin=line,
             writes=(endpoint.sessions,) if endpoint.sessions else (),
             reads=(self.server,) if self.server else (own.folder,) if own and not own.shared else (),
+            threads=order.http_threads(plan) + _THREADS,
         )
 
     def foretell(self, plan: LoadPlan) -> bool:

@@ -51,7 +51,7 @@ def attributes(plan: LoadPlan, endpoint: Endpoint) -> dict[str, Any]:
         "endpoint_metrics": True,
         "endpoint_slots": True,
         "verbosity": TELLING,
-        "n_threads_http": _http_threads(plan),
+        "n_threads_http": http_threads(plan),
         # The library puts a file's name behind it as it is.
         "slot_save_path": f"{endpoint.sessions}/" if endpoint.sessions else "",
         # Planning has decided what goes where.
@@ -73,13 +73,14 @@ def arguments(plan: LoadPlan, endpoint: Endpoint) -> list[str]:
         *("--model", str(plan.model.info.path), "--alias", plan.model.id),
         *listen,
         *("--metrics", "--slots", "--no-ui", "--fit", "off", "--log-verbosity", str(WARNINGS)),
-        *("--cors-origins", "", "--no-cors-credentials", "--threads-http", str(_http_threads(plan))),
+        *("--cors-origins", "", "--no-cors-credentials", "--threads-http", str(http_threads(plan))),
         *sessions,
         *of_options(plan),
     ]
 
 
-def _http_threads(plan: LoadPlan) -> int:
+def http_threads(plan: LoadPlan) -> int:
+    """Threads that answer requests."""
     # Each open connection takes a thread, waiting and idle ones too; with too few, /health waits behind streams.
     return 64 + 2 * slots(plan)
 

@@ -17,7 +17,7 @@ from uml.core.plan import LoadPlan
 from uml.runtime.sandbox import policy
 from uml.runtime.sandbox.launcher import VARIABLE
 from uml.runtime.sandbox.means import LAUNCHER, Means, means
-from uml.runtime.workers.limits import Group, Limits, parent_group, processors, some_of
+from uml.runtime.workers.limits import Group, Limits, data_bytes, parent_group, processors, some_of
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +68,7 @@ class Confinement:
             model=plan.model.id,
             required=self.mode == "required",
             group=str(group.path) if group else "",
-            data_bytes=self.limits.memory_bytes,
+            data_bytes=data_bytes(self.limits.memory_bytes, launch.threads + 2 * plan.options.threads),
             cpus=some_of(allowed, self.limits.cpu_share, next(self._numbers)),
             nice=self.limits.nice,
             loopback=launch.loopback,

@@ -31,18 +31,30 @@ def oom_kills() -> int:
 
 
 def explain(
-    plan: LoadPlan, engine: Engine, log: str, exit_code: int | None, *, served: bool, starved: bool
+    plan: LoadPlan,
+    engine: Engine,
+    log: str,
+    exit_code: int | None,
+    *,
+    served: bool,
+    starved: bool,
+    limit_bytes: int | None = None,
 ) -> UmlError:
     """The engine's own reading of the log, else the signal and the last line.
 
     served: it was ready once, so that this is a WorkerDied whatever the cause, and not a LoadFailed.
     starved: the kernel killed for want of memory while it lived, so that a SIGKILL was that.
+    limit_bytes: what a setting lets it take of the memory.
     """
-    model = plan.model.id
+    model, device = plan.model.id, plan.placement.device
+    limit = limit_bytes if "cpu" in plan.placement.device_bytes else None
     # The launcher before any engine tells its failures in our own words.
     cause = engine.cause(plan, log, exit_code) or failure_in(log)
-    if cause is None and (_refused_memory(log) or (starved and exit_code == -signal.SIGKILL)):
-        cause = OutOfMemory(model, plan.placement.device, plan.footprint.total_bytes or None)
+    refused = _refused_memory(log) or (limit is not None and _refused_thread(log))
+    if cause is None and (refused or (starved and exit_code == -signal.SIGKILL)):
+        cause = OutOfMemory(model, device, plan.footprint.total_bytes or None, limit=limit)
+    elif type(cause) is OutOfMemory and limit is not None and cause.details.get("device") in ("cpu", None):
+        cause = OutOfMemory(model, "cpu", cause.details.get("needed"), limit=limit)
     if not served:
         return cause or LoadFailed(model, _words(log, exit_code), exit_code=exit_code)
     if cause is None:
@@ -57,6 +69,11 @@ def _refused_memory(log: str) -> bool:
     """Whether the last line is that of a program that was refused memory, as by a limit of ours."""
     last = log.rstrip().rpartition("\n")[2]
     return last.startswith("MemoryError") or "std::bad_alloc" in last
+
+
+def _refused_thread(log: str) -> bool:
+    """Whether it ended for a thread that it could not have; under a limit of memory that is for want of its stack."""
+    return "Resource temporarily unavailable" in log[-500:] or "can't start new thread" in log[-500:]
 
 
 def _kind(exit_code: int | None) -> str:

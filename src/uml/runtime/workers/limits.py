@@ -16,6 +16,11 @@ from pathlib import Path
 from typing import Final
 
 PERIOD_US: Final = 100_000
+UNUSED_BYTES: Final = 64 << 20
+"""What a worker asks for and never touches, beside stacks: 30 to 40 MiB of llama.cpp's and Python's."""
+USUAL_STACK: Final = 8 << 20
+UNBOUND_STACK: Final = 2 << 20
+"""What glibc reserves for a thread where RLIMIT_STACK is unlimited: ARCH_STACK_DEFAULT_SIZE in its sources."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +57,26 @@ def some_of(allowed: tuple[int, ...], share: float | None, number: int) -> tuple
         return ()
     first = number * count
     return tuple(sorted(allowed[(first + step) % len(allowed)] for step in range(count)))
+
+
+def data_bytes(memory_bytes: int | None, threads: int) -> int | None:
+    """The RLIMIT_DATA that lets a worker with so many threads have this memory; None for no limit.
+
+    Linux counts what was asked for. A thread asks for a stack as large as RLIMIT_STACK and touches a few pages of it:
+    the eighty of llama.cpp's server come to 640 MiB, and a limit without them would refuse the smallest model.
+    """
+    if memory_bytes is None:
+        return None
+    return memory_bytes + threads * _stack_bytes() + UNUSED_BYTES
+
+
+def _stack_bytes() -> int:
+    try:
+        import resource
+    except ImportError:
+        return USUAL_STACK
+    soft = resource.getrlimit(resource.RLIMIT_STACK)[0]
+    return UNBOUND_STACK if soft == resource.RLIM_INFINITY else soft
 
 
 def parent_group(root: Path = Path("/")) -> Path | None:

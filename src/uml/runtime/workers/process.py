@@ -157,7 +157,10 @@ class WorkerProcess:
     def _why(self, code: int, served: bool) -> UmlError:
         group = self._held.group if self._held else None
         starved = group.oom_kills() > 0 if group else oom_kills() > self._oom_kills
-        return explain(self.plan, self._engine, self.log.tail(), code, served=served, starved=starved)
+        limit = self._confinement.limits.memory_bytes if self._confinement else None
+        return explain(
+            self.plan, self._engine, self.log.tail(), code, served=served, starved=starved, limit_bytes=limit
+        )
 
     async def _spawn(self, launch: Launch) -> Future:
         """Start the process. The future is its exit code. Raises OSError."""

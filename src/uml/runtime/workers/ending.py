@@ -6,11 +6,16 @@ import re
 import signal
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from uml.core.engine import Engine
 from uml.core.errors import LoadFailed, OutOfMemory, UmlError, WorkerDied
 from uml.core.plan import LoadPlan
 from uml.engines.handover import failure_in
+
+STAMP: Final = re.compile(r"^\d+\.\d{2}\.\d{3}\.\d{3} [A-Z] ")
+CHATTER: Final = re.compile(r"^\d+\.\d{2}\.\d{3}\.\d{3} [DITW] ")
+"""How llama.cpp begins lines that are no errors: the time since its start, and a letter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +61,9 @@ def explain(
     elif type(cause) is OutOfMemory and limit is not None and cause.details.get("device") in ("cpu", None):
         cause = OutOfMemory(model, "cpu", cause.details.get("needed"), limit=limit)
     if not served:
-        return cause or LoadFailed(model, _words(log, exit_code), exit_code=exit_code)
+        return cause or LoadFailed(model, _words(model, log, exit_code), exit_code=exit_code)
     if cause is None:
-        return WorkerDied(model, _words(log, exit_code), exit_code=exit_code, reason=_kind(exit_code))
+        return WorkerDied(model, _words(model, log, exit_code), exit_code=exit_code, reason=_kind(exit_code))
     reason = cause.message.removeprefix(f"{model} did not load: ")
     died = WorkerDied(model, f"{reason} ({how(exit_code)})", exit_code=exit_code, reason=cause.code)
     died.__cause__ = cause
@@ -97,6 +102,11 @@ def how(exit_code: int | None) -> str:
         return f"killed by signal {-exit_code}"
 
 
-def _words(log: str, exit_code: int | None) -> str:
-    last = next((line.strip() for line in reversed(log.splitlines()) if line.strip()), "")
-    return f"{how(exit_code)}; its last words: {last[:300]}" if last else f"{how(exit_code)}, without a word in its log"
+def _words(model: str, log: str, exit_code: int | None) -> str:
+    """How it ended, and the last line that may tell why: what an engine says of its usual work never does."""
+    lines = (line.strip() for line in reversed(log.splitlines()) if not CHATTER.match(line))
+    if last := next((line for line in lines if line), ""):
+        return f"{how(exit_code)}; its last words: {STAMP.sub('', last)[:300]}"
+    if log.strip():
+        return f"{how(exit_code)}; its log tells of no error (uml logs {model})"
+    return f"{how(exit_code)}, without a word in its log"

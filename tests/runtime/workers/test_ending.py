@@ -1,0 +1,34 @@
+"""What is said of a worker that ended: how, and the words that may tell why."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+
+from tests.runtime.stand_in import DEMO, machine, plan
+from uml.core.options import LoadOptions
+from uml.engines.fake import Fake
+from uml.runtime.workers.ending import explain
+
+AT_WORK = """0.07.078.600 I srv  update_slots: all slots are idle
+0.07.078.649 W slot   operator(): id  1 | task 5 | n_past was set to 10
+"""
+
+
+@pytest.mark.parametrize(
+    ("log", "said"),
+    [
+        ("", "killed by SIGKILL, without a word in its log"),
+        (AT_WORK, "killed by SIGKILL; its log tells of no error (uml logs demo)"),
+        (f"0.07.070.000 E srv: the disk is full\n{AT_WORK}", "; its last words: srv: the disk is full"),
+        (f"{AT_WORK}terminate called without an active exception\n\n", "; its last words: terminate called without"),
+        ("INFO: done\nValueError: seven\n", "; its last words: ValueError: seven"),
+    ],
+)
+def test_usual_work_is_not_given_as_a_reason(log: str, said: str) -> None:
+    there = plan(DEMO, LoadOptions(), machine(1 << 30), ())
+    for served in (True, False):
+        found = explain(there, Fake(), log, -signal.SIGKILL, served=served, starved=False)
+        assert said in found.message
+        assert "n_past" not in found.message

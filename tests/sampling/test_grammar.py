@@ -213,6 +213,29 @@ def test_an_end_comes_no_sooner_than_the_structure() -> None:
         one.accept(END)
 
 
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("more", [{}, {"min_tokens": 30}, {"temperature": 1}, {"logprobs": True}])
+def test_the_short_way_to_a_token_is_that_of_the_mask(seed: int, more: dict[str, Any]) -> None:
+    asked = {"temperature": 0, "seed": seed, **more}
+    schema = {"type": "array", "items": {"enum": [True, 12, "age"]}, "minItems": 4, "maxItems": 6}
+    short, long = Chain(Settings.of(asked), VOCABULARY), Chain(Settings.of(asked), VOCABULARY)
+    one, other = guide(json_schema=schema), guide(json_schema=schema)
+    noise = np.random.default_rng(seed)
+    for _ in range(200):
+        logits = noise.standard_normal(len(PIECES)).astype(np.float32)
+        # As often as not the likeliest token is one that may come, and once in a while an end.
+        logits[noise.choice([*allowed(other), END])] += 3
+        expected = long.choose(logits, other.mask())
+        other.accept(expected.token)
+        found = short.choose_within(logits, one)
+        assert found.token == expected.token
+        assert found.logprob == expected.logprob or np.isnan(expected.logprob)
+        if found.token in VOCABULARY.ends:
+            break
+    assert (one.complete, one.free_to_choose) == (other.complete, other.free_to_choose) == (True, False)
+    assert list(short.history.answer) == list(long.history.answer)
+
+
 def test_special_tokens_are_no_text() -> None:
     assert not allowed(guide(regex="(.|\n)*")) & {IMAGE}
     assert not allowed(guide(regex="<image>")) & {IMAGE}

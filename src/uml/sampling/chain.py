@@ -13,7 +13,7 @@ import math
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,9 @@ from uml.sampling.row import Candidates, Floats, best, log_total
 from uml.sampling.settings import Settings
 from uml.sampling.steps import Step, Tools, steps
 from uml.sampling.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from uml.sampling.grammar import Guide
 
 Mask = NDArray[np.integer[Any]]
 """One bit for each token, lowest first, in 32-bit words: 1 where a structure allows the token."""
@@ -102,14 +105,10 @@ class Chain:
         allowed: what a structure lets come next, where there is one.
         Raises EngineError where the logits are not numbers.
         """
-        logits = logits[: len(self._vocabulary)]
-        if logits.dtype != np.float32:
-            logits = logits.astype(np.float32)
-        if self._plain:
-            token = int(logits.argmax())
-            if math.isfinite(logits[token]) and self._may_come(token, allowed):
-                self.history.add(token)
-                return Choice(token)
+        logits = self._read(logits)
+        if self._plain and (token := self._likeliest(logits, allowed)) is not None:
+            self.history.add(token)
+            return Choice(token)
         row = self._candidates(logits, allowed)
         for step in self._steps:
             step(row)
@@ -118,11 +117,36 @@ class Chain:
         self.history.add(choice.token)
         return choice
 
-    def _may_come(self, token: int, allowed: Mask | None) -> bool:
-        """Whether the likeliest token need not yield to the next one; where only structure and ends are in its way."""
+    def choose_within(self, logits: Floats, guide: Guide) -> Choice:
+        """The next token of an answer with a structure, which both remember.
+
+        The same as by the structure's mask. What is likeliest is mostly allowed, and to ask for one token is to ask
+        less. Raises EngineError as `choose` and the structure.
+        """
+        if self._plain:
+            token = self._likeliest(self._read(logits))
+            if token is not None and guide.take(token):
+                self.history.add(token)
+                return Choice(token)
+        choice = self.choose(logits, guide.mask())
+        guide.accept(choice.token)
+        return choice
+
+    def _read(self, logits: Floats) -> NDArray[np.float32]:
+        logits = logits[: len(self._vocabulary)]
+        return logits if logits.dtype == np.float32 else logits.astype(np.float32)
+
+    def _likeliest(self, logits: NDArray[np.float32], allowed: Mask | None = None) -> int | None:
+        """What a chain takes that only structure and ends are in the way of; None where it takes a longer look."""
+        token = int(logits.argmax())
+        logit = logits[token]
         if allowed is not None and not int(allowed[token // WORD]) >> token % WORD & 1:
-            return False
-        return token not in self._vocabulary.ends or not ends_too_soon(self.settings, self.history)
+            row = _unbanned(logits, allowed)
+            place = selection.likeliest(row)
+            token, logit = row.token(place), row.logits[place]
+        if not math.isfinite(logit):
+            return None
+        return None if token in self._vocabulary.ends and ends_too_soon(self.settings, self.history) else token
 
     def accept(self, *tokens: int) -> None:
         """Remember tokens of the answer that were not chosen here: a structure forced them, or a draft guessed them."""

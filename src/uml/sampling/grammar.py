@@ -4,6 +4,7 @@
     guide = structures.of(request)                      # one for each answer, or None where it is free
     allowed = guide.mask()                              # what may come next, for `Chain.choose`
     guide.accept(choice.token)
+    choice = chain.choose_within(logits, guide)         # these three together, and mostly without a mask
 
 In a batch each answer has its own guide. Masks are taken one after the other: one takes 4 us, and llguidance's threads,
 which find several at once, 150 us for eight.
@@ -157,6 +158,11 @@ class Guide:
         if self.matcher.is_error():
             raise EngineError("this model", _one_line(self.matcher.get_error()))
         return row
+
+    def take(self, token: int) -> bool:
+        """Go on by a token of the text, if it is allowed, which is known sooner than by a mask. False also where it is
+        hard to tell, as for ends."""
+        return not self._ended and token not in self._ends and bool(self.matcher.try_consume_tokens([token]))
 
     def forced(self) -> list[int]:
         """Tokens that must come next, if any; they are not accepted by that."""

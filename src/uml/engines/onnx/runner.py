@@ -70,9 +70,8 @@ class Answer:
     def next(self, generator: Generator, made: int, cached: int) -> News:
         """Choose the token that follows what the generator has read; so many were made before. Raises EngineError."""
         guide, chain = self.guide, self.chain
-        choice = chain.choose(generator.logits(), guide.mask() if guide else None)
-        if guide is not None:
-            guide.accept(choice.token)
+        logits = generator.logits()
+        choice = chain.choose_within(logits, guide) if guide else chain.choose(logits)
         # A structure that is complete and closed would let nothing but an end follow.
         ended = choice.token in self.ends or (guide is not None and not guide.free_to_choose)
         finish = "stop" if ended else "length" if made + 1 >= self.most else None

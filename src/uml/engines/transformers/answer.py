@@ -48,8 +48,8 @@ class Answer:
 
     def choose(self, scores: torch.Tensor) -> News:
         """The next token by its scores, `[vocabulary]`. Raises EngineError where they are no numbers."""
-        allowed = self.guide.mask() if self.guide else None
-        choice = self.chain.choose(scores.float().cpu().numpy(), allowed)
+        logits = scores.float().cpu().numpy()
+        choice = self.chain.choose_within(logits, self.guide) if self.guide else self.chain.choose(logits)
         return self._took(choice.token, choice.logprob, choice.top)
 
     def take(self, token: int) -> News:
@@ -61,10 +61,8 @@ class Answer:
         first = not self.made
         self.made.append(token)
         ended = token in self.ends
-        if self.guide is not None:
-            self.guide.accept(token)
-            # Nothing but an end could come: the model need not be asked for it.
-            ended = ended or not self.guide.free_to_choose
+        # Where nothing but an end could come, the model need not be asked for it.
+        ended = ended or (self.guide is not None and not self.guide.free_to_choose)
         finish = "stop" if ended else "length" if len(self.made) >= self.most else None
         told = None if self.chain.settings.alternatives is None else logprob
         return News(token, finish, told, top, self.cached if first else 0)

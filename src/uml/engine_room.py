@@ -19,11 +19,12 @@ from uml.core.model import Format, Model
 from uml.core.options import LoadOptions
 from uml.engines.llamacpp import native
 from uml.engines.llamacpp.spec import NAME as LLAMACPP
+from uml.engines.transformers.spec import GPTQ
 from uml.formats import inspect
 from uml.hardware import snapshot
 from uml.house import Library
 from uml.registry import packaged_model
-from uml.runtime.installs import tiny, tiny_onnx
+from uml.runtime.installs import tiny, tiny_gptq, tiny_onnx
 from uml.runtime.installs.installer import Installer
 from uml.runtime.installs.make import Order
 from uml.runtime.installs.trial import Speed, Trial, compared, timed
@@ -33,8 +34,13 @@ from uml.runtime.workers.limits import Limits
 Tell = Callable[[Step], None]
 Cancelled = Callable[[], bool]
 
-_TINY: Final = {Format.SAFETENSORS: tiny.write, Format.ONNX_GENAI: tiny_onnx.write}
-"""Formats of the tiny model, and what writes it."""
+_TINY: Final = {
+    Format.SAFETENSORS: (tiny.write, tiny.ANSWER),
+    Format.ONNX_GENAI: (tiny_onnx.write, tiny.ANSWER),
+}
+"""Formats of the tiny model, what writes it, and what it answers."""
+_TINY_OF_INSTALL: Final = {GPTQ: (tiny_gptq.write, tiny_gptq.ANSWER)}
+"""The same of installs that are there for weights of a kind."""
 _READ: Final = "Once upon a time there was a small robot who wanted to learn everything about the sea. " * 24
 """A prompt of some hundred tokens, so that it is read in batches."""
 _MADE: Final = 64
@@ -175,13 +181,16 @@ class EngineRoom:
         return self.library.installs.tested(install, trial.result, trial.says)
 
     def _trial(self, install: Install) -> Trial:
-        spec, engine = self.library.specs.get(install.engine, (None, None))[0], self.library.engines.get(install.engine)
-        write = next((_TINY[format] for format in _TINY if spec and format in spec.formats), None)
-        if engine is None or write is None or install.engine == "fake":
+        spec = self.library.specs.get(install.engine, (None, None))[0]
+        found = next((_TINY[format] for format in _TINY if spec and format in spec.formats), None)
+        found = _TINY_OF_INSTALL.get(install.engine, found)
+        if found is None or install.engine == "fake":
             known = install.smoke_says.partition(";")[0]
             return Trial("not run", f"{known or 'not imported'}; there is no tiny model in a format that it runs")
-        settings = self.library.settings
+        settings, (write, right) = self.library.settings, found
         private = ensure_private(settings.runtime)
+        # It may have come this very moment.
+        self.library.roster.forget()
         with tempfile.TemporaryDirectory(prefix="uml-trial-") as folder:
             model = Model("tiny", inspect(write(Path(folder) / "tiny")))
             pinned = LoadOptions.parse({"engine": install.engine, "engine_version": install.label, **_OPTIONS})
@@ -191,7 +200,8 @@ class EngineRoom:
                 return Trial("failed", error.message)
             # As confined as it will be when it serves: what the fence keeps from it must be missed here.
             fence = Confinement.here(settings.sandbox, Limits(), settings.data / "cache", settings.sandbox_reads)
-            return asyncio.run(compared(engine, plan, tiny.PROMPT, tiny.ANSWER, private, fence))
+            engine = self.library.engines[plan.engine]
+            return asyncio.run(compared(engine, plan, tiny.PROMPT, right, private, fence))
 
 
 def shown(install: Install, used: Install | None) -> dict[str, Any]:

@@ -102,11 +102,12 @@ def choose(
     needs: what it should be able to do, as `rank` takes them.
     """
     if wanted != "auto":
-        spec, availability = roster.specs[wanted]
+        spec, said = roster.specs[wanted]
+        availability = said.of(info)
         if why_not := obstacle(info, spec, availability):
             return Choice(None, "", why_not)
         if not availability.available:
-            return Choice(None, "", f"{spec.title} is not installed: {spec.install_command or availability.reason}")
+            return Choice(None, "", f"{spec.title} is not installed: {availability.command(spec)}")
         return Choice(wanted, f"{spec.title} was asked for ({source})")
     ranked = roster.ranked(info, needs)
     if not ranked:

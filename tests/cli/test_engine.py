@@ -19,26 +19,31 @@ def wheels(uml: Uml, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "wheels"
     for name, value in offers(folder, os.environ).items():
         monkeypatch.setenv(name, value)
-    return stand_ins(folder, RECIPES["gptqmodel"])
+    return stand_ins(folder, RECIPES["onnx-builder"])
 
 
 def test_an_engine_is_installed_chosen_and_removed(uml: Uml, wheels: Path) -> None:
-    stand_ins(wheels, RECIPES["gptqmodel"], "7.6.0")
-    assert "uml engine install gptqmodel (version 7.7.0" in uml("engine", "ls").out
-    said = uml("engine", "install", "gptqmodel")
-    assert (said.code, said.err.splitlines()[0]) == (0, "gptqmodel: making an environment of python")
-    assert said.out.startswith("gptqmodel==7.7.0 is installed (")
-    assert uml("engine", "install", "gptqmodel==7.6.0").code == 0
+    stand_ins(wheels, RECIPES["onnx-builder"], "0.17.0")
+    assert "uml engine install onnx-builder (version 0.18.0" in uml("engine", "ls").out
+    said = uml("engine", "install", "onnx-builder")
+    assert (said.code, said.err.splitlines()[0]) == (0, "onnx-builder: making an environment of python")
+    assert said.out.startswith("onnx-builder==0.18.0 is installed (")
+    assert uml("engine", "install", "onnx-builder==0.17.0").code == 0
     listed = {(one["name"], install["label"]): install for one in _engines(uml) for install in one["installs"]}
-    assert [name for name in listed if name[0] == "gptqmodel"] == [("gptqmodel", "7.6.0"), ("gptqmodel", "7.7.0")]
-    assert listed["gptqmodel", "7.6.0"]["in_use"] is True
-    assert uml("engine", "use", "gptqmodel==7.7.0").out == "gptqmodel==7.7.0 is in use from the next load on\n"
-    (row,) = [line for line in uml("engine", "ls").out.splitlines() if " * " in line and line.startswith("gptqmodel")]
-    assert row.split()[:3] == ["gptqmodel", "7.7.0", "*"]
-    gone = uml("engine", "rm", "gptqmodel==7.7.0")
-    assert "gptqmodel==7.6.0 is in use now" in gone.out
-    assert not (uml.data / "engines" / "gptqmodel" / "7.7.0").exists()
-    assert "gptqmodel==7.6.0 (in use" in uml("doctor").out
+    assert [name for name in listed if name[0] == "onnx-builder"] == [
+        ("onnx-builder", "0.17.0"),
+        ("onnx-builder", "0.18.0"),
+    ]
+    assert listed["onnx-builder", "0.17.0"]["in_use"] is True
+    assert uml("engine", "use", "onnx-builder==0.18.0").out == "onnx-builder==0.18.0 is in use from the next load on\n"
+    (row,) = [
+        line for line in uml("engine", "ls").out.splitlines() if " * " in line and line.startswith("onnx-builder")
+    ]
+    assert row.split()[:3] == ["onnx-builder", "0.18.0", "*"]
+    gone = uml("engine", "rm", "onnx-builder==0.18.0")
+    assert "onnx-builder==0.17.0 is in use now" in gone.out
+    assert not (uml.data / "engines" / "onnx-builder" / "0.18.0").exists()
+    assert "onnx-builder==0.17.0 (in use" in uml("doctor").out
 
 
 def _engines(uml: Uml) -> list[dict[str, Any]]:
@@ -47,23 +52,23 @@ def _engines(uml: Uml) -> list[dict[str, Any]]:
 
 
 def test_every_step_is_a_line_for_scripts(uml: Uml, wheels: Path) -> None:
-    said = uml("engine", "install", "gptqmodel", "--json")
+    said = uml("engine", "install", "onnx-builder", "--json")
     *steps, last = said.lines
     assert {step["event"] for step in steps} == {"progress"}
-    assert (last["event"], last["name"], last["in_use"]) == ("ready", "gptqmodel==7.7.0", True)
+    assert (last["event"], last["name"], last["in_use"]) == ("ready", "onnx-builder==0.18.0", True)
     assert last["packages"]["transformers"] == "5.23.0"
     assert said.err == ""
 
 
 def test_one_that_cannot_be_had_is_refused_in_a_sentence(uml: Uml, wheels: Path) -> None:
-    for wheel in wheels.glob("llguidance-*"):
+    for wheel in wheels.glob("onnx_ir-*"):
         wheel.unlink()
-    said = uml("engine", "install", "gptqmodel", "--json")
+    said = uml("engine", "install", "onnx-builder", "--json")
     assert (said.code, said.lines[-1]["event"]) == (1, "progress")
     assert said.error["code"] == "install_failed"
-    assert "there is no llguidance==1.9.1" in said.error["message"]
-    assert list((uml.data / "engines" / "gptqmodel").iterdir()) == []
-    said = uml("engine", "install", "gptqmodel")
+    assert "there is no onnx-ir==1.1.0" in said.error["message"]
+    assert list((uml.data / "engines" / "onnx-builder").iterdir()) == []
+    said = uml("engine", "install", "onnx-builder")
     assert "the engine's last words:" in said.err
     refused = uml("engine", "install", "vllm", "--json")
     assert (refused.code, refused.error["code"]) == (1, "install_refused")
@@ -72,8 +77,8 @@ def test_one_that_cannot_be_had_is_refused_in_a_sentence(uml: Uml, wheels: Path)
 
 def test_names_that_mean_nothing(uml: Uml) -> None:
     assert "did you mean transformers" in uml("engine", "install", "transformer").err
-    assert uml("engine", "install", "gptqmodel", "--installer", "npm").code == 2
-    assert uml("engine", "rm", "gptqmodel").code == 2
+    assert uml("engine", "install", "onnx-builder", "--installer", "npm").code == 2
+    assert uml("engine", "rm", "onnx-builder").code == 2
     assert "try: uml engine install transformers" in uml("engine", "test", "transformers").err
     assert "No such command 'lss'" in uml("engine", "lss").err
     assert "List engines" in uml("engine", "--help").out
@@ -82,6 +87,6 @@ def test_names_that_mean_nothing(uml: Uml) -> None:
 def test_the_shell_completes_names(uml: Uml, wheels: Path) -> None:
     from uml.cli import complete
 
-    uml("engine", "install", "gptqmodel")
+    uml("engine", "install", "onnx-builder")
     assert complete.engines("trans") == ["transformers"]
-    assert complete.installs("gptqmodel") == ["gptqmodel==7.7.0"]
+    assert complete.installs("onnx-builder") == ["onnx-builder==0.18.0"]

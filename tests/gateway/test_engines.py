@@ -22,7 +22,7 @@ from uml.engines.recipes import RECIPES
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server with the wheels of one engine at hand, and those of another in two versions."""
     folder = tmp_path_factory.mktemp("engines")
-    wheels = stand_ins(folder / "wheels", RECIPES["gptqmodel"])
+    wheels = stand_ins(folder / "wheels", RECIPES["onnx-builder"])
     with pytest.MonkeyPatch.context() as patch:
         for name, value in offers(wheels, os.environ).items():
             patch.setenv(name, value)
@@ -32,21 +32,21 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 def test_an_engine_is_installed_over_the_wire_chosen_and_removed(shop: Server) -> None:
     with Client(shop.url) as client:
-        assert _engine(client, "gptqmodel")["in_use"] is None
-        events = list(client.install_engine("gptqmodel"))
+        assert _engine(client, "onnx-builder")["in_use"] is None
+        events = list(client.install_engine("onnx-builder"))
         assert [event["event"] for event in events[-2:]] == ["progress", "ready"]
-        assert events[-1]["name"] == "gptqmodel==7.7.0"
-        assert _engine(client, "gptqmodel")["in_use"] == "7.7.0"
-        assert client.use_engine("gptqmodel==7.7.0")["in_use"] is True
-        assert client.test_engine("gptqmodel")["smoke"] == "not run"
-        with pytest.raises(InstallNotFound, match=r"there are gptqmodel==7\.7\.0"):
-            client.remove_engine("gptqmodel==9")
-        assert client.remove_engine("gptqmodel==7.7.0") | {"freed_bytes": 0} == {
-            "removed": "gptqmodel==7.7.0",
+        assert events[-1]["name"] == "onnx-builder==0.18.0"
+        assert _engine(client, "onnx-builder")["in_use"] == "0.18.0"
+        assert client.use_engine("onnx-builder==0.18.0")["in_use"] is True
+        assert client.test_engine("onnx-builder")["smoke"] == "not run"
+        with pytest.raises(InstallNotFound, match=r"there are onnx-builder==0\.18\.0"):
+            client.remove_engine("onnx-builder==9")
+        assert client.remove_engine("onnx-builder==0.18.0") | {"freed_bytes": 0} == {
+            "removed": "onnx-builder==0.18.0",
             "freed_bytes": 0,
             "in_use": None,
         }
-        assert _engine(client, "gptqmodel")["in_use"] is None
+        assert _engine(client, "onnx-builder")["in_use"] is None
 
 
 def _engine(client: Client, name: str) -> dict[str, object]:
@@ -54,25 +54,25 @@ def _engine(client: Client, name: str) -> dict[str, object]:
 
 
 def test_without_a_stream_the_answer_is_the_install_or_its_error(shop: Server) -> None:
-    reply = shop.post("/v1/engines/install", {"engine": "gptqmodel"})
-    assert (reply.status_code, reply.json()["name"]) == (200, "gptqmodel==7.7.0")
-    reply = shop.post("/v1/engines/install", {"engine": "gptqmodel"})
+    reply = shop.post("/v1/engines/install", {"engine": "onnx-builder"})
+    assert (reply.status_code, reply.json()["name"]) == (200, "onnx-builder==0.18.0")
+    reply = shop.post("/v1/engines/install", {"engine": "onnx-builder"})
     assert (reply.status_code, reply.json()["error"]["code"]) == (409, "install_refused")
-    assert shop.http.delete("/v1/engines/gptqmodel/7.7.0").status_code == 200
-    reply = shop.post("/v1/engines/install", {"engine": "gptqmodel==0.1"})
+    assert shop.http.delete("/v1/engines/onnx-builder/0.18.0").status_code == 200
+    reply = shop.post("/v1/engines/install", {"engine": "onnx-builder==0.1"})
     assert (reply.status_code, reply.json()["error"]["code"]) == (500, "install_failed")
-    with Client(shop.url) as client, pytest.raises(InstallFailed, match=r"there is no gptqmodel==0\.1"):
-        list(client.install_engine("gptqmodel==0.1"))
-    assert list((shop.data / "engines" / "gptqmodel").glob(".*")) == []
+    with Client(shop.url) as client, pytest.raises(InstallFailed, match=r"there is no onnxruntime-genai==0\.1"):
+        list(client.install_engine("onnx-builder==0.1"))
+    assert list((shop.data / "engines" / "onnx-builder").glob(".*")) == []
 
 
 @pytest.mark.parametrize(
     ("path", "body", "status", "code"),
     [
         ("install", {"engine": "vllm"}, 409, "install_refused"),
-        ("install", {"engine": "gptqmodel==../x"}, 400, "invalid_request"),
-        ("install", {"engine": "gptqmodel", "index": "http://x"}, 400, "unknown_field"),
-        ("install", {"engine": "gptqmodel", "installer": "npm"}, 400, "invalid_request"),
+        ("install", {"engine": "onnx-builder==../x"}, 400, "invalid_request"),
+        ("install", {"engine": "onnx-builder", "index": "http://x"}, 400, "unknown_field"),
+        ("install", {"engine": "onnx-builder", "installer": "npm"}, 400, "invalid_request"),
         ("use", {"engine": "transformers==1"}, 404, "install_not_found"),
         ("test", {"engine": "nobody"}, 400, "invalid_request"),
     ],
@@ -83,9 +83,9 @@ def test_what_cannot_be_is_refused(shop: Server, path: str, body: dict[str, obje
 
 
 def test_a_client_that_leaves_stops_the_install(shop: Server) -> None:
-    root = shop.data / "engines" / "gptqmodel"
+    root = shop.data / "engines" / "onnx-builder"
     with Client(shop.url) as client:
-        events = client.install_engine("gptqmodel", again=True)
+        events = client.install_engine("onnx-builder", again=True)
         assert next(events)["stage"] == "environment"
         assert len(list(root.glob(".making-*"))) == 1
         events.close()  # type: ignore[attr-defined]  # it is a generator
@@ -107,11 +107,11 @@ def test_the_command_line_speaks_to_the_server_that_is_named(shop: Server, capsy
         assert code == 0, capsys.readouterr().err
         return capsys.readouterr().out
 
-    assert uml("install", "gptqmodel", "--again").startswith("gptqmodel==7.7.0 is installed")
-    assert "gptqmodel " in uml("ls")
-    assert uml("use", "gptqmodel==7.7.0") == "gptqmodel==7.7.0 is in use from the next load on\n"
-    assert uml("test", "gptqmodel").startswith("gptqmodel==7.7.0: not run, ")
-    assert uml("rm", "gptqmodel==7.7.0").startswith("gptqmodel==7.7.0 is removed, ")
+    assert uml("install", "onnx-builder", "--again").startswith("onnx-builder==0.18.0 is installed")
+    assert "onnx-builder " in uml("ls")
+    assert uml("use", "onnx-builder==0.18.0") == "onnx-builder==0.18.0 is in use from the next load on\n"
+    assert uml("test", "onnx-builder").startswith("onnx-builder==0.18.0: not run, ")
+    assert uml("rm", "onnx-builder==0.18.0").startswith("onnx-builder==0.18.0 is removed, ")
 
 
 def test_a_build_is_refused_where_its_tools_are_missing_and_says_which(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from uml.core.errors import UmlError
-from uml.core.model import Format, Role
+from uml.core.model import Format, ModelInfo, Role
 from uml.core.plan import Buffer, LoadPlan
 
 Split = Literal["whole", "layers", "devices"]
@@ -65,6 +65,8 @@ class Availability:
     reason: why not, or where it comes from.
     devices: kinds of device that this install can use, where they are fewer than its spec's; empty: all of those.
     architectures: what this version knows, by the names of `ModelInfo.architecture`; empty: it does not tell.
+    install: the install that this is said of, where it has another name than the engine.
+    others: the same of other installs that run some of its models, by the quantization of those (`gptq`).
     """
 
     available: bool
@@ -73,6 +75,18 @@ class Availability:
     reason: str = ""
     devices: frozenset[str] = frozenset()
     architectures: frozenset[str] = frozenset()
+    install: str = ""
+    others: Mapping[str, Availability] = field(default_factory=dict, hash=False)
+
+    def of(self, info: ModelInfo) -> Availability:
+        """Of the install that would run this model."""
+        return self.others.get(info.quantization.method, self) if info.quantization else self
+
+    def command(self, spec: EngineSpec) -> str:
+        """What makes it available, or why nothing does."""
+        if self.install:
+            return f"uml engine install {self.install}"
+        return spec.install_command or self.reason
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from uml.formats import inspect
 from uml.formats.legacy.model import as_gguf
 from uml.generation import capabilities
 from uml.generation.capabilities import honours
-from uml.generation.wants import named
+from uml.generation.wants import named as needs_named
 from uml.hardware import gpu_use, snapshot
 from uml.house.paths import at_home, path_in
 from uml.planning import plan
@@ -30,7 +30,7 @@ from uml.planning.budget import Budget, room, within_budget
 from uml.planning.elsewhere import outlook
 from uml.planning.estimate import companion_paths
 from uml.planning.evict import Running
-from uml.planning.plan import Specs
+from uml.planning.plan import Specs, named
 from uml.planning.refine import Figures, Foretelling, Known, first_of, together
 from uml.plugins.load import Plugins
 from uml.plugins.load import load as load_plugins
@@ -154,7 +154,7 @@ class Library:
 
         needs: names with commas, by which the engines are put in order. Raises BadRequest for an unknown one.
         """
-        chosen = self.choose(model.info, named(needs))
+        chosen = self.choose(model.info, needs_named(needs))
         engine = worker.engine if worker else chosen.engine or (chosen.ranked[0].engine if chosen.ranked else None)
         found = {
             "model": model.id,
@@ -205,7 +205,8 @@ class Library:
         companions = read(self.registry, options, inspect)
         known = self.known(model, companions)
         others = self.registry.models()
-        self.installs.check(options, model.id)
+        install = named(options.engine, model.info, self.specs)[1].install if options.engine != "auto" else ""
+        self.installs.check(options, model.id, install)
         decided = plan(
             *(model, options, machine, self.specs, running, budget),
             companions=companions,
@@ -364,12 +365,13 @@ def _estimated(decided: LoadPlan) -> dict[str, Any]:
 def _converting(decided: LoadPlan, conversion: Conversion) -> LoadPlan:
     """The plan with the conversion before it, and what a user should know of that."""
     told = [note for note in conversion.source.info.notes[1:] if not note.startswith("the file does not say")]
-    if conversion.needed:
-        size = gib(sum(decided.model.info.weight_bytes.values()))
-        place = conversion.place.parent
-        told.insert(
-            0, f"{conversion.source.info.version} is made into GGUF at its first load: {size} of disk in {place}"
-        )
+    size = gib(sum(decided.model.info.weight_bytes.values()))
+    tense = "is" if conversion.needed else "was"
+    told.insert(
+        0,
+        f"{conversion.source.info.version} {tense} made into GGUF at its first load: {size} of disk in "
+        f"{conversion.place.parent}",
+    )
     return replace(decided, conversion=conversion, warnings=(*decided.warnings, *told))
 
 

@@ -58,8 +58,8 @@ def plan(
     if sentence := how_to_use(model.info):
         raise UnsupportedFormat(model.info.path, sentence, role=model.info.role.value)
     ranked = rank(model.info, machine, specs, (*needs_of(options), *wants), honours)
-    name, why = _engine(model, options, machine, specs, ranked)
-    spec, availability = specs[name]
+    name, availability, why = _engine(model, options, machine, specs, ranked)
+    spec = specs[name][0]
     if options.device == "cpu" and "cpu" not in (availability.devices or spec.devices):
         raise BadOption("device", options.device, f"auto: {spec.title} runs on {', '.join(sorted(spec.devices))}")
     devices = usable(machine, spec, availability)
@@ -160,14 +160,13 @@ class _Case:
 
 def _engine(
     model: Model, options: LoadOptions, machine: Machine, specs: Specs, ranked: Sequence[Ranked]
-) -> tuple[str, str]:
-    """The engine's name and why it. Raises BadOption, UnsupportedFormat, EngineNotInstalled."""
+) -> tuple[str, Availability, str]:
+    """The engine, the install that runs it, and why it. Raises BadOption, UnsupportedFormat, EngineNotInstalled."""
     info = model.info
     able = [one.engine for one in ranked]
     if options.engine != "auto":
-        if options.engine not in specs:
-            raise BadOption("engine", options.engine, f"auto or one of {', '.join(sorted(specs))}")
-        spec, availability = specs[options.engine]
+        name, availability = named(options.engine, info, specs)
+        spec = specs[name][0]
         why_not = obstacle(info, spec, availability)
         if not why_not and not usable(machine, spec, availability):
             why_not = f"{spec.title} needs a device of {', '.join(sorted(spec.devices))}"
@@ -176,9 +175,9 @@ def _engine(
         if why_not:
             raise UnsupportedFormat(info.path, f"{why_not}; {runs_elsewhere(info)}")
         if not availability.available:
-            raise EngineNotInstalled(options.engine, model.id, spec.install_command or availability.reason)
-        version = f" {options.engine_version}" if options.engine_version else ""
-        return options.engine, f"{spec.title}{version} was asked for"
+            raise EngineNotInstalled(availability.install or name, model.id, availability.command(spec))
+        which = "".join(f" {word}" for word in (availability.install, options.engine_version) if word)
+        return name, availability, f"{spec.title}{which} was asked for"
     if not ranked:
         raise UnsupportedFormat(
             info.path,
@@ -188,8 +187,23 @@ def _engine(
         )
     best = ranked[0]
     if not best.available:
-        raise EngineNotInstalled(best.engine, model.id, best.command)
-    return best.engine, choice(ranked)
+        state = specs[best.engine][1].of(info)
+        raise EngineNotInstalled(state.install or best.engine, model.id, best.command)
+    return best.engine, specs[best.engine][1].of(info), choice(ranked)
+
+
+def named(engine: str, info: ModelInfo, specs: Specs) -> tuple[str, Availability]:
+    """What the option `engine` names: an engine, or another install of one, as `uml engine ls` calls it.
+
+    Result: the engine, and the install that runs this model by it. Raises BadOption.
+    """
+    if engine in specs:
+        return engine, specs[engine][1].of(info)
+    others = [(name, state) for name, (_, said) in specs.items() for state in said.others.values()]
+    found = next(((name, state) for name, state in others if state.install == engine), None)
+    if found is None:
+        raise BadOption("engine", engine, f"auto or one of {', '.join(sorted(specs))}")
+    return found
 
 
 def _make_room(case: _Case) -> tuple[Fit, tuple[str, ...]]:

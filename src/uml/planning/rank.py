@@ -69,7 +69,8 @@ def rank(
     needs: names of load options and request parameters that it should honour, and kinds of input (`image`, ...).
     """
     found = []
-    for name, (spec, availability) in specs.items():
+    for name, (spec, said) in specs.items():
+        availability = said.of(info)
         if obstacle(info, spec, availability) or _takes_anything(spec):
             continue
         devices = usable(machine, spec, availability) if machine else ()
@@ -77,7 +78,7 @@ def rank(
             continue
         lacks = lacking(info, spec, needs, honours)
         score = INSTALLED * availability.available + _suits(spec, devices, lacks)
-        command = "" if availability.available else spec.install_command or availability.reason
+        command = "" if availability.available else availability.command(spec)
         reason = _reason(info, spec, availability, devices, lacks)
         found.append(Ranked(name, score, availability.available, reason, command, lacks))
     return tuple(sorted(found, key=lambda ranked: -ranked.score))
@@ -133,7 +134,7 @@ def _reason(
     # Only where the version tells is it more than a hope.
     known = f" and knows {info.architecture}" if info.architecture in state.architectures else ""
     without = f", without {', '.join(lacks)}" if lacks else ""
-    installed = "installed" if state.available else "not installed"
+    installed = ("installed" if state.available else "not installed") + (f" ({state.install})" if state.install else "")
     name = info.version if info.format is Format.UNKNOWN else info.format
     method = info.quantization
     coded = f" ({method.label})" if method and info.format is Format.SAFETENSORS and method.method != "none" else ""

@@ -15,7 +15,8 @@ from tests.engines.transformers.conftest import plan_of
 from uml.core.engine import Endpoint
 from uml.core.errors import BadOption, EngineNotInstalled, IllegalInstruction, LoadFailed, OutOfMemory
 from uml.core.install import Install
-from uml.core.model import Quantization
+from uml.core.model import Model, Quantization
+from uml.core.options import LoadOptions
 from uml.core.plan import LoadPlan
 from uml.engines.handover import failure_line
 from uml.engines.transformers import trust
@@ -24,6 +25,9 @@ from uml.engines.transformers.guess import Lookup
 from uml.engines.transformers.rows import Row, best_row, common
 from uml.engines.transformers.spec import NEEDS
 from uml.generation import check, prepare
+from uml.hardware import snapshot
+from uml.planning import Ranked, rank
+from uml.planning import plan as decide
 
 ENDPOINT = Endpoint("key", socket=Path("/run/w.sock"))
 
@@ -81,6 +85,40 @@ def test_gptq_runs_in_an_environment_of_its_own(plan: LoadPlan) -> None:
     assert launch.argv[0] == "/e/gptqmodel/bin/python"
     with pytest.raises(EngineNotInstalled, match="uml engine install gptqmodel"):
         installs("transformers").launch(quantized(plan, "awq"), ENDPOINT)
+
+
+def test_what_runs_gptq_is_told_apart_from_what_runs_the_rest(plan: LoadPlan) -> None:
+    coded, machine = quantized(plan, "gptq").model, snapshot()
+
+    def ranked(model: Model, *names: str) -> Ranked:
+        engine = installs(*names)
+        return rank(model.info, machine, {"transformers": (engine.spec, engine.available())})[0]
+
+    assert ranked(coded, "transformers").command == "uml engine install gptqmodel"
+    assert ranked(coded, "gptqmodel").reason.endswith("installed (gptqmodel)")
+    assert ranked(plan.model, "gptqmodel").command == "uml engine install transformers"
+    assert ranked(plan.model, "transformers").available
+
+
+@pytest.mark.parametrize("engine", ["auto", "transformers", "gptqmodel"])
+def test_gptq_needs_no_other_install_than_its_own(plan: LoadPlan, engine: str) -> None:
+    here = installs("gptqmodel")
+    specs = {"transformers": (here.spec, here.available())}
+    found = decide(quantized(plan, "gptq").model, LoadOptions(engine=engine), snapshot(), specs)
+    assert here.launch(found, ENDPOINT).argv[0] == "/e/gptqmodel/bin/python"
+    missing = {"transformers": (here.spec, installs("transformers").available())}
+    with pytest.raises(EngineNotInstalled, match=r"needs the engine gptqmodel.*: uml engine install gptqmodel"):
+        decide(quantized(plan, "gptq").model, LoadOptions(engine=engine), snapshot(), missing)
+
+
+def test_its_install_runs_plain_weights_where_it_is_named(plan: LoadPlan) -> None:
+    both = installs("transformers", "gptqmodel")
+    specs = {"transformers": (both.spec, both.available())}
+    found = decide(plan.model, LoadOptions(engine="gptqmodel"), snapshot(), specs)
+    assert (found.engine, both.launch(found, ENDPOINT).argv[0]) == ("transformers", "/e/gptqmodel/bin/python")
+    assert found.choice == "Transformers gptqmodel was asked for"
+    with pytest.raises(BadOption, match="expected auto or one of transformers"):
+        decide(plan.model, LoadOptions(engine="gptq"), snapshot(), specs)
 
 
 @pytest.mark.parametrize("method", sorted(method for method, need in NEEDS.items() if need.gpu))

@@ -20,6 +20,7 @@ from tests.installed import python_of
 from tests.worker.process import question
 from uml.core.install import Install
 from uml.engines.transformers.engine import GPTQMODEL, Transformers
+from uml.runtime.installs import tiny, tiny_gptq
 
 # Every worker imports PyTorch, which takes seconds.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -79,3 +80,10 @@ def test_gptq_and_awq_are_run_by_an_environment_of_their_own(packed: Made, start
     worker = start(packed["folder"] / name, by=Transformers(with_gptqmodel), dtype="auto")
     told = packed[name]
     agree(told, [greedy(worker, prompt) for prompt in told["prompts"]])
+
+
+def test_the_model_that_its_install_is_tried_with_has_its_answer(packed: Made, start: Start) -> None:
+    folder = tiny_gptq.write(packed["folder"] / "tiny")
+    worker = start(folder, by=Transformers(with_gptqmodel), dtype="auto")
+    asked = {"prompt": tiny.PROMPT, "max_tokens": len(tiny_gptq.ANSWER), "temperature": 0}
+    assert worker.post("/v1/completions", asked)["choices"][0]["text"] == tiny_gptq.ANSWER

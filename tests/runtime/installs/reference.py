@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from math import cos, exp, sin, sqrt
 from operator import mul
 
@@ -22,9 +23,9 @@ from uml.runtime.installs.tiny import (
 Vector = list[float]
 
 
-def greedy(count: int, prompt: str = PROMPT, seed: int = SEED) -> tuple[str, float]:
+def greedy(count: int, prompt: str = PROMPT, tensors: Iterable[tuple[str, Matrix]] | None = None) -> tuple[str, float]:
     """The text that follows, and by how much the closest of its choices was won, in logits."""
-    model = _Model(dict(weights(seed)))
+    model = _Model(dict(weights(SEED) if tensors is None else tensors))
     logits: Vector = []
     for character in prompt:
         logits = model.step(CHARACTERS.index(character))

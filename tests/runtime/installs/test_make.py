@@ -345,6 +345,11 @@ def test_only_what_is_there_can_be_removed_chosen_or_pinned(bench: Bench) -> Non
         bench.installs.check(LoadOptions.parse({"engine": "tiny==9"}), "m")
     with pytest.raises(BadOption, match="engine_version"):
         bench.installs.check(LoadOptions.parse({"engine_version": "1.0"}), "m")
+    # A model that another install of the engine runs is not pinned by the version of this one.
+    with pytest.raises(BadOption, match="an install of huge, which runs this model: of which none is installed"):
+        bench.installs.check(LoadOptions.parse({"engine": "tiny==1.0"}), "m", "huge")
+    with pytest.raises(EngineNotInstalled, match=r"uml engine install huge==3"):
+        bench.installs.check(LoadOptions.parse({"engine": "tiny==3"}), "m", "huge")
 
 
 # --- what is found ------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from pathlib import Path
 from tests.runtime.installs.reference import greedy
 from uml.core.model import Format
 from uml.formats import inspect
-from uml.runtime.installs import tiny, tiny_onnx
+from uml.runtime.installs import tiny, tiny_gptq, tiny_onnx
 
 
 def test_its_answer_is_what_the_formulas_give_and_no_close_call() -> None:
@@ -16,6 +16,16 @@ def test_its_answer_is_what_the_formulas_give_and_no_close_call() -> None:
     # Logits are about 3 in size; BF16 has 8 bits.
     assert closest > 0.25
     assert tiny.CHARACTERS[-1] not in text, "it does not end before"
+
+
+def test_of_4_bits_its_answer_is_known_too(tmp_path: Path) -> None:
+    text, closest = greedy(len(tiny_gptq.ANSWER), tensors=tiny_gptq.weights())
+    assert text == tiny_gptq.ANSWER
+    assert closest > 0.25
+    assert tiny.CHARACTERS[-1] not in text, "it does not end before"
+    found = inspect(tiny_gptq.write(tmp_path / "tiny"))
+    assert found.quantization is not None
+    assert (found.quantization.method, found.parameters) == ("gptq", 213_632)
 
 
 def test_it_is_a_model_as_others(tmp_path: Path) -> None:

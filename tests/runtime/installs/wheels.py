@@ -29,7 +29,7 @@ def wheel(
     about = f"{called}-{version}.dist-info"
     requires = "".join(f"Requires-Dist: {need}\n" for need in needs)
     files = {
-        f"{name}.py": f"__version__ = {version!r}\n{code}",
+        f"{name.replace('.', '/')}.py": f"__version__ = {version!r}\n{code}",
         f"{about}/METADATA": f"Metadata-Version: 2.1\nName: {called}\nVersion: {version}\n{requires}",
         f"{about}/WHEEL": "Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
     }

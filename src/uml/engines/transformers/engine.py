@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -47,11 +48,15 @@ class Transformers:
 
     def available(self) -> Availability:
         """Whether an environment of it is there; nothing in it is imported."""
-        install = self._installed(NAME, "")
+        other = self._state(GPTQ)
+        return replace(self._state(NAME), install="", others=dict.fromkeys(sorted(WITH_GPTQMODEL), other))
+
+    def _state(self, name: str) -> Availability:
+        install = self._installed(name, "")
         if install is None:
-            return Availability(False, way="hosted", reason=SPEC.install_command)
+            return Availability(False, way="hosted", reason=f"uml engine install {name}", install=name)
         devices = frozenset({"cpu"}) if install.accelerator == "cpu" else frozenset()
-        return Availability(True, install.version, "hosted", str(install.folder), devices)
+        return Availability(True, install.version, "hosted", str(install.folder), devices, install=name)
 
     def launch(self, plan: LoadPlan, endpoint: Endpoint) -> Launch:
         """The command for a worker. Raises BadOption, EngineNotInstalled, LoadFailed for what cannot run here."""
@@ -85,7 +90,8 @@ class Transformers:
                 f"environment, {' and '.join(need.packages)}; another quantization of the same model, such as a GGUF "
                 "file, runs here",
             )
-        name = GPTQ if method in WITH_GPTQMODEL else NAME
+        # By its own name it also runs what does not need it.
+        name = GPTQ if method in WITH_GPTQMODEL or plan.options.engine == GPTQ else NAME
         found = self._installed(name, plan.options.engine_version)
         if found is None:
             label = plan.options.engine_version

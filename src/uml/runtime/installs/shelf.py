@@ -94,15 +94,23 @@ class Installs:
         name = f"{engine}=={label}" if label else engine
         raise InstallNotFound(name, [install.name for install in there], f"uml engine install {name}")
 
-    def check(self, options: LoadOptions, model: str) -> None:
-        """See that the install is there that a load is pinned to. Raises BadOption, EngineNotInstalled."""
+    def check(self, options: LoadOptions, model: str, install: str = "") -> None:
+        """See that the install is there that a load is pinned to. Raises BadOption, EngineNotInstalled.
+
+        install: the name of the installs that run this model, where it is not that of the engine.
+        """
         engine, label = options.engine, options.engine_version
         if not label:
             return
         if engine == "auto":
             raise BadOption("engine_version", label, f"the engine beside it: engine=NAME=={label}")
-        if self.find(engine, label) is None:
-            raise EngineNotInstalled(f"{engine}=={label}", model, f"uml engine install {engine}=={label}")
+        name = install or engine
+        if self.find(name, label) is not None:
+            return
+        if name != engine and self.find(engine, label):
+            there = ", ".join(one.name for one in self.all(name)) or "of which none is installed"
+            raise BadOption("engine", f"{engine}=={label}", f"an install of {name}, which runs this model: {there}")
+        raise EngineNotInstalled(f"{name}=={label}", model, f"uml engine install {name}=={label}")
 
     def _folders(self, engine: str) -> Iterable[Path]:
         try:

@@ -11,7 +11,7 @@ import json
 import random
 import string
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -48,6 +48,8 @@ CONFIG: Final[dict[str, Any]] = {
 }
 
 Matrix = list[list[float]]
+Tensor = tuple[str, str, tuple[int, ...], bytes]
+"""Name, type, shape and bytes, as safetensors has them."""
 
 
 def weights(seed: int = SEED) -> Iterator[tuple[str, Matrix]]:
@@ -81,17 +83,25 @@ def weights(seed: int = SEED) -> Iterator[tuple[str, Matrix]]:
 
 def write(folder: Path) -> Path:
     """Write the model into a folder, which is made. Raises OSError."""
+    return write_with(folder, CONFIG, _tensors())
+
+
+def _tensors() -> Iterator[Tensor]:
+    for name, rows in weights():
+        shape = (len(rows), len(rows[0])) if len(rows) > 1 else (len(rows[0]),)
+        yield name, "F32", shape, b"".join(struct.pack(f"<{len(row)}f", *row) for row in rows)
+
+
+def write_with(folder: Path, config: Mapping[str, Any], tensors: Iterable[Tensor]) -> Path:
+    """Write a model with the tiny one's words into a folder, which is made. Raises OSError."""
     write_tokenizer(folder)
-    _json(folder / "config.json", CONFIG)
+    _json(folder / "config.json", config)
     _json(folder / "generation_config.json", {"eos_token_id": WORDS - 1, "do_sample": False})
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     body = bytearray()
-    for name, rows in weights():
-        begin = len(body)
-        for row in rows:
-            body += struct.pack(f"<{len(row)}f", *row)
-        shape = [len(rows), len(rows[0])] if len(rows) > 1 else [len(rows[0])]
-        header[name] = {"dtype": "F32", "shape": shape, "data_offsets": [begin, len(body)]}
+    for name, kind, shape, data in tensors:
+        header[name] = {"dtype": kind, "shape": shape, "data_offsets": [len(body), len(body) + len(data)]}
+        body += data
     head = json.dumps(header).encode()
     head += b" " * (-len(head) % 8)
     (folder / "model.safetensors").write_bytes(struct.pack("<Q", len(head)) + head + body)

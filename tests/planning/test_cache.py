@@ -4,8 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from tests.planning.things import MIB, SHAPE, info
+from tests.planning.things import GIB, MIB, SHAPE, SPECS, info, machine, model
+from uml.core.errors import BadOption
 from uml.core.options import LoadOptions
+from uml.planning import plan
 from uml.planning.cache import cache, is_encoder
 
 DEMO = replace(SHAPE, layers=6, embedding=256, feed_forward=768, heads=4, kv_heads=(2,) * 6, key_length=64)
@@ -46,6 +48,43 @@ def test_every_layer_with_full_attention(wanted: LoadOptions, mib: float) -> Non
 )
 def test_five_of_six_layers_with_a_window(wanted: LoadOptions, mib: float) -> None:
     assert cache(info("gemma3", shape=GEMMA3), GEMMA3, wanted).kv_bytes == mib * MIB
+
+
+LATENT = info("deepseek2", metadata={"attention.kv_lora_rank": 512, "attention.key_length_mla": 192})
+
+
+@pytest.mark.parametrize(
+    ("wanted", "had"),
+    [
+        ({"cache_type_k": "q8_0"}, "q8_0"),
+        ({"cache_type_v": "q8_0"}, "q8_0"),
+        ({"cache_type_k": "bf16"}, "bf16"),
+        ({"flash_attention": "off"}, "f16"),
+        ({}, "f16"),
+    ],
+)
+def test_keys_and_values_in_one_row_have_one_type(wanted: dict[str, str], had: str) -> None:
+    found = plan(model(LATENT), LoadOptions.parse({"ctx": 8192, **wanted}), machine(), SPECS).options
+    assert (found.cache_type_k, found.cache_type_v) == (had, had)
+
+
+def test_open_types_of_one_row_become_coarser_together() -> None:
+    tight = plan(model(LATENT), LoadOptions(ctx=131_072), machine(12 * GIB), SPECS).options
+    assert (tight.cache_type_k, tight.cache_type_v) == ("q8_0", "q8_0")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "sentence"),
+    [
+        ({"cache_type_k": "q8_0", "cache_type_v": "q4_0"}, "cache_type_v is 'q4_0'; expected auto or q8_0"),
+        ({"cache_type_k": "f16", "cache_type_v": "bf16"}, "cache_type_v is 'bf16'; expected auto or f16"),
+        ({"cache_type_k": "q8_0", "flash_attention": "off"}, "cache_type_k is 'q8_0'; expected auto, f16, bf16 or f32"),
+    ],
+)
+def test_two_types_for_one_row_are_refused_before_any_engine_starts(wanted: dict[str, str], sentence: str) -> None:
+    with pytest.raises(BadOption, match=sentence):
+        plan(model(LATENT), LoadOptions.parse({"ctx": 8192, **wanted}), machine(), SPECS)
+    plan(model(info()), LoadOptions.parse({"ctx": 8192, **wanted}), machine(), SPECS)
 
 
 def test_a_checkpoint_of_sliding_layers_is_one_window() -> None:

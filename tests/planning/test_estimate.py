@@ -198,6 +198,17 @@ def test_companions_count_where_they_are_known() -> None:
     assert estimate(info(), options, LLAMACPP, companions={"/b=c.gguf": adapter}).other_bytes == alone + 50 * MIB
 
 
+def test_the_cache_of_a_draft_model_is_plain_whatever_that_of_the_model_is() -> None:
+    known = {"/d.gguf": small()}
+    plain, coarse = ON_CPU, replace(ON_CPU, cache_type_k="q8_0", cache_type_v="q8_0")
+    added = [
+        estimate(info(), replace(options, draft_model="/d.gguf"), LLAMACPP, companions=known).other_bytes
+        - estimate(info(), options, LLAMACPP).other_bytes
+        for options in (plain, coarse)
+    ]
+    assert added[0] == added[1]
+
+
 def test_other_formats_go_by_weights_cache_and_activations() -> None:
     transformers = spec("transformers", formats=frozenset({Format.SAFETENSORS}))
     about = info("LlamaForCausalLM", weights={"BF16": 16 * GIB}, format=Format.SAFETENSORS)

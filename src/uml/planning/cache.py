@@ -181,6 +181,11 @@ def _cached_heads(info: ModelInfo, shape: Shape) -> list[int]:
     ]
 
 
+def is_latent(info: ModelInfo) -> bool:
+    """Whether keys and values are one compressed row (MLA), which has one type (`llama_init_from_model`)."""
+    return info.architecture == "deepseek4" or number(info, "attention.key_length_mla") > 0
+
+
 def _row_bytes(info: ModelInfo, shape: Shape, heads: int, options: LoadOptions) -> int:
     """Bytes of one cell in one layer."""
     latent = number(info, "attention.kv_lora_rank")

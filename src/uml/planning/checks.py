@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Final
 
 from uml.core.errors import BadOption
-from uml.core.model import ModelInfo, Role
+from uml.core.model import Format, ModelInfo, Role
 from uml.core.options import LoadOptions
-from uml.planning.cache import CACHE_BLOCKS
+from uml.planning.cache import CACHE_BLOCKS, is_latent
 from uml.planning.overrides import overrides
 
 _VOCABULARY_SLACK: Final = 128
@@ -48,6 +48,8 @@ def _stretched(options: LoadOptions) -> bool:
 
 def _cache_types(info: ModelInfo, options: LoadOptions) -> None:
     keys, values = CACHE_BLOCKS[options.cache_type_k][0], CACHE_BLOCKS[options.cache_type_v][0]
+    if info.format is Format.GGUF and is_latent(info):
+        _one_type(options, quantized=keys > 1)
     if values > 1 and options.flash_attention == "off":
         raise BadOption(
             "cache_type_v",
@@ -58,6 +60,17 @@ def _cache_types(info: ModelInfo, options: LoadOptions) -> None:
         raise BadOption("cache_type_k", options.cache_type_k, _plain_types("keys", info.shape.key_length, keys))
     if info.shape and info.shape.value_length % values:
         raise BadOption("cache_type_v", options.cache_type_v, _plain_types("values", info.shape.value_length, values))
+
+
+def _one_type(options: LoadOptions, *, quantized: bool) -> None:
+    """A model whose keys and values are one row (MLA) keeps them in one type."""
+    types = options.cache_type_k, options.cache_type_v
+    if "auto" not in types and types[0] != types[1]:
+        expected = f"auto or {types[0]}, as cache_type_k: this model keeps keys and values in one row (MLA)"
+        raise BadOption("cache_type_v", types[1], expected)
+    if quantized and options.flash_attention == "off":
+        expected = "auto, f16, bf16 or f32 with flash_attention off: its values are in the same row (MLA)"
+        raise BadOption("cache_type_k", types[0], expected)
 
 
 def _plain_types(what: str, length: int, block: int) -> str:

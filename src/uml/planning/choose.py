@@ -24,7 +24,7 @@ from uml.core.machine import Machine
 from uml.core.model import ModelInfo
 from uml.core.options import LoadOptions
 from uml.planning.budget import room
-from uml.planning.cache import CACHE_BLOCKS, PADDING
+from uml.planning.cache import CACHE_BLOCKS, PADDING, is_latent
 from uml.planning.fit import Fit
 
 COMFORTABLE_CTX: Final = 8192
@@ -83,6 +83,10 @@ def _types(info: ModelInfo, asked: LoadOptions) -> Iterator[tuple[str, str]]:
         values = kind if asked.cache_type_v == "auto" else asked.cache_type_v
         if values != "f16" and asked.cache_type_v == "auto" and asked.flash_attention == "off":
             values = "f16"
+        if is_latent(info):
+            # Both are one: what is said of either holds for the other, and of what is open the coarser.
+            keys = values if asked.cache_type_k == "auto" else keys
+            values = keys if asked.cache_type_v == "auto" else values
         yield keys, values
 
 

@@ -172,7 +172,17 @@ def _companion_buffers(info: ModelInfo, options: LoadOptions, spec: EngineSpec) 
     if info.role is Role.PROJECTOR:
         computed = projector_compute(info)
         return weights, _own("compute", weights.bytes // 2 if computed is None else computed)
-    alone = replace(options, mmproj="", lora=(), draft_model="", cache_ram_mib=0, gpu_layers=options.draft_gpu_layers)
+    # Its cache is f16 whatever that of the model is (`common_params_speculative` in llama.cpp).
+    alone = replace(
+        options,
+        mmproj="",
+        lora=(),
+        draft_model="",
+        cache_ram_mib=0,
+        gpu_layers=options.draft_gpu_layers,
+        cache_type_k="f16",
+        cache_type_v="f16",
+    )
     found = estimate(info, alone, spec)
     parts = ("weights", found.weight_bytes), ("kv_cache", found.kv_bytes), ("compute", found.compute_bytes)
     return tuple(_own(part, count) for part, count in parts)

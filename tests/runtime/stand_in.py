@@ -90,10 +90,7 @@ def plan(
     running: Sequence[Running],
     wants: Sequence[str] = (),
 ) -> LoadPlan:
-    """Every model takes SIZE bytes, three times as many with a LARGE context; `broken` breaks the planner.
-
-    One whose name begins with `old` is to be converted first.
-    """
+    """Every model takes SIZE bytes, three times as many with a LARGE context; `broken` breaks the planner."""
     if model.id == "broken":
         raise ZeroDivisionError("a planner with a bug")
     if options.ctx >= IMPOSSIBLE:
@@ -109,12 +106,11 @@ def plan(
         footprint=Footprint(size, 0, 0),
         placement=Placement({"cpu": size}),
         evict=victims,
-        conversion=Conversion(model, Path("/models/new.gguf"), needed=True) if model.id.startswith("old") else None,
     )
 
 
 class Bench:
-    """A supervisor on a machine with room for `room_for` models."""
+    """A supervisor on a machine with room for `room_for` models. One called `old...` is converted first."""
 
     def __init__(
         self,
@@ -130,9 +126,10 @@ class Bench:
         self.measured = 0
         self.run = folder / "run"
         self.logs = folder / "logs"
+        self.new = folder / "new.gguf"
         self.supervisor = Supervisor(
             engines={"fake": Fake(), "stand-in": StandIn(), **engines},
-            planner=plan,
+            planner=self.plan,
             defaults=LoadOptions(),
             runtime_folder=self.run,
             log_folder=self.logs,
@@ -142,6 +139,12 @@ class Bench:
             observer=observer,
             **more,
         )
+
+    def plan(self, model: Model, *rest: Any) -> LoadPlan:
+        made = plan(model, *rest)
+        if not model.id.startswith("old"):
+            return made
+        return replace(made, conversion=Conversion(model, self.new, needed=not self.new.exists()))
 
     def snapshot(self) -> Machine:
         self.measured += 1

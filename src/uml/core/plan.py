@@ -174,6 +174,11 @@ class LoadPlan:
     samplers: tuple[SamplerFile, ...] = ()
 
     @property
+    def converts(self) -> bool:
+        """Whether what is loaded is yet to be made."""
+        return self.conversion is not None and self.conversion.needed
+
+    @property
     def asked(self) -> Model:
         """The model as it was asked for."""
         return self.conversion.source if self.conversion else self.model

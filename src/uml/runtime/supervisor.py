@@ -206,9 +206,13 @@ class Supervisor:
         """
         began = time.monotonic()
         async with self._loading(model, options, keep_alive_s) as (ticket, granted):
+            last = Progress(model.id, "queued")
             while not granted.done():
                 place, settling = self._scheduler.position(ticket), self._gauge.settling
-                yield board.progress(model.id, self._workforce, place, began, settling=settling)
+                step = board.progress(model.id, self._workforce, place, began, settling=settling)
+                if step.percent < last.percent:  # between a conversion and what follows, or tried again with less
+                    step = replace(step, percent=last.percent, bytes=last.bytes, total_bytes=last.total_bytes)
+                yield (last := step)
                 await asyncio.wait({granted}, timeout=PROGRESS_S)
             plan = granted.result().plan
             size = plan.model.info.size_bytes

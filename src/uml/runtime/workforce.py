@@ -78,6 +78,7 @@ class Workforce:
         self._converter = converter
         self._tending: set[asyncio.Task[None]] = set()
         self._evicting_since = 0.0
+        self._converted: set[str] = set()
 
     def open(self) -> tuple[str, ...]:
         """Make the folders ready, in a thread. Returns the models whose left-behind workers were ended.
@@ -126,10 +127,15 @@ class Workforce:
         if self._sessions:
             worker.sitting = self._sessions.attend(engine, plan, process.channel, saved)
             worker.not_saved = self._sessions.obstacle(engine, plan)
+        began = model not in self._converted
+        if not began:
+            process.meter.begin_after(plan.asked.info.size_bytes)
+            self._converted.discard(model)
         # Nothing starts while memory comes back, so that what left last has left for this one.
         worker.swapping_since, self._evicting_since = self._evicting_since, 0.0
         self.failed.pop(model, None)
-        self._observer.load_started(model, plan.engine)
+        if began:
+            self._observer.load_started(model, plan.engine)
         self._spawn(self._tend(worker), f"worker of {model}")
 
     def stop(self, model: str, reason: Reason) -> None:
@@ -202,6 +208,12 @@ class Workforce:
         model, engine, served = worker.plan.model.id, worker.plan.engine, bool(worker.ready_at)
         del self.live[model]
         worker.ending = ending
+        if ending.converted and not worker.told:
+            # Half of a load: what is left of it is planned now.
+            self._converted.add(model)
+            self._tell(Exited(model))
+            worker.gone.set()
+            return
         if not worker.told:
             log.warning("%s", ending.error)
             self.failed[model] = worker

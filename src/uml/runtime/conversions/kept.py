@@ -24,6 +24,7 @@ from uml.core.plan import Conversion, LoadPlan
 from uml.formats import inspect
 from uml.formats.legacy.model import foreseen, is_convertible
 from uml.runtime.conversions import legacy
+from uml.runtime.conversions.packing import Confine
 from uml.runtime.conversions.workshop import Making, sweep
 
 log = logging.getLogger(__name__)
@@ -91,7 +92,13 @@ class KeptFiles:
         found = (self._read(folder) for folder in self.folder.glob("*/")) if self.folder.is_dir() else ()
         return tuple(sorted(filter(None, found), key=lambda kept: kept.used_ns))
 
-    def make(self, plan: LoadPlan, tell: Callable[[Making], None], cancelled: Callable[[], bool]) -> None:
+    def make(
+        self,
+        plan: LoadPlan,
+        tell: Callable[[Making], None],
+        cancelled: Callable[[], bool],
+        confine: Confine = lambda launch: launch,
+    ) -> None:
         """Carry out a plan's conversion, unless the file is there. Fits `uml.runtime.workers.converting.Converter`.
 
         Raises ConversionFailed, NoRoom, OutOfMemory, Cancelled, BadFile and its kinds.
@@ -105,8 +112,12 @@ class KeptFiles:
         marks = _marks(source.info.files)
         try:
             self._make_room(source, place, sum(plan.model.info.weight_bytes.values()))
-            legacy.convert(legacy.Order(source.id, source.info, place), tell, cancelled)
+            legacy.convert(legacy.Order(source.id, source.info, place), tell, cancelled, confine)
             _write_note(place, marks)
+            if self.made_of(source.info) is None:
+                # Whoever plans the load would have it made again, and again.
+                shutil.rmtree(place.parent, ignore_errors=True)
+                raise ConversionFailed(source.id, "its file changed meanwhile; ask again")
         except OSError as error:
             raise ConversionFailed(source.id, error.strerror or str(error)) from error
         finally:

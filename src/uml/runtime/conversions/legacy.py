@@ -15,7 +15,7 @@ from uml.formats.gguf.tables import TENSOR_TYPE_IDS
 from uml.formats.legacy.file import LegacyTensor, NotLlama, read_file
 from uml.formats.legacy.model import is_convertible
 from uml.formats.legacy.to_gguf import becoming, head_of
-from uml.runtime.conversions.packing import Recipe, write
+from uml.runtime.conversions.packing import Confine, Recipe, write
 from uml.runtime.conversions.workshop import Making, workshop
 
 CHILD: Final = ("-P", "-m", "uml.runtime.conversions.legacy_child")
@@ -70,8 +70,15 @@ def _pieces(made: TensorInfo, old: LegacyTensor, start: int) -> list[dict[str, A
     ]
 
 
-def convert(order: Order, tell: Callable[[Making], None], cancelled: Callable[[], bool] = lambda: False) -> Path:
+def convert(
+    order: Order,
+    tell: Callable[[Making], None],
+    cancelled: Callable[[], bool] = lambda: False,
+    confine: Confine = lambda launch: launch,
+) -> Path:
     """Make it, read its head, and put it in its place; takes seconds to minutes.
+
+    confine: how the process that moves the weights is kept in; this one reads what stands before them.
 
     Whatever ends it before, nothing of it is left. Raises UnsupportedFormat, CorruptFile, MissingShard, BadFile,
     BadRequest, NoRoom, OutOfMemory, ConversionFailed, Cancelled.
@@ -81,7 +88,7 @@ def convert(order: Order, tell: Callable[[Making], None], cancelled: Callable[[]
     try:
         with workshop(f"{order.name} as GGUF", order.place, made.size_bytes) as shop:
             file = shop / order.place.name
-            write(order.name, made, file, 1, tell, cancelled, program=CHILD)
+            write(order.name, made, file, 1, tell, cancelled, program=CHILD, confine=confine)
             file.rename(order.place)
     except OSError as error:
         raise ConversionFailed(order.name, error.strerror or str(error)) from error

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from uml.core.engine import Launch
 from uml.core.errors import ConversionFailed, OutOfMemory, UmlError
 from uml.core.model import Format
 from uml.engines import llamacpp
@@ -26,6 +27,10 @@ CHILD: Final = Path(llamacpp.__file__).with_name("quantize_child.py")
 LAST_LINES: Final = 40
 _HEARD: Final = re.compile(r"^(\d+)% (.+)$")
 _LAYER: Final = re.compile(r"blk\.(\d+)\.")
+
+
+Confine = Callable[[Launch], Launch]
+"""From the launch of a process that reads files of strangers to one that is kept in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +57,12 @@ def write(
     tell: Callable[[Making], None],
     cancelled: Callable[[], bool] = lambda: False,
     program: Sequence[str] = (),
+    confine: Confine = lambda launch: launch,
 ) -> None:
     """Write the file and read its head. name: of the model, for sentences; the job lies beside the file.
 
     program: what Python runs with the library's path and the job's, and fills in the weights; none: `CHILD`.
+    confine: how that process is kept in.
 
     Raises OutOfMemory, ConversionFailed, Cancelled, OSError.
     """
@@ -65,7 +72,7 @@ def write(
             out.seek(at)
             out.write(raw)
         out.truncate(recipe.size_bytes)
-    _pack(name, recipe.tensors, file, threads, tell, cancelled, program)
+    _pack(name, recipe.tensors, file, threads, tell, cancelled, program, confine)
 
 
 def _pack(
@@ -76,6 +83,7 @@ def _pack(
     tell: Callable[[Making], None],
     cancelled: Callable[[], bool],
     program: Sequence[str],
+    confine: Confine,
 ) -> None:
     library = library_path()
     if library is None:
@@ -95,13 +103,9 @@ def _pack(
 
     tell(Making("packing", 0))
     # It must not start a debugger on itself when it aborts.
-    environment = {**os.environ, "GGML_NO_BACKTRACE": "1"}
-    code = child.run(
-        (sys.executable, *(program or ("-I", str(CHILD))), str(library), str(job)),
-        environment,
-        heard,
-        cancelled=cancelled,
-    )
+    argv = (sys.executable, *(program or ("-I", str(CHILD))), str(library), str(job))
+    launch = confine(Launch(argv, {"GGML_NO_BACKTRACE": "1"}, writes=(file.parent,), reads=(library,)))
+    code = child.run(launch.argv, {**os.environ, **launch.environment}, heard, cancelled=cancelled)
     if code in (-signal.SIGKILL, 128 + signal.SIGKILL) or any("MemoryError" in line for line in lines):
         raise OutOfMemory(name, "cpu")
     if code:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import Final
 
 from uml.core.errors import UmlError
 from uml.core.machine import Machine
-from uml.core.plan import LoadPlan
+from uml.core.plan import Footprint, LoadPlan, Placement
 from uml.planning.evict import Running
 from uml.runtime.scheduling.breaker import Breaker
 from uml.runtime.scheduling.events import (
@@ -30,6 +31,9 @@ from uml.runtime.scheduling.recipes import Recipe, Recipes
 from uml.runtime.scheduling.residency import Resident, spare
 from uml.runtime.scheduling.turns import Turns
 from uml.runtime.scheduling.wishes import Wishes
+
+CONVERTING_BYTES: Final = 64 << 20
+"""Of memory, for the process that converts a model: a few MiB of the file at a time, and Python."""
 
 
 class Books:
@@ -153,7 +157,12 @@ class Books:
         self._stays_s.pop(model, None)
 
     def start(self, plan: LoadPlan, recipe: Recipe) -> Start:
-        """A worker for this plan."""
+        """A worker for this plan, or for the conversion that must come first: it is planned anew after that."""
+        if plan.converts:
+            # Little memory, and nobody's place: what the model takes is asked for when it can be loaded.
+            size = min(CONVERTING_BYTES, plan.footprint.total_bytes)
+            placement = Placement({self._machine.memory.id: size}, reason="it is converted first")
+            plan = replace(plan, footprint=Footprint(0, 0, size), placement=placement, evict=())
         if recipe.less:
             plan = replace(plan, warnings=(*plan.warnings, *recipe.less))
         worker = self.workers[plan.model.id] = Resident(plan, recipe, self.now_s)

@@ -76,7 +76,7 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Exited:
-    """The process of a worker has ended: after Ready, or because it was stopped.
+    """The process of a worker has ended: after Ready, because it was stopped, or because it was for a conversion.
 
     error: why, where nobody had asked for it.
     """

@@ -144,7 +144,7 @@ class Walk:
             return self._wait_or_refuse(ticket, waiter, why, shortage)
         except UmlError as error:
             return books.refuse([ticket], error)
-        if not plan.evict:
+        if not plan.evict or plan.converts:
             waiter.why = "load"
             return [books.start(plan, recipe)]
         self._starve(waiter, why, plan.evict)

@@ -1,4 +1,4 @@
-"""Before a worker starts: its model is made into a format that the engine reads, in a process of its own."""
+"""Before a worker is planned: its model is made into a format that the engine reads, in a process of its own."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Final, Protocol
 
 from uml.core.errors import LoadTimeout
 from uml.core.plan import LoadPlan
+from uml.runtime.conversions.packing import Confine
 from uml.runtime.conversions.workshop import Making
 from uml.runtime.workers.progress import Meter
 
@@ -19,16 +20,24 @@ BEAT_S: Final = 0.5
 class Converter(Protocol):
     """Sees to it that the file of `plan.conversion` is there."""
 
-    def __call__(self, plan: LoadPlan, tell: Callable[[Making], None], cancelled: Callable[[], bool]) -> None:
+    def __call__(
+        self, plan: LoadPlan, tell: Callable[[Making], None], cancelled: Callable[[], bool], confine: Confine
+    ) -> None:
         """In a thread; returns when the file is there. Raises an UmlError when it is not; nothing is left then.
 
         tell: called on that thread. cancelled: asked a few times a second; Cancelled is raised soon after.
+        confine: how a process is kept in that works on the model's file.
         """
         ...
 
 
 async def convert_first(
-    plan: LoadPlan, converter: Converter, meter: Meter, told: asyncio.Event, stall_limit_s: float
+    plan: LoadPlan,
+    converter: Converter,
+    meter: Meter,
+    told: asyncio.Event,
+    stall_limit_s: float,
+    confine: Confine = lambda launch: launch,
 ) -> None:
     """Have the file made, unless it is there. Raises what the converter does, LoadTimeout where it stands still.
 
@@ -39,7 +48,7 @@ async def convert_first(
     def tell(making: Making) -> None:
         meter.prepared(making.percent, time.monotonic())
 
-    work = asyncio.ensure_future(asyncio.to_thread(converter, plan, tell, unwanted.is_set))
+    work = asyncio.ensure_future(asyncio.to_thread(converter, plan, tell, unwanted.is_set, confine))
     stop = asyncio.ensure_future(told.wait())
     try:
         while not work.done():

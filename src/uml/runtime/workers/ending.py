@@ -20,10 +20,14 @@ CHATTER: Final = re.compile(r"^\d+\.\d{2}\.\d{3}\.\d{3} [DITW] ")
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """The end of a worker. `error`: why, where nobody had asked for it."""
+    """The end of a worker. `error`: why, where nobody had asked for it.
+
+    converted: it was there to make what its model is loaded from, and that is there now.
+    """
 
     exit_code: int | None
     error: UmlError | None = None
+    converted: bool = False
 
 
 def oom_kills() -> int:

@@ -9,6 +9,7 @@ import shutil
 import signal
 import time
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, Literal, cast
 
@@ -48,7 +49,7 @@ class WorkerProcess:
 
     | state      | `stop()`             | process exits          | health says 200 | no progress         |
     |------------|----------------------|------------------------|-----------------|---------------------|
-    | converting | ended                | -                      | -               | ended, LoadTimeout  |
+    | converting | ended                | ended                  | -               | ended, LoadTimeout  |
     | starting   | stopping, then ended | ended, LoadFailed      | -               | -                   |
     | loading    | stopping, then ended | ended, LoadFailed      | ready           | ended, LoadTimeout  |
     | ready      | stopping, then ended | ended, WorkerDied      | asked at times  | ended, WorkerHung   |
@@ -58,6 +59,7 @@ class WorkerProcess:
     Stopping closes the worker's standard input and sends SIGTERM; what is left of its group after
     `stop_limit_s` gets SIGKILL. One that hangs gets it at once, and so does one whose `run` is cancelled.
     The worker has a folder of its own, beside its record and with its name, which goes with it.
+    A plan whose model is yet to be made is for that alone: `run` returns when it is, and the load is planned anew.
     hang_s: see `watch.Patience`. confinement: its sandbox and limits; without it, it has none. converter: sees to
     it that what stands in for the model is there.
     """
@@ -94,6 +96,7 @@ class WorkerProcess:
         self._confinement = confinement
         self._converter = converter if plan.conversion else None
         self._held: Held | None = None
+        self._making: Held | None = None
         self._own = record.with_suffix("")
         self._told = asyncio.Event()
         self._oom_kills = oom_kills()
@@ -118,7 +121,11 @@ class WorkerProcess:
         try:
             if self._converter:
                 self.state = "converting" if self._needed else "starting"
-                await convert_first(self.plan, self._converter, self.meter, self._told, self._stall_limit_s)
+                await convert_first(
+                    *(self.plan, self._converter, self.meter, self._told, self._stall_limit_s), self._confine
+                )
+                if self._needed:
+                    return Ending(None, converted=True)
                 self.state = "starting"
             launch = self._engine.launch(self.plan, self._endpoint)
             exited = await self._spawn(launch)
@@ -130,6 +137,16 @@ class WorkerProcess:
             return Ending(None, LoadFailed(self.plan.model.id, reason))
         finally:
             self._clear()
+
+    def _confine(self, launch: Launch) -> Launch:
+        """Keep a process in that makes what stands in for the model, whose files are all it may read. In a thread."""
+        assert self.plan.conversion is not None
+        if self._confinement is None:
+            return launch
+        self._own.mkdir(mode=0o700, exist_ok=True)
+        plan = replace(self.plan, model=self.plan.conversion.source, conversion=None)
+        self._making = self._confinement.hold(plan, launch, f"{self._own.name}-making", self._own)
+        return self._making.launch
 
     async def _live(self, launch: Launch, exited: Future) -> Ending:
         told: Future = asyncio.ensure_future(self._told.wait())
@@ -288,8 +305,9 @@ class WorkerProcess:
         self.channel.close()
         if self._transport is not None:
             self._transport.close()
-        if self._held is not None and self._held.group is not None:
-            self._held.group.remove()
+        for held in (self._held, self._making):
+            if held is not None and held.group is not None:
+                held.group.remove()
         shutil.rmtree(self._own, ignore_errors=True)
         # The record goes last: what is left without it, nobody would sweep.
         for path in (self._endpoint.socket, self._record):

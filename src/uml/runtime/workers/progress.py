@@ -93,6 +93,11 @@ class Meter:
         self.bytes = max(self.bytes, int(self._prelude * percent / 100))
         self._moved = now
 
+    def begin_after(self, done_bytes: int) -> None:
+        """Another worker has worked through so much of the load before this one."""
+        self.total_bytes += done_bytes
+        self._prelude = self.bytes = done_bytes
+
     def take(self, sample: Sample, log_bytes: int, now: float) -> None:
         """Take in a look at the process and the size of its log."""
         busy = False

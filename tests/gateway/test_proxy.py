@@ -117,6 +117,18 @@ async def test_an_engines_error_ends_the_stream_in_our_shape(streamed: Streamed,
     assert figures.first_s is not None
 
 
+UNREADABLE = {"code": 500, "message": "The model produced output that does not match the expected peg-x format"}
+
+
+@pytest.mark.parametrize("n", [1, 2])
+async def test_what_is_out_of_an_answer_that_cannot_be_parted_is_kept(streamed: Streamed, n: int) -> None:
+    client, _ = await streamed([piece("Well,"), piece(" so") + event({"error": UNREADABLE}), DONE], n=n)
+    *values, end, last = events(client.body.decode())
+    assert last == "[DONE]" and spoken(values).startswith("Well,")
+    assert {choice["finish_reason"] for choice in end["choices"]} == {"length"} and len(end["choices"]) == n
+    assert "peg-x" in end["warnings"][0]["reason"] and "up to there" in end["warnings"][0]["reason"]
+
+
 async def test_an_error_that_is_only_words(streamed: Streamed) -> None:
     client, _ = await streamed([piece("a"), b'data: {"error": "no more"}\n\n'.replace(b": ", b":", 2)])
     assert "no more" in events(client.body.decode())[-1]["error"]["message"]

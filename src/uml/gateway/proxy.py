@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Any, Final
 
 import orjson
 
-from uml.core.errors import BadRequest, EngineError, UmlError
+from uml.core.errors import BadRequest, EngineError, UmlError, UnreadableAnswer
 from uml.gateway.choices import DONE, Events, Sums, join, last_event, without_sums
 from uml.gateway.nothing import asking_for_one, wants_nothing
 from uml.gateway.processing import Rewriter
 from uml.gateway.refusal import from_engine, refusal
 from uml.gateway.sink import ERROR, Sink
+from uml.gateway.unreadable import AS_IT_CAME, CUT, PATH, AsChat, as_text, cut_off, notice
 from uml.gateway.wire import EVENTS, Call, event
 from uml.generation import Checked, Prepared
 from uml.runtime.supervisor import Lease
@@ -28,6 +29,8 @@ LONG_PROMPT: Final = 2000
 _PROGRESS: Final = b'"prompt_progress":{'
 _END: Final = b"\n\n"
 
+_SAID: Final = re.compile(rb'"(?:content|reasoning_content|text)": ?"[^"]|"tool_calls": ?\[')
+"""A piece of an answer, in an event."""
 _PROMPT: Final = re.compile(rb'"prompt_tokens": ?(\d+)')
 _COMPLETION: Final = re.compile(rb'"completion_tokens": ?(\d+)')
 _PROMPT_N: Final = re.compile(rb'"prompt_n": ?(\d+)')
@@ -37,18 +40,22 @@ _PREDICTED_N: Final = re.compile(rb'"predicted_n": ?(\d+)')
 
 @dataclass(slots=True)
 class Figures:
-    """What an answer took. first_s: from the request's arrival to its first byte; None when it was not streamed."""
+    """What an answer took.
+
+    first_s: from the request's arrival to its first byte; None when it was not streamed. said: a piece of it is out.
+    """
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
     first_s: float | None = None
+    said: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Errand:
     """One request on its way to a worker.
 
-    shape: how its events are rewritten, where they are.
+    shape: how its events, or its reply, are rewritten, where they are. retell: what is done to every event before.
     """
 
     call: Call
@@ -57,12 +64,12 @@ class Errand:
     checked: Checked
     prepared: Prepared
     shape: Rewriter | None = None
+    retell: Callable[[dict[str, Any]], None] | None = None
 
     @property
     def n(self) -> int:
         """Answers to each prompt."""
-        body = self.prepared.body if self.prepared.body is not None else self.checked.body
-        return int(body.get("n") or 1)
+        return int(self.asked.get("n") or 1)
 
     @property
     def in_one_step(self) -> bool:
@@ -73,13 +80,17 @@ class Errand:
         most = body.get("max_tokens", body.get("max_completion_tokens"))
         return most in (0, 1) and len(self.raw) < LONG_PROMPT
 
+    @property
+    def asked(self) -> Mapping[str, Any]:
+        """What the worker is asked, but for what is changed on the way."""
+        return self.checked.body if self.prepared.body is None else self.prepared.body
+
     def body(self, **changed: Any) -> bytes:
         """What goes to the worker."""
         if self.prepared.body is None and not changed:
             return self.raw
-        base = self.checked.body if self.prepared.body is None else self.prepared.body
         try:
-            return orjson.dumps({**base, **changed})
+            return orjson.dumps({**self.asked, **changed})
         except orjson.JSONEncodeError:
             raise BadRequest("the body is nested too deeply; expected 250 levels at most") from None
 
@@ -98,6 +109,26 @@ async def ask(errand: Errand, lease: Lease, body: bytes, *, stream: bool) -> Res
 
 async def whole(errand: Errand, lease: Lease) -> tuple[bytes, Figures]:
     """An answer that is not streamed, with the warnings put in."""
+    try:
+        return await _whole(errand, lease)
+    except UnreadableAnswer as error:
+        return await _joined(await _as_text(errand, lease, error), lease)
+
+
+async def _as_text(errand: Errand, lease: Lease, error: UnreadableAnswer) -> Errand:
+    """The same errand without the engine's parting of the answer. Raises the error where there is none."""
+    strict = errand.checked.body.get("strict") is True
+    try:
+        body = None if strict else await as_text(errand.asked, lease)
+    except ChannelBroken:
+        raise await lease.fate() from None
+    if body is None:
+        raise error
+    prepared = Prepared(body, (*errand.prepared.warnings, notice(error, AS_IT_CAME)))
+    return replace(errand, path=PATH, prepared=prepared, retell=AsChat())
+
+
+async def _whole(errand: Errand, lease: Lease) -> tuple[bytes, Figures]:
     if errand.checked.choices > 1 or errand.shape or not (lease.spec.notices_leaving or errand.in_one_step):
         return await _joined(errand, lease)
     response = await ask(errand, lease, errand.body(), stream=False)
@@ -122,6 +153,8 @@ async def _joined(errand: Errand, lease: Lease) -> tuple[bytes, Figures]:
                 if "error" in value:
                     raise from_engine(500, value["error"], lease.model.id, errand.checked.body)
                 if "prompt_progress" not in value:
+                    if errand.retell:
+                        errand.retell(value)
                     values.append(value)
     except ChannelBroken:
         raise await lease.fate() from None
@@ -142,15 +175,40 @@ async def stream(errand: Errand, lease: Lease, figures: Figures) -> None:
     figures: filled in as they become known, so that they are there however this ends.
     """
     call = errand.call
-    retold = errand.checked.choices > 1 or errand.shape is not None
+    try:
+        try:
+            await _streamed(errand, lease, figures)
+        except UnreadableAnswer as error:
+            if figures.said:
+                call.streaming = False
+                await call.write(cut_off(lease.model.id, errand.checked.choices, notice(error, CUT)), more=False)
+            else:
+                text = await _as_text(errand, lease, error)
+                # What else there is to warn of is out.
+                only = replace(text.prepared, warnings=text.prepared.warnings[-1:]) if call.streaming else text.prepared
+                await _streamed(replace(text, prepared=only), lease, figures)
+    except ChannelBroken:
+        # The head is out: the client learns it as the last event, and misses the [DONE].
+        await call.fail(await lease.fate())
+    except UmlError as error:
+        if not call.streaming:
+            raise
+        await call.fail(error)
+
+
+async def _streamed(errand: Errand, lease: Lease, figures: Figures) -> None:
+    """One answer of the worker, from its head to its end."""
+    call = errand.call
+    retold = errand.checked.choices > 1 or errand.shape is not None or errand.retell is not None
     extra = _changed(errand, lease)
     if retold:
         # The figures of every answer are wanted for the sum, whether the client asked for them or not.
         extra["stream_options"] = {"include_usage": True}
     response = await ask(errand, lease, errand.body(**extra), stream=True)
     try:
-        await call.start(200, [*EVENTS])
-        call.streaming = True
+        if not call.streaming:
+            await call.start(200, [*EVENTS])
+            call.streaming = True
         if errand.prepared.warnings:
             await call.write(_warning_event(errand, lease))
         figures.first_s = perf_counter() - call.began
@@ -160,11 +218,6 @@ async def stream(errand: Errand, lease: Lease, figures: Figures) -> None:
             await _passed_on(errand, lease, response, figures, skip_progress="return_progress" in extra)
         call.streaming = False
         await call.write(b"", more=False)
-    except ChannelBroken:
-        # The head is out: the client learns it as the last event, and misses the [DONE].
-        await call.fail(await lease.fate())
-    except UmlError as error:
-        await call.fail(error)
     finally:
         response.close()
 
@@ -212,6 +265,7 @@ async def _passed_on(
                 raise
         await sink.drained()
         if sink.failed is not None:
+            figures.said = _SAID.search(b"".join((*sink.tail, sink.failed.partition(ERROR)[0]))) is not None
             await _pass_error(errand, lease, sink.failed)
     finally:
         sink.close()
@@ -244,12 +298,15 @@ async def _retold(errand: Errand, lease: Lease, response: Response, figures: Fig
                 raise from_engine(500, value["error"], lease.model.id, errand.checked.body)
             if skip_progress and "prompt_progress" in value:
                 continue
+            if errand.retell:
+                errand.retell(value)
             like = like or value
             if errand.shape:
                 errand.shape.apply(value)
             if without_sums(value, sums):
                 passed += event(value)
         if passed:
+            figures.said = figures.said or _SAID.search(passed) is not None
             await call.write(passed)
     # An event without choices surprises clients that did not ask for it.
     wanted = (errand.checked.body.get("stream_options") or {}).get("include_usage")

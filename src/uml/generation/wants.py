@@ -44,10 +44,11 @@ def wants(checked: Checked) -> tuple[str, ...]:
     format_ = body.get("response_format")
     if type(format_) is dict and format_.get("type") in ("json_schema", "json_object"):
         found.append("response_format")
-    return (*found, *_inputs(body.get("messages") or ()))
+    return (*found, *inputs(body.get("messages") or ()))
 
 
-def _inputs(messages: Iterable[Any]) -> list[str]:
+def inputs(messages: Iterable[Any]) -> list[str]:
+    """What messages hold beside text: kinds of `EngineSpec.inputs`."""
     there = {
         part.get("type")
         for message in messages

@@ -17,9 +17,13 @@ GLANCE_S: Final = 0.005
 """Between two looks at something in another process, which can tell nobody that it has changed."""
 
 
-def eventually(condition: Callable[[], object], says: Callable[[], str] | str = "it did not come about") -> None:
+def eventually(
+    condition: Callable[[], object],
+    says: Callable[[], str] | str = "it did not come about",
+    limit_s: float = PATIENCE_S,
+) -> None:
     """Wait until something is so; fail with what `says` is, or gives then."""
-    until_s = time.monotonic() + PATIENCE_S
+    until_s = time.monotonic() + limit_s
     while not condition():
         assert time.monotonic() < until_s, says() if callable(says) else says
         time.sleep(GLANCE_S)

@@ -14,6 +14,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from tests.waiting import PATIENCE_S
+
 _STYLE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
@@ -53,7 +55,7 @@ class Terminal:
                 return
         raise AssertionError(f"{words!r} was not shown; this was:\n{self.text[self._seen :]}")
 
-    def expect(self, words: str, timeout_s: float = 20.0) -> str:
+    def expect(self, words: str, timeout_s: float = PATIENCE_S) -> str:
         """Wait until this is shown, after what was expected last; gives what came before it."""
         end = time.monotonic() + timeout_s
         while (at := self.text.find(words, self._seen)) < 0:
@@ -63,7 +65,7 @@ class Terminal:
         before, self._seen = self.text[self._seen : at], at + len(words)
         return before
 
-    def leave(self, timeout_s: float = 20.0) -> int:
+    def leave(self, timeout_s: float = PATIENCE_S) -> int:
         """Read to the end; the exit code."""
         end = time.monotonic() + timeout_s
         while self._read(max(0.0, end - time.monotonic())):

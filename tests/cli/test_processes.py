@@ -7,8 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ import pytest
 
 from tests.cli.conftest import Uml
 from tests.cli.terminal import terminal
+from tests.waiting import PATIENCE_S, eventually
 from uml.cli.own_server import own_server
 from uml.core.errors import UmlError
 from uml.registry import packaged_model
@@ -48,15 +48,6 @@ def servers(data: Path) -> list[psutil.Process]:
     return found
 
 
-def becomes(true: Callable[[], bool], timeout_s: float = 20.0) -> bool:
-    end = time.monotonic() + timeout_s
-    while not true():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.02)
-    return True
-
-
 @contextmanager
 def serving(data: Path, *arguments: str) -> Iterator[dict[str, Any]]:
     server = subprocess.Popen(
@@ -69,7 +60,7 @@ def serving(data: Path, *arguments: str) -> Iterator[dict[str, Any]]:
         yield json.loads(server.stdout.readline())
     finally:
         server.terminate()
-        server.wait(30)
+        server.wait(PATIENCE_S)
         assert server.stdout is not None
         server.stdout.close()
 
@@ -110,7 +101,7 @@ def test_the_own_server_goes_when_its_program_is_killed(uml: Uml) -> None:
         family = [server, *server.children(recursive=True)]
         assert len(family) > 1
         user.process.send_signal(signal.SIGKILL)
-        assert becomes(lambda: not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in family))
+        eventually(lambda: not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in family))
 
 
 def test_ctrl_c_stops_an_answer_of_the_own_server(uml: Uml) -> None:
@@ -130,7 +121,7 @@ def test_ctrl_c_stops_an_answer_of_the_own_server(uml: Uml) -> None:
         user.expect(">>> ")
         user.type("\x04")
         assert user.leave() == 0
-    assert becomes(lambda: not servers(uml.data))
+    eventually(lambda: not servers(uml.data))
 
 
 def test_a_server_from_start_to_stop(uml: Uml) -> None:
@@ -157,11 +148,11 @@ def test_a_load_is_cancelled_by_ctrl_c(uml: Uml) -> None:
     with serving(uml.data):
         options = ["-o", "engine=fake", "-o", "extra_flags=load_s=30"]
         with terminal("load", "demo", "--data", str(uml.data), *options) as user:
-            assert becomes(lambda: bool(uml("ps", "--json").json["workers"]))
+            eventually(lambda: bool(uml("ps", "--json").json["workers"]))
             user.interrupt()
             user.expect("cancelled")
             assert user.leave() == 130
-        assert becomes(lambda: not uml("ps", "--json").json["workers"])
+        eventually(lambda: not uml("ps", "--json").json["workers"])
 
 
 def test_a_load_that_runs_out_of_memory_is_code_5(uml: Uml) -> None:
@@ -225,7 +216,7 @@ def test_a_server_that_hangs_is_killed_on_demand(uml: Uml, monkeypatch: pytest.M
         said = uml("stop")
         assert said.code == 1 and "uml stop --force" in said.err
         assert uml("stop", "--force").code == 0
-        assert becomes(lambda: not process.is_running() or process.status() == psutil.STATUS_ZOMBIE)
+        eventually(lambda: not process.is_running() or process.status() == psutil.STATUS_ZOMBIE)
     assert uml("stop").code == 3
 
 
@@ -238,5 +229,5 @@ def test_serve_warns_of_a_misspelt_variable_and_says_where_it_listens(uml: Uml) 
     server.send_signal(signal.SIGINT)
     server.stderr.read()
     server.stderr.close()
-    assert server.wait(20) == 0
+    assert server.wait(PATIENCE_S) == 0
     assert "did you mean UML_PORT" in lines[0] and "listens on http://127.0.0.1:" in lines[1]

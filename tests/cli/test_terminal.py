@@ -7,6 +7,7 @@ import pytest
 from tests.cli.conftest import Uml
 from tests.cli.terminal import terminal
 from tests.client.standin import World
+from tests.waiting import PATIENCE_S
 from uml.cli.chat import Conversation, read_question
 from uml.cli.logs import fresh
 from uml.core.errors import Overloaded
@@ -54,7 +55,7 @@ def test_ctrl_c_stops_the_answer_and_not_the_program(uml: Uml, world: World) -> 
         user.expect("xxx")
         user.interrupt()
         user.expect("(stopped)")
-        assert world.gone.wait(5)
+        assert world.gone.wait(PATIENCE_S)
         world.endless = False
         user.expect(">>> ")
         user.enter("again")
@@ -90,7 +91,7 @@ def test_a_load_shows_a_bar_and_ctrl_c_cancels_it(uml: Uml, world: World) -> Non
         user.interrupt()
         user.expect("the load of demo was cancelled")
         assert user.leave() == 130
-    assert world.gone.wait(5)
+    assert world.gone.wait(PATIENCE_S)
 
 
 def test_tables_have_colours_on_a_terminal_only(uml: Uml, world: World) -> None:

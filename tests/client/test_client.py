@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.client.standin import World, standing_in
+from tests.waiting import PATIENCE_S
 from uml.client import Client, find_server, read_server_file
 from uml.core.errors import (
     BadFile,
@@ -78,7 +79,7 @@ def test_closing_a_load_leaves_the_server(client: Client, world: World) -> None:
     steps = client.load("demo")
     next(steps)
     steps.close()  # type: ignore[attr-defined]
-    assert world.gone.wait(5)
+    assert world.gone.wait(PATIENCE_S)
 
 
 def test_an_answer_comes_in_pieces_with_usage_and_timings_last(client: Client, world: World) -> None:
@@ -98,7 +99,7 @@ def test_closing_an_answer_leaves_the_server(client: Client, world: World) -> No
     pieces = client.chat("demo", [])
     next(pieces)
     pieces.close()  # type: ignore[attr-defined]
-    assert world.gone.wait(5)
+    assert world.gone.wait(PATIENCE_S)
 
 
 def test_an_error_in_mid_answer_is_raised(client: Client, world: World) -> None:

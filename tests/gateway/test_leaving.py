@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 import pytest
 
+from tests.waiting import GLANCE_S, PATIENCE_S
 from uml.config import Settings
 from uml.gateway.app import Application
 from uml.gateway.wire import Message
@@ -62,10 +63,10 @@ class Engine:
         return float(value)
 
     async def until(self, name: str, value: float) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             # The engine is another process: it can only be asked.
             while await self.metric(name) != value:  # noqa: ASYNC110
-                await asyncio.sleep(0.01)
+                await asyncio.sleep(GLANCE_S)
 
 
 @pytest.fixture

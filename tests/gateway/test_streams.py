@@ -14,13 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import psutil
 import pytest
 
 from tests.builders import write_tiny_gguf
 from tests.gateway.server import Server, ask, events, spoken
 from tests.waiting import eventually
 
-SLOW = "tokens_per_s=20"
+SLOW = "tokens_per_s=5"
+"""It would answer for minutes: what ends sooner has been ended."""
 
 
 def in_flight(server: Server) -> int:
@@ -41,7 +43,6 @@ def leave(server: Server, body: dict[str, Any], when: Callable[[], object]) -> N
 @pytest.mark.parametrize("n", [1, 2])
 def test_a_client_that_leaves_frees_its_slot(server: Server, fake: Callable[..., str], stream: bool, n: int) -> None:
     model = fake(SLOW)
-    began = time.monotonic()
     if stream:
         body = ask(model, stream=True, max_tokens=1000, n=n)
         with server.http.stream("POST", "/v1/chat/completions", json=body) as reply:
@@ -49,7 +50,6 @@ def test_a_client_that_leaves_frees_its_slot(server: Server, fake: Callable[...,
     else:
         leave(server, ask(model, max_tokens=1000, n=n), lambda: in_flight(server) == 1)
     eventually(lambda: in_flight(server) == 0)
-    assert time.monotonic() - began < 5
     assert server.chat(model, max_tokens=1).status_code == 200
 
 
@@ -137,10 +137,16 @@ def test_a_slow_reader_loses_nothing(server: Server, tmp_path: Path) -> None:
         with http.stream("POST", "/v1/chat/completions", json=body) as reply:
             pieces = reply.iter_text()
             text = next(pieces)
+            worker = psutil.Process(server.worker(model)["pid"])
+
+            def stands_still() -> bool:
+                before = sum(worker.cpu_times()[:2])
+                time.sleep(0.1)  # ten ticks of the clock by which processors are shared out
+                return sum(worker.cpu_times()[:2]) == before
+
             # The worker is made to wait long before the end: what nobody reads is kept nowhere.
-            stuck = server.worker(model)["in_flight"]
-            time.sleep(0.5)
-            assert stuck == server.worker(model)["in_flight"] == 1
+            eventually(stands_still)
+            assert server.worker(model)["in_flight"] == 1
             text += "".join(pieces)
     values = events(text)
     assert values[-1] == "[DONE]"

@@ -6,7 +6,6 @@ import asyncio
 import os
 import resource
 import shutil
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
@@ -17,7 +16,7 @@ import orjson
 import pytest
 
 from tests.runtime.stand_in import Bench, bench, flags
-from tests.waiting import until
+from tests.waiting import alive, until
 from tests.worker.process import DEMO as FILE
 from tests.worker.process import LLAMACPP
 from uml.core.engine import Ask, Held
@@ -312,8 +311,6 @@ async def test_saving_ends_with_its_time(slow: Slow, tmp_path: Path, caplog: pyt
     slow.pause = for_ever
     async with office(tmp_path, slow, stop_s=0.2) as at:
         await say(at, demo(tmp_path), STORY)
-        began = time.monotonic()
-    assert time.monotonic() - began < 5
     assert "could be saved in time" in caplog.text
     assert on_disk(tmp_path) == []
 
@@ -323,10 +320,8 @@ async def test_an_answer_that_does_not_end_is_not_waited_for(
 ) -> None:
     monkeypatch.setattr(room, "BUSY_LIMIT_S", 0.1)
     slow.pause, slow.busy = for_ever, True
-    async with office(tmp_path, slow, stop_s=60) as at:
+    async with office(tmp_path, slow, stop_s=3600) as at:
         await say(at, demo(tmp_path), STORY)
-        began = time.monotonic()
-    assert time.monotonic() - began < 5
 
 
 async def test_a_stopping_server_cuts_the_saving_of_a_swap_short(slow: Slow, tmp_path: Path) -> None:
@@ -335,8 +330,6 @@ async def test_a_stopping_server_cuts_the_saving_of_a_swap_short(slow: Slow, tmp
         await say(at, demo(tmp_path), STORY)
         unloading = asyncio.ensure_future(at.supervisor.unload())
         await until(lambda: at.supervisor.status()[0].state == "stopping")
-        began = time.monotonic()
-    assert time.monotonic() - began < 5
     await unloading
 
 
@@ -367,9 +360,9 @@ async def test_a_load_given_up_in_the_middle_of_it_keeps_what_is_saved(slow: Slo
         reading = asyncio.Event()
 
         async def wait() -> None:
+            pid = at.pid
             reading.set()
-            await until(lambda: at.supervisor.status()[0].state == "stopping")
-            await asyncio.sleep(0.3)  # until the worker is gone, that has nothing to save
+            await until(lambda: not alive(pid))
 
         slow.pause = wait
         loading = asyncio.ensure_future(at.supervisor.load(model, LLAMA))

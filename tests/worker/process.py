@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from tests.waiting import PATIENCE_S, eventually
 from uml.core.engine import Endpoint, Engine
 from uml.core.model import Format, Model, ModelInfo, Role
 from uml.core.options import LoadOptions
@@ -25,7 +26,6 @@ SERVER = os.environ.get("UML_TEST_LLAMA_SERVER", "")
 """A `llama-server` of the build that `engines/llamacpp` speaks of; without one, only the library is tested."""
 LLAMACPP = {"embedded": None, **({"external": Path(SERVER)} if SERVER else {})}
 """The ways to run llama.cpp -> what `LlamaCpp` is made with. Both keep one contract."""
-PATIENCE_S = 30.0
 LEFT_S = 1.0
 """Seconds within which a slot is free once its client has gone. The goal is 0.25; a busy machine is given more."""
 
@@ -129,14 +129,13 @@ class Worker:
 
     def ready(self, patience_s: float = PATIENCE_S) -> Worker:
         """Wait for /health, or fail with the log."""
-        deadline = time.monotonic() + patience_s
-        while time.monotonic() < deadline:
-            if self.process.poll() is not None:
-                raise AssertionError(f"ended with {self.process.returncode}:\n{self.log}")
-            if self.health() == 200:
-                return self
-            time.sleep(0.005)
-        raise AssertionError(f"not ready:\n{self.log}")
+
+        def answers() -> bool:
+            assert self.process.poll() is None, f"ended with {self.process.returncode}:\n{self.log}"
+            return self.health() == 200
+
+        eventually(answers, lambda: f"not ready:\n{self.log}", patience_s)
+        return self
 
     def health(self) -> int:
         """Status of /health, 0 while nobody listens."""
@@ -151,9 +150,7 @@ class Worker:
     def wait_until_busy(self, count: int, limit_s: float = PATIENCE_S) -> float:
         """Seconds until that many slots are at work."""
         start = time.monotonic()
-        while self.busy() != count:
-            assert time.monotonic() - start < limit_s, f"{self.busy()} slots are busy, expected {count}"
-            time.sleep(0.005)
+        eventually(lambda: self.busy() == count, lambda: f"{self.busy()} slots are busy, expected {count}", limit_s)
         return time.monotonic() - start
 
     def end(self, patience_s: float = PATIENCE_S) -> int:

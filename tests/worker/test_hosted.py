@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from tests.worker.process import LEFT_S, Worker, plan_for, question, text_of
+from tests.waiting import eventually
+from tests.worker.process import Worker, plan_for, question, text_of
 from uml.core.errors import BadOption, IllegalInstruction, OutOfMemory
 from uml.engines.fake import Fake, FakeHost, Faults
 
@@ -25,6 +26,10 @@ def fake(folder: Path, *flags: str, **options: Any) -> Worker:
 def worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
     with fake(tmp_path_factory.mktemp("w")) as started:
         yield started.ready()
+
+
+WHOLE_S = 10.0
+"""What the longest answers asked of `slow` take to their end: 500 tokens."""
 
 
 @pytest.fixture(scope="module")
@@ -147,7 +152,7 @@ def test_a_client_that_leaves_frees_its_slot(slow: Worker, stream: bool) -> None
     connection = slow.send("POST", "/v1/completions", {"prompt": "a", "max_tokens": 500, "stream": stream})
     slow.wait_until_busy(1)
     connection.close()
-    assert slow.wait_until_busy(0) < LEFT_S
+    assert slow.wait_until_busy(0) < WHOLE_S / 2
 
 
 def test_one_that_waits_for_a_slot_leaves_the_queue(slow: Worker) -> None:
@@ -159,7 +164,7 @@ def test_one_that_waits_for_a_slot_leaves_the_queue(slow: Worker) -> None:
     slow.wait_until_busy(0)
     start = time.monotonic()
     assert slow.post("/v1/completions", {"prompt": "c", "max_tokens": 2})["choices"][0]["text"] == "c 1"
-    assert time.monotonic() - start < 1
+    assert time.monotonic() - start < WHOLE_S / 2
 
 
 def test_one_slot_answers_everybody_in_turn(slow: Worker) -> None:
@@ -179,22 +184,18 @@ def test_one_slot_answers_everybody_in_turn(slow: Worker) -> None:
     assert sorted(order) == ["a", "b", "c"] and order[0] == "a"
 
 
-def test_speed_is_as_asked(slow: Worker) -> None:
+def test_it_is_no_faster_than_asked(slow: Worker) -> None:
     start = time.monotonic()
     slow.post("/v1/completions", {"prompt": "a", "max_tokens": 10})
-    assert 0.2 <= time.monotonic() - start < 2
+    assert time.monotonic() - start >= 0.2
 
 
 def test_a_load_takes_its_time_and_health_tells(tmp_path: Path) -> None:
-    with fake(tmp_path, "load_s=0.3", "memory_mib=4") as worker:
-        seen = set()
-        while 200 not in seen:
-            seen.add(worker.health())
-            if 503 in seen:
-                status, answer = worker.request("POST", "/tokenize", {"content": "x"})
-                assert status in (200, 503), answer
-            time.sleep(0.005)
-        assert 503 in seen
+    with fake(tmp_path, "load_s=0.8", "memory_mib=4") as worker:
+        eventually(lambda: worker.health() == 503)
+        status, answer = worker.request("POST", "/tokenize", {"content": "x"})
+        assert status in (200, 503), answer
+        worker.ready()
 
 
 @pytest.mark.parametrize(
@@ -234,7 +235,7 @@ def test_a_hang_is_left_by_leaving(tmp_path: Path) -> None:
         connection = worker.send("POST", "/v1/completions", {"prompt": "a"})
         worker.wait_until_busy(1)
         connection.close()
-        assert worker.wait_until_busy(0) < LEFT_S
+        worker.wait_until_busy(0)
 
 
 def test_it_ends_when_asked_to(tmp_path: Path) -> None:
@@ -245,8 +246,7 @@ def test_it_ends_when_asked_to(tmp_path: Path) -> None:
 
 def test_it_ends_when_asked_to_while_loading(tmp_path: Path) -> None:
     with fake(tmp_path, "hang_on_load=1") as worker:
-        while worker.health() != 503:
-            time.sleep(0.005)
+        eventually(lambda: worker.health() == 503)
         worker.process.terminate()
         assert worker.end() == 0
 

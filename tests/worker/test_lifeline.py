@@ -7,13 +7,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.worker.process import LLAMACPP, PATIENCE_S, Worker, plan_for
+from tests.waiting import alive, eventually
+from tests.worker.process import LLAMACPP, Worker, plan_for
 from uml.core.engine import Engine
 from uml.engines.fake import Fake
 from uml.engines.llamacpp.engine import LlamaCpp
@@ -49,23 +49,6 @@ class Handler(BaseHTTPRequestHandler):
         return ""
 UnixStreamServer(sys.argv[sys.argv.index("--host") + 1], Handler).serve_forever()
 """
-
-
-def alive(pid: int) -> bool:
-    """Whether the process runs; one that nobody has waited for yet is dead."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-
-
-def gone(pid: int, within_s: float = 1.0) -> bool:
-    deadline = time.monotonic() + within_s
-    while alive(pid):
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.005)
-    return True
 
 
 ENGINES: dict[str, Callable[[], Engine]] = {
@@ -106,7 +89,7 @@ def test_a_killed_parent_leaves_no_orphan(request: pytest.FixtureRequest, engine
     parent.kill()
     parent.wait()
     parent.stdout.close()
-    assert gone(child)
+    eventually(lambda: not alive(child))
 
 
 def test_a_worker_that_hangs_ends_with_the_pipe(tmp_path: Path) -> None:
@@ -162,13 +145,11 @@ time.sleep(600)
     parent = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE)
     assert parent.stdout
     child = int(parent.stdout.readline())
-    deadline = time.monotonic() + PATIENCE_S
-    while "sleep" not in Path(f"/proc/{child}/cmdline").read_text() and time.monotonic() < deadline:
-        time.sleep(0.005)
+    eventually(lambda: "sleep" in Path(f"/proc/{child}/cmdline").read_text())
     parent.kill()
     parent.wait()
     parent.stdout.close()
-    assert gone(child)
+    eventually(lambda: not alive(child))
 
 
 def test_a_wrong_command_line_says_how_it_is_used() -> None:

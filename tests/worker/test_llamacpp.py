@@ -6,14 +6,15 @@ Every story is told of the library, and of a `llama-server` too where UML_TEST_L
 from __future__ import annotations
 
 import http.client
-import time
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.worker.process import DEMO, LEFT_S, LLAMACPP, Worker, plan_for, question, text_of
+from tests.waiting import eventually
+from tests.worker.process import DEMO, LLAMACPP, Worker, plan_for, question, text_of
 from uml.core.errors import BadFile, BadOption, CorruptFile, UmlError, UnsupportedArchitecture
 from uml.engines.llamacpp.engine import LlamaCpp
 
@@ -75,10 +76,19 @@ def test_a_client_that_leaves_its_stream_frees_the_slot(worker: Worker) -> None:
     # Only of streams: the engine looks after a client that waits for a whole answer once a second, and not at all
     # while it has results for others (server_response::recv_with_timeout). So ask workers for streams.
     asked = {"prompt": "Once", "max_tokens": 1900, "ignore_eos": True, "stream": True}
+    before = predicted(worker)
     connection = worker.send("POST", "/v1/completions", asked)
     worker.wait_until_busy(1)
     connection.close()
-    assert worker.wait_until_busy(0) < LEFT_S
+    worker.wait_until_busy(0)
+    assert predicted(worker) - before < 1900
+
+
+def predicted(worker: Worker) -> int:
+    """Tokens that the engine has answered with since its start, by its own count."""
+    _, figures = worker.request("GET", "/metrics")
+    (value,) = re.findall(r"^llamacpp:tokens_predicted_total (\d+)", figures, re.MULTILINE)
+    return int(value)
 
 
 def test_prompts_are_not_written_to_the_log(worker: Worker) -> None:
@@ -95,10 +105,13 @@ def test_a_context_of_every_slot_is_the_one_asked_for(engine: LlamaCpp, tmp_path
 def test_health_answers_while_the_model_loads(engine: LlamaCpp, tmp_path: Path) -> None:
     with Worker(engine, plan_for(ctx=2048, parallel=64), tmp_path) as worker:
         seen = set()
-        while 200 not in seen:
+
+        def ready() -> bool:
             seen.add(worker.health())
             assert worker.process.poll() is None, worker.log
-            time.sleep(0.001)
+            return 200 in seen
+
+        eventually(ready)
         assert seen <= {0, 503, 200}
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -14,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests.waiting import eventually
 from tests.worker.process import Worker, plan_for, question, text_of
 from uml.core.engine import Endpoint
 from uml.core.errors import BadOption, EngineNotInstalled, LoadFailed, OutOfMemory, UnsupportedArchitecture
@@ -129,10 +129,7 @@ def test_a_client_that_leaves_ends_its_job(tmp_path: Path) -> None:
         connection = running.send("POST", "/v1/completions", {"prompt": "endless", "stream": True, "max_tokens": 500})
         connection.getresponse().read(10)
         connection.close()
-        until = time.monotonic() + 10
-        while not calls(running, "cancel"):
-            assert time.monotonic() < until, running.log
-            time.sleep(0.01)
+        eventually(lambda: calls(running, "cancel"), lambda: running.log)
         assert running.post("/v1/chat/completions", question("again"))["choices"][0]["message"]["content"] == "again"
 
 
@@ -251,7 +248,7 @@ def test_where_it_comes_from(tmp_path: Path) -> None:
 
 
 def test_every_parameter_is_in_the_dialects() -> None:
-    names = {one.name for one in PARAMETERS if not one.inert and not one.ours}
+    names = {one.name for one in PARAMETERS if not (one.inert or one.ours or one.rare)}
     for spec in (SPEC_V3, SPEC_V2):
         assert names <= set(spec.dialect)
     assert SPEC_V3.dialect["adaptive_target"] and SPEC_V3.dialect["typical_p"] is None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import re
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -13,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.waiting import eventually
 from tests.worker.process import DEMO
 from uml.core.model import Model
 from uml.core.options import OPTIONS, LoadOptions
@@ -240,10 +240,7 @@ def test_a_child_that_nobody_asks_ends() -> None:
     oracle = WheelOracle(library_path, idle_s=0.05)
     runs = DryRuns(oracle)
     assert runs.foretell(planned())
-    until = time.monotonic() + 20
-    while oracle._child is not None and time.monotonic() < until:
-        time.sleep(0.02)
-    assert oracle._child is None
+    eventually(lambda: oracle._child is None)
     assert runs.foretell(planned(ctx=512))
     runs.close()
 

@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.runtime.installs.wheels import MIB, offers, recipe, wheel
+from tests.waiting import eventually
 from uml.core.errors import (
     BadOption,
     BadRequest,
@@ -252,18 +252,16 @@ def test_what_a_killed_install_leaves_is_swept_up_at_the_next_start(bench: Bench
     # Its pip lives on until it wants to say something, and may still write.
     assert bench.installs.sweep() == 0
     os.kill(pip, signal.SIGKILL)
-    while bench.installs.sweep() == 0:
-        time.sleep(0.01)
+    eventually(bench.installs.sweep)
     assert bench.left == []
 
 
 def _until_pip(folder: Path) -> int:
-    end = time.monotonic() + 30
-    while time.monotonic() < end:
-        if found := [pid for pid, words in _processes(folder).items() if "install" in words]:
-            return found[-1]
-        time.sleep(0.02)
-    raise AssertionError("no pip was started")
+    def found() -> list[int]:
+        return [pid for pid, words in _processes(folder).items() if "install" in words]
+
+    eventually(found, "no pip was started")
+    return found()[-1]
 
 
 def _processes(folder: Path) -> dict[int, list[str]]:

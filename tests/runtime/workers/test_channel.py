@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.waiting import PATIENCE_S, until
 from uml.core.engine import Endpoint
 from uml.runtime.workers import channel as channel_module
 from uml.runtime.workers.channel import Channel, ChannelBroken
@@ -65,7 +66,7 @@ class Server:
             self.one_ended.notify_all()
 
     async def until_ended(self, count: int = 1) -> None:
-        async with self.one_ended, asyncio.timeout(1):
+        async with self.one_ended, asyncio.timeout(PATIENCE_S):
             await self.one_ended.wait_for(lambda: self.ended >= count)
 
 
@@ -234,9 +235,7 @@ async def test_a_stream_gives_each_piece_as_it_comes_and_its_connection_is_not_u
             go_on.set()
         assert pieces == [b"one", b"two", b"three"]
         assert server.connections == 1  # the idle one was taken for it
-        async with asyncio.timeout(10):
-            while server.connections < 2:  # noqa: ASYNC110  # one is opened ahead, by itself
-                await asyncio.sleep(0.001)
+        await until(lambda: server.connections == 2)  # one is opened ahead, by itself
         await channel.health()
         assert server.connections == 2
 
@@ -365,9 +364,9 @@ async def test_a_slow_reader_makes_the_worker_wait(tmp_path: Path, way: str) -> 
 
         piping = asyncio.ensure_future(response.pipe(sink)) if way == "pipe" else None
         before = -1
-        while sent != before:  # until the server stands still
+        while sent != before:
             before = sent
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.02)  # as long as nothing is sent in this time, the server stands still
         assert sent < 4 << 20
         if piping:
             response.resume()

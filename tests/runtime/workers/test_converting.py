@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -178,10 +177,9 @@ async def test_a_failure_is_told_and_not_tried_for_every_request(tmp_path: Path)
 async def test_one_that_stands_still_is_given_up(tmp_path: Path) -> None:
     work = Work()
     async with bench(tmp_path, converter=work, stall_s=0.6) as office:
-        began = time.monotonic()
         with pytest.raises(LoadTimeout, match="conversion to GGUF stood still"):
             await office.supervisor.load(OLD, flags())
-        assert work.stopped == 1 and time.monotonic() - began < 10
+        assert work.stopped == 1
 
 
 async def test_the_end_of_the_server_is_the_end_of_it(tmp_path: Path) -> None:

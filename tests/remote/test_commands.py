@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,6 +12,7 @@ from tests.cli.conftest import Uml
 from tests.cli.conftest import uml as uml  # the fixture
 from tests.remote.conftest import write_model
 from tests.remote.net import Net, served
+from uml import models
 from uml.config import Settings
 from uml.core.errors import ModelNotFound, NotAllowed
 from uml.house import Library
@@ -37,12 +39,40 @@ def test_an_estimate_before_the_download_is_the_one_after_it(uml: Uml, hub: Net,
 
 
 def test_the_demo_is_asked_for_by_a_dry_run_of_its_header(uml: Uml, net: Net) -> None:
-    from uml import models
-
     demo = Path(next(iter(models.__path__))) / "demo.gguf"
     net.files["/x/demo.gguf"] = demo
     local, remote = (uml("estimate", name, "--ctx", "512", "--json").json for name in (demo, f"{net.url}/x/demo.gguf"))
     assert (remote["total"], remote["method"]) == (local["total"], local["method"])
+
+
+def test_what_goes_with_a_model_may_be_on_the_net_too(uml: Uml, hub: Net) -> None:
+    folder = Path(next(iter(models.__path__)))
+    hub.repository("Some/Draft", folder)
+    hub.files["/x/demo.gguf"] = folder / "demo.gguf"
+    wanted = ("--ctx", "512", "--parallel", "2", "--json")
+
+    def told(model: Path | str, draft: Path | str, adapter: Path | str) -> dict[str, Any]:
+        found: dict[str, Any] = uml("estimate", model, "--draft-model", draft, "--lora", f"{adapter}=0.5", *wanted).json
+        return found
+
+    here = told(folder / "demo.gguf", folder / "demo-draft.gguf", folder / "demo-pirate.gguf")
+    draft, adapter = "hf:Some/Draft:demo-draft.gguf", f"{hub.url}/Some/Draft/resolve/main/demo-pirate.gguf"
+    for model in (folder / "demo.gguf", f"{hub.url}/x/demo.gguf"):
+        there = told(model, draft, adapter)
+        for part in ("total", "parts", "method", "warnings"):
+            assert there[part] == here[part], part
+        assert there["options"]["draft_model"] == "hf:Some/Draft:demo-draft.gguf"
+        assert there["options"]["lora"] == ["hf:Some/Draft:demo-pirate.gguf=0.5"]
+
+
+def test_what_goes_with_a_model_is_one_file_of_the_right_kind(uml: Uml, hub: Net) -> None:
+    folder = Path(next(iter(models.__path__)))
+    hub.repository("Some/Draft", folder)
+    several = uml("estimate", "demo", "--draft-model", "hf:Some/Draft", "--ctx", "512")
+    assert several.code == 2
+    assert "the name of one file; it means several: hf:Some/Draft:demo" in several.err
+    other = uml("estimate", "demo", "--lora", "hf:Some/Draft:demo-draft.gguf=0.5", "--ctx", "512")
+    assert "lora is 'hf:Some/Draft:demo-draft.gguf=0.5'; expected the path of an adapter" in other.err
 
 
 def test_a_repository_of_many_is_listed_with_what_each_takes(uml: Uml, hub: Net, tmp_path: Path) -> None:

@@ -26,6 +26,8 @@ _PANEL: Final = "Load options"
 _TRUE, _FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 _PATHS: Final = ("mmproj", "draft_model", "chat_template_file", "lora", "control_vector")
 """Options that name files: the server has another working folder, so they travel as absolute paths."""
+_ON_THE_NET: Final = ("hf:", "http://", "https://")
+"""How names begin that are never paths."""
 _METAVAR: Final = {
     "integer": "N", "number": "X", "boolean": "BOOL", "text": "TEXT", "texts": "TEXT", "numbers": "X,X",
     "duration": "TIME",
@@ -147,6 +149,8 @@ def _absolute(text: Any) -> Any:
     path, sign, scale = text.rpartition("=")
     if sign and _is_number(scale):
         return f"{_absolute(path)}={scale}"
+    if text.startswith(_ON_THE_NET):
+        return text
     if "/" not in text and not text.startswith("~") and not text.endswith(".gguf") and not Path(text).exists():
         return text
     return str(expanded(text).absolute())

@@ -13,7 +13,7 @@ from uml.cli.abilities import ability_views, choice_views
 from uml.cli.command import command
 from uml.cli.names import as_path, expanded
 from uml.cli.progress import scan_bar
-from uml.cli.remote import estimate_remote, inspect_remote, is_list, listed, remote_name
+from uml.cli.remote import estimate_remote, inspect_remote, is_list, listed, names_the_net, remote_name
 from uml.cli.result import Facts, Lines, Result, Table, View, facts
 from uml.cli.session import Session
 from uml.core.jsonable import jsonable
@@ -198,12 +198,13 @@ def estimate(session: Session, model: RemoteName, options: dict[str, Any]) -> Re
     Of a URL, or a repository of Hugging Face, only the headers are fetched. hf:OWNER/NAME tells of every GGUF
     file in it, hf:OWNER/NAME:Q4_K_M of one; HF_TOKEN, HF_ENDPOINT and HF_HUB_OFFLINE are heeded. Of a model that
     no engine here runs (safetensors, GPTQ, AWQ, EXL2, EXL3, ONNX), it tells what the engine that does would take.
+    What goes with a model (--mmproj, --lora, --draft-model) may be on the net as well.
     """
-    if remote := remote_name(session, model):
-        found = estimate_remote(session, remote, options)
+    remote = remote_name(session, model)
+    name = str(as_path(model) or model)
+    if remote or names_the_net(options):
+        found = estimate_remote(session, remote, options, name)
         return listed(found, "estimate") if is_list(found) else Result(found, _estimated(found))
-    path = as_path(model)
-    name = str(path) if path else model
     if client := session.find_client():
         with client:
             found = client.estimate(name, options)

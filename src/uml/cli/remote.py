@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from uml.cli import words
 from uml.cli.progress import scan_bar
 from uml.cli.result import Lines, Result, Table, View
 from uml.cli.session import Session
-from uml.core.errors import DoesNotFit, UmlError
+from uml.core.errors import BadOption, DoesNotFit, UmlError
 from uml.core.jsonable import jsonable
 from uml.core.model import READERS, Model, ModelInfo, Role
+from uml.core.quote import quoted
+from uml.planning.estimate import companion_path
 from uml.remote.names import HUGGING_FACE, HubName, UrlName, parse
 
 if TYPE_CHECKING:
     from uml.house import Library
     from uml.remote.find import Remote, RemoteModel
 
+_COMPANIONS = ("mmproj", "draft_model", "lora")
 _MODELS = frozenset({Role.TEXT, *READERS, Role.UNKNOWN, Role.DRAFT})
 
 
@@ -42,23 +45,96 @@ def inspect_remote(session: Session, name: HubName | UrlName) -> dict[str, Any]:
         return found
 
 
-def estimate_remote(session: Session, name: HubName | UrlName, options: Mapping[str, object]) -> dict[str, Any]:
-    """The estimate of one model, or the list of several, each with its estimate for this machine."""
-    with session.library() as library, _opened(session, name) as remote:
-        if len(remote.models) == 1:
-            (model,) = remote.models
-            found = library.estimate_model(_named(model, remote.inspect(model)), options)
-            return {
-                **remote.told(found),
-                "size": model.size_bytes,
-                "warnings": [*found["warnings"], *_elsewhere(session)],
-            }
-        rows = []
-        with scan_bar(name.shown, quiet=session.flags.json) as looked:
-            for done, (model, info) in enumerate(remote.inspect_all(), 1):
-                looked(done, len(remote.models), model.path)
-                rows.append(_estimated(library, remote, model, info, options))
-        return _listing(remote, rows)
+def estimate_remote(
+    session: Session, name: HubName | UrlName | None, options: Mapping[str, object], model: str = ""
+) -> dict[str, Any]:
+    """The estimate of one model, or the list of several, each with its estimate for this machine.
+
+    name: None where the `model` itself is here, and only what goes with it is on the net.
+    """
+    with session.library() as library, ExitStack() as stack:
+        located, beside = _companions(session, options, stack)
+        remote = stack.enter_context(_opened(session, name)) if name else None
+        try:
+            if remote is None:
+                found = library.estimate(model, located)
+            else:
+                found = _estimates_of(session, library, remote, located)
+        except BadOption as error:
+            raise _as_typed(error, located, options) from None
+        return _told(found, beside)
+
+
+def names_the_net(options: Mapping[str, object]) -> bool:
+    """Whether something that goes with a model is on the net. Raises BadRequest."""
+    return any(_net_name(word) for option in _COMPANIONS for word in _words(options.get(option)))
+
+
+def _net_name(word: str) -> HubName | UrlName | None:
+    return parse(companion_path(word), os.environ.get("HF_ENDPOINT") or HUGGING_FACE)
+
+
+def _words(value: object) -> list[str]:
+    return [word for word in (value if isinstance(value, list) else [value]) if isinstance(word, str) and word]
+
+
+def _companions(
+    session: Session, options: Mapping[str, object], stack: ExitStack
+) -> tuple[dict[str, object], list[Remote]]:
+    """The options with copies of headers in place of names on the net, and what is open for it."""
+    found = dict(options)
+    opened: list[Remote] = []
+
+    def located(option: str, word: str) -> str:
+        path = companion_path(word)
+        if (name := _net_name(word)) is None:
+            return word
+        remote = stack.enter_context(_opened(session, name))
+        if len(remote.models) != 1:
+            there = ", ".join(model.id for model in remote.models[:8])
+            raise BadOption(option, word, f"the name of one file; it means several: {there}")
+        opened.append(remote)
+        # Its header is fetched by this; whoever opens the copy then finds it there.
+        return f"{remote.inspect(remote.models[0]).path}{word[len(path) :]}"
+
+    for option in _COMPANIONS:
+        if words := _words(options.get(option)):
+            told = [located(option, word) for word in words]
+            found[option] = told if isinstance(options[option], list) else told[0]
+    return found, opened
+
+
+def _as_typed(error: BadOption, located: Mapping[str, object], typed: Mapping[str, object]) -> BadOption:
+    """The error with what the user typed in place of the copy's path, which may be too long to be shown whole."""
+    option = str(error.param).removeprefix("options.")
+    for path, word in zip(_words(located.get(option)), _words(typed.get(option)), strict=True):
+        if error.details["value"] in (path, quoted(path)):
+            return BadOption(option, word, error.details["expected"])
+    return error
+
+
+def _told(found: dict[str, Any], remotes: Sequence[Remote]) -> dict[str, Any]:
+    for remote in remotes:
+        found = remote.told(found)
+    return found
+
+
+def _estimates_of(session: Session, library: Library, remote: Remote, options: Mapping[str, object]) -> dict[str, Any]:
+    name = remote.name
+    if len(remote.models) == 1:
+        (model,) = remote.models
+        found = library.estimate_model(_named(model, remote.inspect(model)), options)
+        return {
+            **remote.told(found),
+            "size": model.size_bytes,
+            "warnings": [*found["warnings"], *_elsewhere(session)],
+        }
+    rows = []
+    with scan_bar(name.shown, quiet=session.flags.json) as looked:
+        for done, (model, info) in enumerate(remote.inspect_all(), 1):
+            looked(done, len(remote.models), model.path)
+            rows.append(_estimated(library, remote, model, info, options))
+    return _listing(remote, rows)
 
 
 @contextmanager

@@ -18,8 +18,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from benchmarks.architectures import MODELS, PROJECTORS, write
+from benchmarks.architectures import MODELS, PROJECTORS
 from benchmarks.common import folder, table
+from benchmarks.sketch import write
 from uml.core.engine import Endpoint
 from uml.core.model import Model, ModelInfo, Role
 from uml.core.options import LoadOptions

@@ -14,6 +14,7 @@ from typing import Any
 from benchmarks import architectures
 from benchmarks.common import folder, server, table
 from benchmarks.shapes import write_half_b
+from benchmarks.sketch import write
 from uml.client import Client
 
 OPTIONS: Mapping[str, Any] = {"ctx": 2048, "parallel": 2}
@@ -36,7 +37,7 @@ def models(place: Path) -> dict[str, Path | None]:
     files: dict[str, Path | None] = {"demo": None, "qwen2 0.5B Q8_0": write_half_b(place / "half.gguf")}
     for name, architecture in sketches.items():
         make = getattr(architectures, architecture)
-        files[name] = architectures.write(make(), place / f"{architecture}.gguf")
+        files[name] = write(make(), place / f"{architecture}.gguf")
     return files
 
 

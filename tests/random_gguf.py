@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.architectures import KINDS, Dims, Sketch, bert, gemma3, qwen3, siglip, write
+from benchmarks.architectures import bert, gemma3, qwen3, siglip
+from benchmarks.sketch import KINDS, Dims, Sketch, write
 
 STARTS = 32
 """Tensors start at multiples of so many bytes."""

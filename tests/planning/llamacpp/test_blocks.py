@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.architectures import MODELS, gemma3, siglip, write
+from benchmarks.architectures import MODELS, gemma3, siglip
+from benchmarks.sketch import write
 from uml.core.options import LoadOptions
 from uml.formats.gguf.file import inspect_gguf
 from uml.planning.llamacpp.projector import projector_compute

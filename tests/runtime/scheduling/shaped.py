@@ -8,7 +8,8 @@ from pathlib import Path
 import gguf
 import numpy as np
 
-from benchmarks.architectures import Dims, falcon_h1, gemma2, mamba2, write
+from benchmarks.architectures import falcon_h1, gemma2, mamba2
+from benchmarks.sketch import Dims, write
 
 F32 = gguf.GGMLQuantizationType.F32
 DIMS = Dims(

@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from uml.core.duration import EXPECTED as DURATION
 from uml.core.duration import duration_s
 from uml.core.errors import BadOption
+from uml.core.kinds import WORDS
+
+_WORDS: Final[Mapping[str, str]] = {**WORDS, "texts": "a list of texts", "numbers": "a list of numbers"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,15 +40,7 @@ class Option:
         """The range in words, for errors and documentation."""
         if self.choices:
             return "one of " + ", ".join(self.choices)
-        words = {
-            "integer": "a whole number",
-            "number": "a number",
-            "boolean": "true or false",
-            "text": "a text",
-            "texts": "a list of texts",
-            "numbers": "a list of numbers",
-            "duration": DURATION,
-        }[self.kind]
+        words = _WORDS[self.kind]
         if self.low is None or self.high is None:
             return words
         low, high = _plain(self.low), _plain(self.high)

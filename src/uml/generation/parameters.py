@@ -13,11 +13,20 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final, Literal
 
-from uml.core.duration import EXPECTED as DURATION
 from uml.core.duration import duration_s
+from uml.core.kinds import WORDS
 
 Endpoint = Literal["chat", "completion", "embedding", "rerank", "classify"]
 Kind = Literal["integer", "number", "boolean", "text", "texts", "object", "array", "prompt", "duration", "any"]
+
+_WORDS: Final[Mapping[str, str]] = {
+    **WORDS,
+    "texts": "a text or a list of texts",
+    "object": "an object",
+    "array": "a list",
+    "prompt": "a text, a list of texts or a list of token ids",
+    "any": "a value",
+}
 
 MAX_TOKENS: Final = (1 << 31) - 1
 MAX_WINDOW: Final = 1 << 20
@@ -53,18 +62,7 @@ class Parameter:
         """What it takes, in words."""
         if self.choices:
             return "one of " + ", ".join(self.choices)
-        words = {
-            "integer": "a whole number",
-            "number": "a number",
-            "boolean": "true or false",
-            "text": "a text",
-            "texts": "a text or a list of texts",
-            "object": "an object",
-            "array": "a list",
-            "prompt": "a text, a list of texts or a list of token ids",
-            "duration": DURATION,
-            "any": "a value",
-        }[self.kind]
+        words = _WORDS[self.kind]
         if self.low is None or self.high is None:
             return words
         if self.kind == "texts":

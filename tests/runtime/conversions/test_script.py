@@ -57,7 +57,7 @@ def test_it_is_run_heard_and_what_it_made_is_looked_at(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("does", "error", "says"),
     [
-        ("raise NotImplementedError('Architecture OddForCausalLM not supported!')", ConversionFailed, "OddForCausalLM"),
+        ("raise ValueError('Architecture OddForCausalLM not supported!')", ConversionFailed, "OddForCausalLM"),
         ("import nonesuch_library", ConversionFailed, "--python names another interpreter"),
         ("sys.exit(7)", ConversionFailed, "Writing:  50%"),
         ("os.kill(os.getpid(), 9)", OutOfMemory, ""),

@@ -33,11 +33,13 @@ llama.cpp then reads what was made as a load would, before it is given away.
 ROWS
 
 Each of them was made with random weights, and gives Transformers' scores in float32 (5.23) to 0.00002 of their spread;
-those with GELU (Gemma, BERT) to 0.002, for llama.cpp looks GELU up in a table. Among them are tied outputs, biases,
+those with GELU (Gemma, BERT) to 0.002, for llama.cpp looks GELU up in a table; the single scores of rerankers to 0.01.
+Among them are tied outputs, biases,
 heads of other sizes, sliding windows, experts one by one and all in one tensor, and positions of the kinds default,
 linear, llama3, yarn and longrope. An architecture outside the list, or a model of it that llama.cpp would compute in
 another way (an activation, a scale of attention, experts in some layers only), is refused with the reason. Of models
 that see, the language model is converted, and a note says so. Folders of sentence-transformers keep their pooling.
+Rerankers of BERT's own class are refused: they tell a query from a document by types of tokens, and llama.cpp has one.
 
 The tokenizer goes along, with special tokens, chat templates and defaults of sampling: merged bytes as NAMES cuts them
 (llama.cpp has a name for each way to cut; it is told by the expressions in tokenizer.json), SentencePiece's BPE from
@@ -96,4 +98,5 @@ def page(generated: str) -> str:
 
 
 def _told(family: Family) -> str:
-    return f"`{family.name}`{', for embeddings' if family.encoder else ''}{', of experts' if family.experts else ''}"
+    what = ", for reranking" if family.ranks else ", for embeddings" if family.encoder else ""
+    return f"`{family.name}`{what}{', of experts' if family.experts else ''}"

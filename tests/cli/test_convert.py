@@ -8,6 +8,7 @@ from pathlib import Path
 from tests.builders import hf_tensors, llama_config, write_hf_folder, write_json, write_pytorch
 from tests.cli.conftest import Uml
 from tests.runtime.conversions.hf_folders import config, write_folder
+from tests.runtime.conversions.test_gguf_told import ENCODER, RERANKER, reranker_shapes, unigram
 from tests.runtime.conversions.test_onnx import order
 from uml.core.install import Install
 from uml.runtime.conversions.onnx import BUILDER
@@ -77,6 +78,14 @@ def test_a_folder_becomes_gguf_and_is_in_the_list(uml: Uml, tmp_path: Path) -> N
     assert "tiny-llama-bf16" in [found["id"] for found in uml("ls", "--json").json["data"]]
     again = uml("convert", tmp_path / "Tiny-Llama", "--to", "gguf")
     assert again.code == 2 and "is there already" in again.err
+
+
+def test_what_does_not_chat_is_asked_otherwise(uml: Uml, tmp_path: Path) -> None:
+    settings = config(**ENCODER | RERANKER)
+    said = uml("convert", str(write_folder(tmp_path / "judge", settings, reranker_shapes(), unigram())), "--to", "gguf")
+    assert said.code == 0, said.err
+    assert "it is a reranker, which scores documents for a query; ask it at /v1/rerank" in said.out
+    assert "uml run" not in said.out
 
 
 def test_precision_and_place_are_as_asked_and_losses_are_told(uml: Uml, tmp_path: Path) -> None:

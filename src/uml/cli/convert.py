@@ -116,7 +116,7 @@ def _there(session: Session, name: str, wish: Converting, tell: making.Tell) -> 
 def _told(done: Mapping[str, Any]) -> tuple[str, ...]:
     source = done["from"]
     sizes = f"{words.size(done['size'])}, made of {words.size(source['size'])}"
-    return f"{done['model']} is in {done['path']} ({sizes})", f"try it: uml run {done['model']}"
+    return f"{done['model']} is in {done['path']} ({sizes})", making.hint(done["model"], done.get("role", ""))
 
 
 def _placed(path: Path | None) -> Path | None:

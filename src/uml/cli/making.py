@@ -24,6 +24,17 @@ def source(library: Library, name: str) -> Model:
     return library.registry.add(path) if path else library.registry.fresh(library.registry.resolve(name))
 
 
+def hint(model: str, role: str) -> str:
+    """How a new model is tried: one that writes texts by a chat, others by what they are asked over HTTP."""
+    from uml.core.model import Role
+    from uml.generation.kinds import KINDS
+
+    told = next((told for known, told in KINDS.items() if known.value == role), KINDS[Role.TEXT])
+    if told is KINDS[Role.TEXT]:
+        return f"try it: uml run {model}"
+    return f"it is {told[0]}; ask it at {told[1]} of uml serve"
+
+
 @contextmanager
 def shown(session: Session, title: str) -> Iterator[Tell]:
     """A function that takes the events of a work: a bar and notes for people, a line each with --json."""

@@ -79,7 +79,8 @@ def quantize(
         render.emit(result)
         return None
     made = done["made"]
-    return said(result, *(_told(one, done["from"]) for one in made), f"try it: uml run {made[0]['model']}")
+    hint = making.hint(made[0]["model"], made[0].get("role", ""))
+    return said(result, *(_told(one, done["from"]) for one in made), hint)
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,7 +74,8 @@ class _Work:
 def converted(
     library: Library, model: Model, wish: Converting, tell: Tell, cancelled: Cancelled = lambda: False
 ) -> dict[str, Any]:
-    """Make it and register it: `model`, `path`, `size`, and `from`. Nothing is left of one that fails or is stopped.
+    """Make it and register it: `model`, `path`, `size`, `role` and `from`. Nothing is left of one that fails, or is
+    stopped.
 
     Raises BadRequest for what the format has no use for, EngineNotInstalled, and what the conversion does.
     """
@@ -87,7 +88,8 @@ def converted(
     place = CONVERSIONS[wish.to](_Work(library, model, wish, heard, warn, cancelled))
     made = library.registry.add(place)
     source = {"model": model.id, "size": model.info.size_bytes}
-    return {"model": made.id, "path": str(place), "size": made.info.size_bytes, "from": source}
+    about = {"model": made.id, "path": str(place), "size": made.info.size_bytes, "role": made.info.role.value}
+    return {**about, "from": source}
 
 
 def check(wish: Converting) -> None:

@@ -69,7 +69,8 @@ def quantized(
         order = quantize.Order(model.id, model.info, kind, place, threads, matrix)
         quantize.quantize(order, progress(tell, f"{model.id} to {kind}"), cancelled)
         new = library.registry.add(place)
-        done = {"kind": kind, "model": new.id, "path": str(place), "size": new.info.size_bytes, **reading.of(new)}
+        about = {"kind": kind, "model": new.id, "path": str(place), "role": new.info.role.value}
+        done = {**about, "size": new.info.size_bytes, **reading.of(new)}
         made.append(done)
         tell({"event": "made", **done})
     return {"from": source, "made": made}

@@ -34,6 +34,12 @@ def vector(model: Path, tokens: Sequence[int]) -> list[float]:
     return found
 
 
+def rank(model: Path, tokens: Sequence[int]) -> float:
+    """The score of a reranker, which knows itself that it is one."""
+    found: list[float] = _ask({"path": str(model), "tokens": list(tokens), "vector": True, "rank": True})
+    return found[0]
+
+
 def cut(model: Path, texts: Sequence[str], *, special: bool) -> list[list[int]]:
     """The tokens of each text. special: with what begins and ends a text, and with tokens that control."""
     found: list[list[int]] = _ask({"path": str(model), "texts": list(texts), "special": special})
@@ -85,14 +91,14 @@ class Model:
         assert count >= 0
         return list(out[:count])
 
-    def said(self, tokens: list[int], vector: bool) -> Any:
-        """Scores after each token, or one vector."""
+    def said(self, tokens: list[int], vector: bool, rank: bool) -> Any:
+        """Scores after each token, or one vector, or the score of a reranker."""
         how = self.library.llama_context_default_params()
         how.n_ctx = how.n_batch = how.n_ubatch = 256
         how.n_outputs_max = how.n_outputs_max_per_seq = 0
         how.n_threads = how.n_threads_batch = 1
         how.flash_attn_type, how.type_k, how.type_v, how.embeddings = 0, 0, 0, vector
-        if vector:
+        if vector and not rank:
             how.pooling_type = MEAN
         context = self.library.llama_init_from_model(self.model, how)
         assert context, self._log.complaints
@@ -101,7 +107,7 @@ class Model:
         assert self.library.llama_decode(context, Batch(len(tokens), ids, None, None, None, None, wanted)) == 0
         if vector:
             found = self.library.llama_get_embeddings_seq(context, 0)
-            return found[: self.library.llama_model_n_embd(self.model)]
+            return found[: 1 if rank else self.library.llama_model_n_embd(self.model)]
         size = self.library.llama_vocab_n_tokens(self.vocabulary)
         return [self.library.llama_get_logits_ith(context, at)[:size] for at in range(len(tokens))]
 
@@ -113,7 +119,7 @@ def main(path: str) -> None:
     if "texts" in question:
         answer: Any = [model.cut(text, question["special"]) for text in question["texts"]]
     else:
-        answer = model.said(question["tokens"], bool(question.get("vector")))
+        answer = model.said(question["tokens"], bool(question.get("vector")), bool(question.get("rank")))
     print(json.dumps(answer))
 
 

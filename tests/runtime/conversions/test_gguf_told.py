@@ -203,6 +203,45 @@ def test_an_encoder_whose_positions_begin_after_padding_with_the_likeliest_piece
     assert engine.cut(made, ["the cat?"], special=True) == [[0, 5, 4, 8, 6, 25, 3, 2]]
 
 
+RERANKER = {
+    "architectures": ["XLMRobertaForSequenceClassification"], "model_type": "xlm-roberta", "type_vocab_size": 1,
+    "id2label": {"0": "LABEL_0"}, "pad_token_id": 1, "max_position_embeddings": 66,
+}  # fmt: skip
+
+
+def reranker_shapes() -> Shapes:
+    body = {f"roberta.{name}": size for name, size in encoder_shapes(2).items() if "pooler" not in name}
+    head = {"dense.weight": (64, 64), "dense.bias": (64,), "out_proj.weight": (1, 64), "out_proj.bias": (1,)}
+    types = {"roberta.embeddings.token_type_embeddings.weight": (1, 64)}
+    return {**body, **types, **{f"classifier.{name}": size for name, size in head.items()}}
+
+
+@pytest.mark.parametrize(("between", "doubled"), [(2, True), (1, False)])
+def test_a_reranker_keeps_its_head_and_what_stands_between_query_and_document(
+    tmp_path: Path, between: int, doubled: bool
+) -> None:
+    cut, end = unigram(), {"SpecialToken": {"id": "</s>"}}
+    query, document = {"Sequence": {"id": "A"}}, {"Sequence": {"id": "B"}}
+    pair = [{"SpecialToken": {"id": "<s>"}}, query, *([end] * between), document, end]
+    cut["post_processor"] = {**cut["post_processor"], "pair": pair}
+    named = {"tokenizer_config": {"cls_token": "<s>", "sep_token": "</s>", "bos_token": "<s>", "eos_token": "</s>"}}
+    folder = write_folder(tmp_path / "it", config(**ENCODER | RERANKER), reranker_shapes(), cut, **named)
+    notes: list[str] = []
+    made = convert(folder, tmp_path / "made.gguf", notes=notes)
+    assert inspect(made).role is Role.RERANKER and not any("how it pools" in note for note in notes)
+    said, found, source = metadata(made), tensors(made), stored(folder)
+    assert (said["bert.pooling_type"], said["tokenizer.ggml.add_sep_token"]) == (4, doubled)
+    assert np.array_equal(found["cls.weight"], source["classifier.dense.weight"])
+    assert np.array_equal(found["cls.output.weight"], source["classifier.out_proj.weight"])
+    assert engine.rank(made, [0, 5, 2, 2, 6, 2]) != engine.rank(made, [0, 5, 2, 2, 7, 2])
+
+
+def test_a_reranker_that_marks_its_texts_is_refused(tmp_path: Path) -> None:
+    settings = config(**ENCODER | RERANKER | {"type_vocab_size": 2})
+    with pytest.raises(UnsupportedArchitecture, match="types of tokens, by which a reranker tells query and document"):
+        convert(write_folder(tmp_path / "it", settings, reranker_shapes(), unigram()), tmp_path / "made.gguf")
+
+
 def sentencepiece() -> dict[str, Any]:
     pieces_ = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), "\u2581", *"abc", "ab", "\u2581ab"]
     merges = [["a", "b"], ["\u2581", "ab"], ["\u2581a", "b"]][:2]

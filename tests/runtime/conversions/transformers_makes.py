@@ -1,9 +1,9 @@
 """Tiny random models of many architectures, and what Transformers says of them: run by its interpreter.
 
 `python transformers_makes.py OUT`. For each case a folder OUT/NAME with the model as it is saved, `tokens.json`, what
-goes in, and `truth.json`, the scores that come out (for encoders the vector). Weights are numbers that bfloat16 holds,
-so that what is computed here in float32 is exactly what the files say. Large enough that attention, positions, norms
-and biases all matter to the result.
+goes in, and `truth.json`, the scores that come out (for encoders the vector, for rerankers one score for each part).
+Weights are numbers that bfloat16 holds, so that what is computed here in float32 is exactly what the files say. Large
+enough that attention, positions, norms and biases all matter to the result.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre
 
 VOCABULARY = 320
 LENGTH = 48
+PARTS = (6, 17, 30, 48)
+"""A reranker scores so much of the tokens."""
 QWEN2 = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
@@ -97,6 +99,14 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "bert": ("BertModel", {"type_vocab_size": 2, "hidden_act": "gelu"}),
     "roberta": ("RobertaModel", {"type_vocab_size": 1, "pad_token_id": 1, "bos_token_id": 0}),
     "xlm-roberta": ("XLMRobertaModel", {"type_vocab_size": 1, "pad_token_id": 1, "bos_token_id": 0}),
+    "roberta-rerank": (
+        "RobertaForSequenceClassification",
+        {"type_vocab_size": 1, "pad_token_id": 1, "bos_token_id": 0, "num_labels": 1},
+    ),
+    "xlm-roberta-rerank": (
+        "XLMRobertaForSequenceClassification",
+        {"type_vocab_size": 1, "pad_token_id": 1, "bos_token_id": 0, "num_labels": 1},
+    ),
 }
 """Name -> class, and what is special about its configuration."""
 
@@ -186,7 +196,10 @@ def make(out: Path, name: str) -> None:
     tokens = [chance.randrange(5, 60) for _ in range(LENGTH)]
     with torch.no_grad():
         said = model(torch.tensor([tokens]))
-    truth = said.last_hidden_state[0].mean(0) if encoder else said.logits[0]
+        if name.endswith("rerank"):
+            truth = torch.cat([model(torch.tensor([tokens[:length]])).logits[0] for length in PARTS])
+        else:
+            truth = said.last_hidden_state[0].mean(0) if encoder else said.logits[0]
     model.to(torch.bfloat16).save_pretrained(folder, max_shard_size="40KB")
     (out / name / "tokens.json").write_text(json.dumps(tokens))
     (out / name / "truth.json").write_text(json.dumps(truth.tolist()))

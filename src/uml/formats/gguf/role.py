@@ -48,7 +48,8 @@ def role(header: GgufHeader) -> tuple[Role, str]:
 def _language_role(header: GgufHeader, architecture: str, names: list[str]) -> tuple[Role, str]:
     if draft := _draft(header, architecture, names):
         return Role.DRAFT, draft
-    labels = next((tensor.shape[-1] for tensor in header.tensors if tensor.name in _LABELS), 1)
+    # Some converters write the head of a single label as a row without a second size.
+    labels = next((tensor.shape[1] for tensor in header.tensors if tensor.name in _LABELS and tensor.shape[1:]), 1)
     if labels > 1 and not architecture.startswith(_YES_AND_NO):
         return Role.CLASSIFIER, f"it has a classifier head with {labels} labels"
     pooling = header.integer(f"{architecture}.pooling_type", POOLING_NONE)

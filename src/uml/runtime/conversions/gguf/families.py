@@ -72,7 +72,7 @@ class Family:
     the output is the embedding where the configuration does not say. epsilon, theta: where it does not say.
     windows: llama.cpp has its sliding windows; a period where layers see everything again. normed_experts: whether the
     chances of the chosen experts are made to sum to one; None where there are none. skipped_rope: every so many layers
-    one does not turn positions.
+    one does not turn positions. ranks: a head scores what the first token of a query with a document became.
     """
 
     name: str
@@ -93,6 +93,7 @@ class Family:
     skipped_rope: int = 0
     encoder: bool = False
     position_offset: bool = False
+    ranks: bool = False
 
 
 _LLAMA: Final = Family("llama", paired=True)
@@ -121,6 +122,11 @@ _BERT: Final = Family(
     encoder=True,
 )
 _ROBERTA: Final = replace(_BERT, position_offset=True, epsilon=1e-5)
+_RANKING: Final = replace(
+    _ROBERTA,
+    outside={**_ENCODER_OUTSIDE, "classifier.dense": "cls", "classifier.out_proj": "cls.output"},
+    ranks=True,
+)
 
 FAMILIES: Final[Mapping[str, Family]] = {
     "LlamaForCausalLM": _LLAMA,
@@ -149,5 +155,7 @@ FAMILIES: Final[Mapping[str, Family]] = {
     "BertModel": _BERT,
     "RobertaModel": _ROBERTA,
     "XLMRobertaModel": _ROBERTA,
+    "RobertaForSequenceClassification": _RANKING,
+    "XLMRobertaForSequenceClassification": _RANKING,
 }
 """Class that runs a model, as config.json names it -> how it becomes GGUF."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 from uml.core.errors import ConversionFailed, UnsupportedArchitecture, UnsupportedFormat
 from uml.core.model import Format, ModelInfo, Role
@@ -16,6 +17,7 @@ from uml.runtime.conversions.packing import write
 from uml.runtime.conversions.proof import prove
 from uml.runtime.conversions.workshop import Making, workshop
 
+ROLES: Final = (Role.TEXT, Role.EMBEDDING, Role.RERANKER)
 INSTEAD = "a checkout of llama.cpp may have it: --converter PATH/convert_hf_to_gguf.py"
 
 
@@ -38,7 +40,7 @@ class Order:
 def check(name: str, info: ModelInfo) -> Family:
     """Whether it can be made into GGUF here, and how. Raises UnsupportedFormat, UnsupportedArchitecture."""
     method = info.quantization.method if info.quantization else "none"
-    if info.format is not Format.SAFETENSORS or info.role not in (Role.TEXT, Role.EMBEDDING) or method != "none":
+    if info.format is not Format.SAFETENSORS or info.role not in ROLES or method != "none":
         label = f" ({info.quantization.label})" if info.quantization and method != "none" else ""
         instead = {
             Format.PYTORCH: f"; first: uml convert {name} --to safetensors",
@@ -46,8 +48,8 @@ def check(name: str, info: ModelInfo) -> Family:
         }.get(info.format, "")
         raise UnsupportedFormat(
             info.path,
-            f"it is {info.format}{label} for {info.role}; into GGUF go models for text or embedding as plain "
-            f"safetensors, in a folder with config.json and tokenizer{instead}",
+            f"it is {info.format}{label} for {info.role}; into GGUF go models for text, embedding or reranking, as "
+            f"plain safetensors in a folder with config.json and tokenizer{instead}",
         )
     family = FAMILIES.get(info.architecture)
     if family is None:

@@ -12,6 +12,7 @@ from uml.runtime.conversions.gguf.rope import Untold
 from uml.runtime.conversions.gguf.source import Json, Source
 
 MEAN: Final = 1
+RANK: Final = 4
 _OLD: Final = {"pooling_mode_mean_tokens": MEAN, "pooling_mode_cls_token": 2, "pooling_mode_lasttoken": 3}
 _NEW: Final = {"mean": MEAN, "cls": 2, "lasttoken": 3}
 """llama_pooling_type."""
@@ -19,6 +20,8 @@ _NEW: Final = {"mean": MEAN, "cls": 2, "lasttoken": 3}
 
 def pooling(family: Family, source: Source) -> tuple[dict[str, bytes], tuple[str, ...]]:
     """Metadata and notes; none for a model that writes texts. Raises Untold, CorruptFile, BadFile."""
+    if family.ranks:
+        return _keys(family, RANK), ()
     chain = modules(source.root, [path.name for path in source.root.iterdir()])
     for folder, kind in chain:
         if kind.endswith(".Pooling"):

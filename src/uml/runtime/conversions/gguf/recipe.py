@@ -147,7 +147,7 @@ def _plain(family: Family, source: Source, where: Place, stored: Stored, shaped:
     if where.tensor == "position_embd.weight" and family.position_offset:
         skip = offset(source.config)
         rows -= skip
-    whole = (columns, rows) if rows > 1 else (columns,)
+    whole = (columns, rows) if rows > 1 or where.tensor == "cls.output.weight" else (columns,)
     head, plus = 1, 0.0
     if family.paired and where.tensor.rpartition(".")[0].endswith(("attn_q", "attn_k")):
         heads = shape.heads if ".attn_q." in where.tensor else max(shape.kv_heads)

@@ -117,6 +117,8 @@ def same_computation(family: Family, config: Json, shape: Shape) -> None:
         raise Untold(f"the activation {activation!r}, where llama.cpp has {min(family.activations)!r}")
     if (positions := text(config, "position_embedding_type")) not in ("", "absolute"):
         raise Untold(f"positions of type {positions!r}")
+    if family.ranks and count(config, "type_vocab_size") > 1:
+        raise Untold("types of tokens, by which a reranker tells query and document apart")
     if family.name in ("gemma2", "gemma3"):
         _same_scale(family, config, shape)
     if family.name == "gemma3" and number(config, "attn_logit_softcapping"):

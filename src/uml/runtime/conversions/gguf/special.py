@@ -43,9 +43,9 @@ def special_keys(source: Source, numbers: Mapping[str, int], count: int, *, begi
     found["tokenizer.ggml.add_bos_token"] = flag(starts)
     if ends or processed or "add_eos_token" in source.tokenizer_config:
         found["tokenizer.ggml.add_eos_token"] = flag(ends)
-    # Encoders of llama.cpp end texts with their separator.
+    # What llama.cpp puts between query and document behind the end of the first. Single texts end by it anyway.
     if ends and named["sep"]:
-        found["tokenizer.ggml.add_sep_token"] = flag(True)
+        found["tokenizer.ggml.add_sep_token"] = flag(_between(source.tokenizer) > 1)
     return found | _templates(source)
 
 
@@ -79,6 +79,25 @@ def _around(tokenizer: Json) -> tuple[str, str]:
             case "RobertaProcessing" | "BertProcessing":
                 first, last = (str((processor.get(key) or [""])[0]) for key in ("cls", "sep"))
     return first, last
+
+
+def _between(tokenizer: Json) -> int:
+    """How many tokens stand between the two texts of a pair."""
+    count = 0
+    for processor in _processors(child(tokenizer, "post_processor")):
+        match text(processor, "type"):
+            case "TemplateProcessing":
+                pair = processor.get("pair")
+                parts = (
+                    ["Sequence" in part for part in pair if isinstance(part, dict)] if isinstance(pair, list) else []
+                )
+                places = [place for place, is_text in enumerate(parts) if is_text]
+                count = places[1] - places[0] - 1 if len(places) == 2 else count
+            case "RobertaProcessing":
+                count = 2
+            case "BertProcessing":
+                count = 1
+    return count
 
 
 def _processors(processor: Json) -> Iterator[Json]:

@@ -174,7 +174,7 @@ def _thinking(case: _Case) -> Ability:
     if not case.takes("enable_thinking"):
         return _cannot(case, "a switch for thoughts")
     thinks = "enable_thinking" in template
-    return Ability(thinks, f"its chat template {'has' if thinks else 'has no'} switch for thoughts")
+    return Ability(thinks, f"its chat template has {'a' if thinks else 'no'} switch for thoughts")
 
 
 def _asked(*names: str) -> Callable[[_Case], Ability]:
@@ -187,6 +187,12 @@ def _asked(*names: str) -> Callable[[_Case], Ability]:
         return _cannot(case, " or ".join(names))
 
     return found
+
+
+def _told_of_prompt(case: _Case) -> Ability:
+    if case.is_text and case.takes("echo") and case.takes("logprobs"):
+        return Ability(True, "with echo and logprobs in a completion")
+    return _cannot(case, "echo")
 
 
 def _loaded(*names: str) -> Callable[[_Case], Ability]:
@@ -224,6 +230,9 @@ ABILITIES: Final[Mapping[str, Callable[[_Case], Ability]]] = {
     "json_schema": _asked("json_schema", "response_format"),
     "grammar": _asked("grammar"),
     "logprobs": _asked("logprobs"),
+    "prompt_logprobs": _told_of_prompt,
+    "guidance": _asked("guidance_scale"),
+    "contrastive_search": _asked("penalty_alpha"),
     "lora": _lora,
     "speculative": _loaded("draft_model", "spec_type"),
     "parallel": _loaded("parallel"),

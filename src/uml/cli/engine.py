@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 
 import typer
 
@@ -20,7 +20,11 @@ from uml.core.jsonable import jsonable
 
 if TYPE_CHECKING:
     from uml.client.client import Client
+    from uml.core.install import Step
     from uml.engine_room import EngineRoom
+
+Done = TypeVar("Done")
+Show = Callable[[Mapping[str, Any]], None]
 
 Name = Annotated[
     str,
@@ -60,9 +64,28 @@ def _room(session: Session) -> Iterator[EngineRoom]:
         yield EngineRoom(library)
 
 
-def _elsewhere(session: Session) -> AbstractContextManager[Client] | None:
-    """The server that was named. Without one everything is done here: a server of this data folder sees it."""
-    return session.client() if session.flags.server else None
+def _done(session: Session, there: Callable[[Client], Done], here: Callable[[EngineRoom], Done]) -> Done:
+    """What the server does that was named. Without one it is done here: a server of this data folder sees it."""
+    if session.flags.server:
+        with session.client() as client:
+            return there(client)
+    with _room(session) as room:
+        return here(room)
+
+
+def _followed(events: Iterator[dict[str, Any]], show: Show) -> dict[str, Any]:
+    """Show every step of a work of the server's; what its last event says."""
+    done: dict[str, Any] = {}
+    for event in events:
+        done = event
+        if event["event"] == "progress":
+            show(event)
+    return {key: value for key, value in done.items() if key != "event"}
+
+
+def _telling(show: Show) -> Callable[[Step], None]:
+    """The steps of a work that is done here, shown as the server's are."""
+    return lambda step: show({"event": "progress", **jsonable(step)})
 
 
 @command()
@@ -71,12 +94,7 @@ def ls(session: Session) -> Result:
 
     USED is the one that the next load of its engine runs in. TEST is what its last test said.
     """
-    if server := _elsewhere(session):
-        with server as client:
-            found = client.engines()
-    else:
-        with _room(session) as room:
-            found = room.overview()
+    found = _done(session, lambda client: client.engines(), lambda room: room.overview())
     rows = tuple(row for one in found for row in _rows(one))
     return Result({"object": "list", "data": found}, (Table(COLUMNS, rows, frozenset({"SIZE"})),))
 
@@ -127,35 +145,19 @@ def install(
     if installer not in ("pip", "uv"):
         raise typer.BadParameter(f"--installer is {installer!r}; expected pip or uv")
     with install_bar(name, quiet=session.flags.json) as update:
-        show: Callable[[Mapping[str, Any]], None] = render.emit if session.flags.json else update
+        show: Show = render.emit if session.flags.json else update
         try:
-            done = _installed(session, name, installer, again, show)
+            done = _done(
+                session,
+                lambda client: _followed(client.install_engine(name, installer, again=again), show),
+                lambda room: room.install(name, "uv" if installer == "uv" else "pip", again=again, tell=_telling(show)),
+            )
         except KeyboardInterrupt:
             raise Cancelled(f"the install of {name} was stopped, and nothing of it is left") from None
     if session.flags.json:
         render.emit({"event": "ready", **done})
         return None
     return said(done, *_ready(done))
-
-
-def _installed(
-    session: Session, name: str, installer: str, again: bool, show: Callable[[Mapping[str, Any]], None]
-) -> dict[str, Any]:
-    if server := _elsewhere(session):
-        with server as client:
-            done: dict[str, Any] = {}
-            for event in client.install_engine(name, installer, again=again):
-                done = event
-                if event["event"] == "progress":
-                    show(event)
-            return {key: value for key, value in done.items() if key != "event"}
-    with _room(session) as room:
-        return room.install(
-            name,
-            "uv" if installer == "uv" else "pip",
-            again=again,
-            tell=lambda step: show({"event": "progress", **jsonable(step)}),
-        )
 
 
 def _ready(done: Mapping[str, Any]) -> tuple[str, ...]:
@@ -172,28 +174,22 @@ def use(session: Session, name: Install) -> Result:
 
     Models that are loaded stay in the one they have. `NAME==shared` is the environment of uml itself.
     """
-    if server := _elsewhere(session):
-        with server as client:
-            done = client.use_engine(name)
-    else:
-        from uml.engine_room import split
-
-        with _room(session) as room:
-            done = room.use(*split(name))
+    done = _used(session, name)
     return said(done, f"{done['name']} is in use from the next load on")
+
+
+def _used(session: Session, name: str) -> dict[str, Any]:
+    from uml.engine_room import split
+
+    return _done(session, lambda client: client.use_engine(name), lambda room: room.use(*split(name)))
 
 
 @command()
 def rm(session: Session, name: Install) -> Result:
     """Remove an install; where it was in use, another one of its engine is then."""
-    if server := _elsewhere(session):
-        with server as client:
-            done = client.remove_engine(name)
-    else:
-        from uml.engine_room import split
+    from uml.engine_room import split
 
-        with _room(session) as room:
-            done = room.remove(*split(name))
+    done = _done(session, lambda client: client.remove_engine(name), lambda room: room.remove(*split(name)))
     freed = words.size(done.get("freed_bytes"))
     left = f"; {name.partition('==')[0]}=={done['in_use']} is in use now" if done.get("in_use") else ""
     return said(done, f"{done['removed']} is removed{f', {freed} are free again' if freed else ''}{left}")
@@ -207,14 +203,9 @@ def test(session: Session, name: Name) -> Result:
     """
     if not session.flags.json:
         render.note(f"testing {name}")
-    if server := _elsewhere(session):
-        with server as client:
-            done = client.test_engine(name)
-    else:
-        from uml.engine_room import split
+    from uml.engine_room import split
 
-        with _room(session) as room:
-            done = room.test(*split(name))
+    done = _done(session, lambda client: client.test_engine(name), lambda room: room.test(*split(name)))
     view: View = Lines((f"{done['name']}: {done['smoke']}, {done['smoke_says']}",))
     return Result(done, (view,), Exit.ERROR if done["smoke"] == "failed" else Exit.OK)
 
@@ -234,9 +225,13 @@ def build(
     if name != "llamacpp":
         raise typer.BadParameter(f"{name} is not built here; only llamacpp is")
     with install_bar(name, quiet=session.flags.json) as update:
-        show: Callable[[Mapping[str, Any]], None] = render.emit if session.flags.json else update
+        show: Show = render.emit if session.flags.json else update
         try:
-            done = _built(session, show)
+            done = _done(
+                session,
+                lambda client: _followed(client.build_engine(), show),
+                lambda room: room.build(_telling(show)),
+            )
         except KeyboardInterrupt:
             raise Cancelled("the build was stopped, and nothing of it is left") from None
     built, speeds = done["install"], done["speeds"]
@@ -245,7 +240,7 @@ def build(
     if session.flags.json:
         used = faster and yes
         if used:
-            _put_in_use(session, built["name"])
+            _used(session, built["name"])
         render.emit({"event": "ready", **done, "in_use": used})
         return None
     table = _speeds(speeds)
@@ -257,19 +252,6 @@ def build(
     return Result(done, (table, _put_in_use(session, built["name"]) if faster and yes else _stays(built["name"])))
 
 
-def _built(session: Session, show: Callable[[Mapping[str, Any]], None]) -> dict[str, Any]:
-    if server := _elsewhere(session):
-        with server as client:
-            done: dict[str, Any] = {}
-            for event in client.build_engine():
-                done = event
-                if event["event"] == "progress":
-                    show(event)
-            return {key: value for key, value in done.items() if key != "event"}
-    with _room(session) as room:
-        return room.build(lambda step: show({"event": "progress", **jsonable(step)}))
-
-
 def _speeds(speeds: Mapping[str, Mapping[str, float]]) -> Table:
     rows = tuple(
         (label, f"{speed['prompt_per_s']:.0f}", f"{speed['answer_per_s']:.1f}") for label, speed in speeds.items()
@@ -279,14 +261,7 @@ def _speeds(speeds: Mapping[str, Mapping[str, float]]) -> Table:
 
 
 def _put_in_use(session: Session, name: str) -> Lines:
-    if server := _elsewhere(session):
-        with server as client:
-            client.use_engine(name)
-    else:
-        from uml.engine_room import split
-
-        with _room(session) as room:
-            room.use(*split(name))
+    _used(session, name)
     return Lines((f"{name} is in use from the next load on",))
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from uml.cli import complete
+from uml.cli.arguments import MODEL, model_argument
 from uml.cli.command import command
 from uml.cli.names import as_path, expanded
 from uml.cli.result import Result, said
@@ -21,12 +21,7 @@ from uml.core.jsonable import jsonable
 def alias(
     session: Session,
     name: Annotated[str, typer.Argument(metavar="NAME", help="The name", show_default=False)],
-    model: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="MODEL", help="Id, alias or path of a model", autocompletion=complete.models, show_default=False
-        ),
-    ] = None,
+    model: Annotated[str | None, MODEL] = None,
     remove: Annotated[bool, typer.Option("--remove", help="Take the name back")] = False,
 ) -> Result:
     """Give a model one more name, or take a name back.
@@ -59,13 +54,7 @@ def alias(
 def forget(
     session: Session,
     model: Annotated[
-        str,
-        typer.Argument(
-            metavar="MODEL|FOLDER",
-            help="Id, alias or path of a model, or a folder that was added with scan",
-            autocompletion=complete.models,
-            show_default=False,
-        ),
+        str, model_argument("Id, alias or path of a model, or a folder that was added with scan", "MODEL|FOLDER")
     ],
 ) -> Result:
     """Forget a model, or a folder and all that was found in it; no file of yours is deleted.

@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
-import typer
-
-from uml.cli import complete, render
+from uml.cli import render
+from uml.cli.arguments import Model
 from uml.cli.command import command
 from uml.cli.names import name_for
 from uml.cli.result import Result, said
 from uml.cli.session import Session
 from uml.cli.workers import warn
 
-_Model = Annotated[
-    str,
-    typer.Argument(
-        metavar="MODEL", help="Id, alias or path of a model", autocompletion=complete.models, show_default=False
-    ),
-]
-
 
 @command(load_options=True)
-def pin(session: Session, model: _Model, options: dict[str, Any]) -> Result:
+def pin(session: Session, model: Model, options: dict[str, Any]) -> Result:
     """Load a model and keep it: it is never evicted, and comes back after a crash and with the next server.
 
     It lasts until `uml unpin` or `uml unload`.
@@ -38,7 +30,7 @@ def pin(session: Session, model: _Model, options: dict[str, Any]) -> Result:
 
 
 @command()
-def unpin(session: Session, model: _Model) -> Result:
+def unpin(session: Session, model: Model) -> Result:
     """Let a pinned or preloaded model go when it is idle, or when another needs its memory."""
     with session.client() as client:
         name = name_for(client, model)

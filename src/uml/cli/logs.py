@@ -9,7 +9,8 @@ from typing import Annotated, Final
 
 import typer
 
-from uml.cli import complete, render
+from uml.cli import render
+from uml.cli.arguments import model_argument
 from uml.cli.command import command
 from uml.cli.names import name_for
 from uml.cli.result import Result, said
@@ -25,15 +26,7 @@ _TAIL: Final = 1000
 @command()
 def logs(
     session: Session,
-    model: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="MODEL",
-            help="Id or alias of a model; without: every loaded one",
-            autocompletion=complete.models,
-            show_default=False,
-        ),
-    ] = None,
+    model: Annotated[str | None, model_argument("Id or alias of a model; without: every loaded one")] = None,
     lines: Annotated[
         int, typer.Option("--lines", "-n", min=1, max=10_000, metavar="N", help="How many of the last lines")
     ] = 100,

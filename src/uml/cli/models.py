@@ -8,8 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
-from uml.cli import complete, words
+from uml.cli import words
 from uml.cli.abilities import ability_views, choice_views
+from uml.cli.arguments import model_argument
 from uml.cli.command import command
 from uml.cli.names import as_path, expanded
 from uml.cli.progress import scan_bar
@@ -18,22 +19,7 @@ from uml.cli.result import Facts, Lines, Result, Table, View, facts
 from uml.cli.session import Session
 from uml.core.jsonable import jsonable
 
-Name = Annotated[
-    str,
-    typer.Argument(
-        metavar="MODEL", help="Id, alias or path of a model", autocompletion=complete.models, show_default=False
-    ),
-]
-
-RemoteName = Annotated[
-    str,
-    typer.Argument(
-        metavar="MODEL",
-        help="Id, alias or path of a model; a URL, or hf:OWNER/NAME",
-        autocompletion=complete.models,
-        show_default=False,
-    ),
-]
+RemoteName = Annotated[str, model_argument("Id, alias or path of a model; a URL, or hf:OWNER/NAME")]
 
 
 @command()

@@ -9,8 +9,9 @@ from typing import Annotated, Any
 
 import typer
 
-from uml.cli import complete, render
+from uml.cli import render
 from uml.cli.answer import Measured, Printer
+from uml.cli.arguments import Model
 from uml.cli.chat import Conversation, converse
 from uml.cli.command import command
 from uml.cli.names import expanded, name_for
@@ -29,12 +30,6 @@ def _sampling(flag: str, metavar: str, help: str) -> Any:
     return typer.Option(flag, metavar=metavar, help=help, rich_help_panel=_SAMPLING, show_default=False)
 
 
-_Model = Annotated[
-    str,
-    typer.Argument(
-        metavar="MODEL", help="Id, alias or path of a model", autocompletion=complete.models, show_default=False
-    ),
-]
 _Prompt = Annotated[
     str | None, typer.Argument(metavar="PROMPT", help="What to ask; without, a chat", show_default=False)
 ]
@@ -60,7 +55,7 @@ _Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Tell tokens and
 @command(load_options=True)
 def run(
     session: Session,
-    model: _Model,
+    model: Model,
     options: dict[str, Any],
     prompt: _Prompt = None,
     system: _System = None,

@@ -7,24 +7,20 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from uml.cli import complete, render, words
+from uml.cli import render, words
+from uml.cli.arguments import Model, model_argument
 from uml.cli.command import command
-from uml.cli.exits import Exit
 from uml.cli.names import name_for
 from uml.cli.progress import load_bar
 from uml.cli.result import Result, Table, said
 from uml.cli.session import Session
+from uml.core.errors import Cancelled
 
 
 @command(load_options=True)
 def load(
     session: Session,
-    model: Annotated[
-        str,
-        typer.Argument(
-            metavar="MODEL", help="Id, alias or path of a model", autocompletion=complete.models, show_default=False
-        ),
-    ],
+    model: Model,
     options: dict[str, Any],
 ) -> Result | None:
     """Load a model into the running server, and wait until it is ready.
@@ -45,8 +41,7 @@ def load(
                         update(event)
             except KeyboardInterrupt:
                 events.close()  # type: ignore[attr-defined]  # it is a generator; the closed stream cancels the load
-                render.note(f"the load of {name} was cancelled")
-                return Result(None, exit=Exit.INTERRUPTED) if not session.flags.json else None
+                raise Cancelled(f"the load of {name} was cancelled") from None
     if session.flags.json:
         return None
     warn(last)
@@ -74,12 +69,7 @@ def _ready(name: str, event: Mapping[str, Any]) -> str:
 @command()
 def unload(
     session: Session,
-    model: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="MODEL", help="Id or alias of a model", autocompletion=complete.models, show_default=False
-        ),
-    ] = None,
+    model: Annotated[str | None, model_argument("Id or alias of a model")] = None,
     everything: Annotated[bool, typer.Option("--all", help="Unload every model")] = False,
 ) -> Result:
     """Unload a model, or all of them; their memory comes back."""

@@ -126,12 +126,15 @@ class Guide:
     free_to_choose: the structure is not complete yet, or may go on.
     """
 
-    __slots__ = ("_ended", "_ends", "_words", "matcher")
+    __slots__ = ("_address", "_ended", "_ends", "_row", "matcher")
 
     def __init__(self, matcher: LLMatcher, ends: frozenset[int], words: int) -> None:
         self.matcher = matcher
-        self._ends, self._words = ends, words
+        self._ends = ends
         self._ended = 0
+        self._row: Mask = np.zeros(words, np.int32)
+        # To ask numpy for it takes as long as a small mask.
+        self._address = self._row.ctypes.data
 
     @property
     def free_to_choose(self) -> bool:
@@ -144,11 +147,15 @@ class Guide:
         return self._ended > 0 or bool(self.matcher.is_accepting())
 
     def mask(self) -> Mask:
-        """What may come next: one bit for each token. Where the structure is complete and closed, only ends may."""
-        row = np.zeros(self._words, np.int32)
+        """What may come next: one bit for each token. Where the structure is complete and closed, only ends may.
+
+        To be read until the next call: there is one row, written anew each time. Raises EngineError as `checked`.
+        """
+        row = self._row
         if self.free_to_choose:
-            self.matcher.unsafe_compute_mask_ptr(row.ctypes.data, row.nbytes)
+            self.matcher.unsafe_compute_mask_ptr(self._address, row.nbytes)
         else:
+            row.fill(0)
             for token in self._ends:
                 row.view(np.uint32)[token // WORD] |= np.uint32(1 << token % WORD)
         return self.checked(row)

@@ -13,8 +13,11 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
+import numpy as np
+from numpy.typing import NDArray
+
 from uml.core.errors import EngineError, UmlError
-from uml.engines.hosted.answer import News
+from uml.engines.hosted.answer import News, Told
 from uml.engines.onnx.feed import Feed
 from uml.engines.onnx.native import Generator, NativeError
 from uml.engines.onnx.slots import Slot, Slots
@@ -67,12 +70,16 @@ class Answer:
         """Whether the library chooses as is asked for, and nothing is to be told of its tokens but what they are."""
         return self.guide is None and (self.chain.endless if generator.endless else self.chain.bare)
 
-    def next(self, generator: Generator, made: int, cached: int) -> News:
-        """Choose the token that follows what the generator has read; so many were made before. Raises EngineError."""
+    def next(self, logits: NDArray[np.float32], made: int, cached: int) -> Told:
+        """Choose the token that follows by its scores; so many were made before. Raises EngineError."""
         guide, chain = self.guide, self.chain
-        logits = generator.logits()
-        choice = chain.choose_within(logits, guide) if guide else chain.choose(logits)
         # A structure that is complete and closed would let nothing but an end follow.
+        if guide is not None and made and (token := chain.soon(logits, guide)) is not None:
+            finish = "stop" if not guide.free_to_choose else "length" if made + 1 >= self.most else None
+            return News(token, finish) if finish else token
+        choice = chain.choose(logits, guide.mask() if guide else None)
+        if guide is not None:
+            guide.accept(choice.token)
         ended = choice.token in self.ends or (guide is not None and not guide.free_to_choose)
         finish = "stop" if ended else "length" if made + 1 >= self.most else None
         told = None if math.isnan(choice.logprob) else choice.logprob
@@ -134,14 +141,15 @@ class Runner:
             if made and answer.ahead(generator):
                 _run_ahead(answer, slot, generator, made)
                 break
-            news = answer.next(generator, made, cached)
+            told = answer.next(generator.logits(), made, cached)
             made += 1
             # Told before the next one is computed: what is done with it costs no time then.
-            answer.feed.put(news)
-            if news.finish or news.token is None:
+            answer.feed.put(told)
+            token = told if isinstance(told, int) else None if told.finish else told.token
+            if token is None:
                 break
-            generator.step(news.token)
-            slot.tokens.append(news.token)
+            generator.step(token)
+            slot.tokens.append(token)
 
 
 def _run_ahead(answer: Answer, slot: Slot, generator: Generator, made: int) -> None:

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from uml.cli import complete, making, render, words
+from uml.cli import making, render, words
+from uml.cli.arguments import Model
 from uml.cli.command import command
 from uml.cli.names import expanded, name_for
+from uml.cli.progress import followed
 from uml.cli.result import Result, said
 from uml.cli.session import Session
 from uml.core.errors import Cancelled
@@ -18,47 +20,46 @@ from uml.core.errors import Cancelled
 if TYPE_CHECKING:
     from uml.workbench import Converting
 
-Name = Annotated[
+_To = Annotated[str, typer.Option("--to", metavar="FORMAT", help="What it becomes: gguf, safetensors or onnx")]
+_Out = Annotated[
+    Path | None, typer.Option("--out", metavar="PATH", help="Where it goes; without, models in the data folder")
+]
+_Precision = Annotated[
     str,
-    typer.Argument(
-        metavar="MODEL", help="Id, alias or path of a model", autocompletion=complete.models, show_default=False
+    typer.Option(
+        "--precision",
+        metavar="NAME",
+        help="How weights are kept: for gguf f32, f16, bf16 (the usual is what they are), q8_0, and the kinds of "
+        "`uml quantize` that need no importance matrix; for onnx int4 (the usual), int8, fp32",
     ),
+]
+_Converter = Annotated[
+    Path | None,
+    typer.Option(
+        "--converter", metavar="SCRIPT", help="For gguf: convert_hf_to_gguf.py of a llama.cpp checkout does it"
+    ),
+]
+_Python = Annotated[
+    Path | None,
+    typer.Option(
+        "--python", metavar="PATH", help="An interpreter with torch; without, that of the engine transformers"
+    ),
+]
+_Threads = Annotated[
+    int | None, typer.Option("--threads", min=1, max=1024, help="For gguf: cores to use; without, all")
 ]
 
 
 @command()
 def convert(
     session: Session,
-    name: Name,
-    to: Annotated[str, typer.Option("--to", metavar="FORMAT", help="What it becomes: gguf, safetensors or onnx")],
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", metavar="PATH", help="Where it goes; without, models in the data folder"),
-    ] = None,
-    precision: Annotated[
-        str,
-        typer.Option(
-            "--precision",
-            metavar="NAME",
-            help="How weights are kept: for gguf f32, f16, bf16 (the usual is what they are), q8_0, and the kinds of "
-            "`uml quantize` that need no importance matrix; for onnx int4 (the usual), int8, fp32",
-        ),
-    ] = "",
-    converter: Annotated[
-        Path | None,
-        typer.Option(
-            "--converter", metavar="SCRIPT", help="For gguf: convert_hf_to_gguf.py of a llama.cpp checkout does it"
-        ),
-    ] = None,
-    python: Annotated[
-        Path | None,
-        typer.Option(
-            "--python", metavar="PATH", help="An interpreter with torch; without, that of the engine transformers"
-        ),
-    ] = None,
-    threads: Annotated[
-        int | None, typer.Option("--threads", min=1, max=1024, help="For gguf: cores to use; without, all")
-    ] = None,
+    name: Model,
+    to: _To,
+    out: _Out = None,
+    precision: _Precision = "",
+    converter: _Converter = None,
+    python: _Python = None,
+    threads: _Threads = None,
 ) -> Result | None:
     """Make a model of another format out of one.
 
@@ -104,13 +105,9 @@ def _there(session: Session, name: str, wish: Converting, tell: making.Tell) -> 
     for option, given in (("--out", wish.out), ("--converter", wish.converter), ("--python", wish.python)):
         if given:
             raise typer.BadParameter(f"{option} means nothing with --server: it would be of another machine")
-    done: dict[str, Any] = {}
     with session.client() as client:
-        for event in client.convert(name_for(client, name), wish.to, precision=wish.precision, threads=wish.threads):
-            done = event
-            if event["event"] != "ready":
-                tell(event)
-    return {key: value for key, value in done.items() if key != "event"}
+        name = name_for(client, name)
+        return followed(client.convert(name, wish.to, precision=wish.precision, threads=wish.threads), tell)
 
 
 def _told(done: Mapping[str, Any]) -> tuple[str, ...]:

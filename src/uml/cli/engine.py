@@ -12,7 +12,7 @@ import typer
 from uml.cli import complete, render, words
 from uml.cli.command import command
 from uml.cli.exits import Exit
-from uml.cli.progress import install_bar
+from uml.cli.progress import followed, install_bar
 from uml.cli.result import Lines, Result, Table, View, said
 from uml.cli.session import Session
 from uml.core.errors import Cancelled
@@ -71,16 +71,6 @@ def _done(session: Session, there: Callable[[Client], Done], here: Callable[[Eng
             return there(client)
     with _room(session) as room:
         return here(room)
-
-
-def _followed(events: Iterator[dict[str, Any]], show: Show) -> dict[str, Any]:
-    """Show every step of a work of the server's; what its last event says."""
-    done: dict[str, Any] = {}
-    for event in events:
-        done = event
-        if event["event"] == "progress":
-            show(event)
-    return {key: value for key, value in done.items() if key != "event"}
 
 
 def _telling(show: Show) -> Callable[[Step], None]:
@@ -149,7 +139,7 @@ def install(
         try:
             done = _done(
                 session,
-                lambda client: _followed(client.install_engine(name, installer, again=again), show),
+                lambda client: followed(client.install_engine(name, installer, again=again), show),
                 lambda room: room.install(name, "uv" if installer == "uv" else "pip", again=again, tell=_telling(show)),
             )
         except KeyboardInterrupt:
@@ -229,7 +219,7 @@ def build(
         try:
             done = _done(
                 session,
-                lambda client: _followed(client.build_engine(), show),
+                lambda client: followed(client.build_engine(), show),
                 lambda room: room.build(_telling(show)),
             )
         except KeyboardInterrupt:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -61,6 +61,16 @@ def stage(event: Mapping[str, Any]) -> str:
 def _size(event: Mapping[str, Any]) -> str:
     total = event.get("total_bytes")
     return f"{gib(int(event.get('bytes') or 0))} of {gib(int(total))}" if total else ""
+
+
+def followed(events: Iterable[dict[str, Any]], tell: Callable[[Mapping[str, Any]], None]) -> dict[str, Any]:
+    """Tell every step of a work that a server does; what its last event, `ready`, says."""
+    done: dict[str, Any] = {}
+    for event in events:
+        done = event
+        if event["event"] != "ready":
+            tell(event)
+    return {key: value for key, value in done.items() if key != "event"}
 
 
 @contextmanager

@@ -9,19 +9,16 @@ from typing import Annotated, Any
 
 import typer
 
-from uml.cli import complete, making, render, words
+from uml.cli import making, render, words
+from uml.cli.arguments import model_argument
 from uml.cli.command import command
 from uml.cli.names import expanded, name_for
+from uml.cli.progress import followed
 from uml.cli.result import Result, said
 from uml.cli.session import Session
 from uml.core.errors import Cancelled
 
-Name = Annotated[
-    str,
-    typer.Argument(
-        metavar="MODEL", help="Id, alias or path of a GGUF model", autocompletion=complete.models, show_default=False
-    ),
-]
+Name = Annotated[str, model_argument("Id, alias or path of a GGUF model")]
 
 
 @command()
@@ -111,17 +108,11 @@ def _there(session: Session, name: str, wish: _Wish, tell: making.Tell) -> dict[
         raise typer.BadParameter("--out means nothing with --server: the files go into its data folder")
     if wish.text:
         perplexity.check(wish.text)
-    done: dict[str, Any] = {}
+    text = wish.text.read_text("utf-8") if wish.text else None
+    matrix = str(wish.matrix) if wish.matrix else None
     with session.client() as client:
-        text = wish.text.read_text("utf-8") if wish.text else None
-        matrix = str(wish.matrix) if wish.matrix else None
-        for event in client.quantize(
-            name_for(client, name), wish.kinds, matrix=matrix, text=text, threads=wish.threads
-        ):
-            done = event
-            if event["event"] != "ready":
-                tell(event)
-    return {key: value for key, value in done.items() if key != "event"}
+        name = name_for(client, name)
+        return followed(client.quantize(name, wish.kinds, matrix=matrix, text=text, threads=wish.threads), tell)
 
 
 def _told(done: Mapping[str, Any], source: Mapping[str, Any]) -> str:

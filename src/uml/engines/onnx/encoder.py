@@ -156,6 +156,7 @@ class Encoder:
         try:
             (found,) = self._session.run([self._output], inputs)
         except Exception as error:
+            # As above: the library's errors have no common class.
             raise failure(self._plan, str(error)) from error
         return found.astype(np.float32), mask
 

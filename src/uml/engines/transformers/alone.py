@@ -58,7 +58,7 @@ class Alone:
         def errand() -> None:
             try:
                 done.set_result(work())
-            except BaseException as error:
+            except BaseException as error:  # it is for who waits, whatever it is
                 done.set_exception(error)
 
         self._queue.put(errand)

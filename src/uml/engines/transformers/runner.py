@@ -98,7 +98,7 @@ class Runner:
         def errand() -> None:
             try:
                 done.set_result(work())
-            except BaseException as error:
+            except BaseException as error:  # it is for who waits, whatever it is
                 done.set_exception(error)
 
         with self._changed:

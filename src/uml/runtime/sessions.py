@@ -212,7 +212,9 @@ class Sitting:
             if path.stat().st_size == size:
                 # What the engine says it wrote may have ended at a full disk, unnoticed by it.
                 await asyncio.to_thread(self._engine.seal_session, self._plan, path)
-                kept = Kept(self._model, name, self._fingerprint, tokens, size, saved_ns, self._marks)
+                had = self._plan.options
+                types = had.cache_type_k, had.cache_type_v
+                kept = Kept(self._model, name, self._fingerprint, tokens, size, saved_ns, self._marks, had.ctx, types)
         except EngineError as error:
             log.warning("a conversation of %s with %d tokens is not saved: %s", self._model, held.tokens, error)
             return None

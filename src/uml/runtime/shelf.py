@@ -61,7 +61,8 @@ class Kept:
     """A conversation on disk.
 
     fingerprint: of all that must be the same to read it back. marks: the files among it.
-    saved_ns: since 1970; later for one that was used later.
+    saved_ns: since 1970; later for one that was used later. ctx, cache_types: of the worker that it is of; 0 and
+    empty of one that was saved before they were noted.
     """
 
     model: str
@@ -71,6 +72,8 @@ class Kept:
     bytes: int
     saved_ns: int
     marks: tuple[Mark, ...]
+    ctx: int = 0
+    cache_types: tuple[str, str] = ("", "")
 
 
 def fingerprint(key: SessionKey) -> tuple[str, tuple[Mark, ...]]:
@@ -157,6 +160,10 @@ class Shelf:
             self.forget(kept)
         return ""
 
+    def of(self, model: str) -> tuple[Kept, ...]:
+        """The conversations of a model, of whatever fingerprint; safe to ask while others change the shelf."""
+        return tuple(kept for kept in tuple(self._kept.values()) if kept.model == model)
+
     def add(self, kept: Kept) -> None:
         """Count a conversation that is written; `settle` makes it last."""
         self._kept[kept.model, kept.name] = kept
@@ -169,7 +176,8 @@ class Shelf:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-        fields = {name: getattr(kept, name) for name in ("fingerprint", "tokens", "bytes", "saved_ns")}
+        noted = ("fingerprint", "tokens", "bytes", "saved_ns", "ctx", "cache_types")
+        fields = {name: getattr(kept, name) for name in noted}
         marks = [[mark.path, mark.size, mark.written_ns] for mark in kept.marks]
         fresh = path.with_suffix(".part")
         descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
@@ -211,11 +219,18 @@ class Shelf:
                 bytes=int(said["bytes"]),
                 saved_ns=int(said["saved_ns"]),
                 marks=tuple(Mark(str(path), int(size), int(at)) for path, size, at in said["marks"]),
+                ctx=int(said.get("ctx", 0)),
+                cache_types=_two(said.get("cache_types", ("", ""))),
             )
             whole = self.path(kept.model, kept.name).stat().st_size == kept.bytes
         except (OSError, ValueError, KeyError, TypeError):
             return None
         return kept if whole and said["version"] == VERSION else None
+
+
+def _two(said: Any) -> tuple[str, str]:
+    first, second = said
+    return str(first), str(second)
 
 
 def _remove(path: Path) -> None:

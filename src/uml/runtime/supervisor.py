@@ -30,6 +30,7 @@ from uml.runtime.lease import Lease, Leasing
 from uml.runtime.memory import Gauge
 from uml.runtime.observer import Observer, Unobserved
 from uml.runtime.planner import CarefulPlanner
+from uml.runtime.remembering import Remembering
 from uml.runtime.sandbox.confinement import Confinement
 from uml.runtime.scheduling.events import (
     Asked,
@@ -98,7 +99,8 @@ class Supervisor:
         converter: Converter | None = None,
     ) -> None:
         self._engines = engines
-        self._planner = CarefulPlanner(planner, engines, preparer)
+        minded = Remembering(planner, sessions.shelf.of) if sessions else planner
+        self._planner = CarefulPlanner(minded, engines, preparer)
         self._request_limit_s = request_limit_s
         self._defaults = defaults
         self._policy = policy or Policy()

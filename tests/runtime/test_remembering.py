@@ -1,0 +1,110 @@
+"""Stories of a model that comes back: with room for what was said before, as far as that can be had."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.planning.things import GIB, SPECS, machine, model
+from tests.runtime.stand_in import DEMO, bench
+from tests.runtime.test_shelf import opened, saved
+from uml.core.errors import DoesNotFit
+from uml.core.machine import Machine
+from uml.core.model import Model
+from uml.core.options import LoadOptions
+from uml.core.plan import LoadPlan
+from uml.planning import plan
+from uml.planning.evict import Running
+from uml.runtime.remembering import RECENT_S, Remembering
+from uml.runtime.sessions import Sessions
+from uml.runtime.shelf import Kept
+
+EIGHT = model()
+"""8 GiB of weights, 128 KiB of cache a token in f16."""
+OPEN = LoadOptions(parallel=1)
+TIGHT = 9 * GIB
+"""Room for it with 4,096 tokens in q8_0."""
+
+
+def talk(tokens: int = 30_000, ctx: int = 32_768, age_s: float = 60.0, kind: str = "f16") -> Kept:
+    """A conversation that was saved."""
+    saved_ns = time.time_ns() - int(age_s * 1e9)
+    return Kept("any", "one", "print", tokens, 1, saved_ns, (), ctx, (kind, kind))
+
+
+def planned(free: int, *running: Running, kept: Sequence[Kept] = (), options: LoadOptions = OPEN) -> LoadPlan:
+    def usual(
+        model: Model, options: LoadOptions, where: Machine, running: Sequence[Running], wants: Sequence[str] = (), /
+    ) -> LoadPlan:
+        return plan(model, options, where, SPECS, running, wants=wants)
+
+    return Remembering(usual, lambda name: kept)(EIGHT, options, machine(free), running)
+
+
+def other(count: int, *, busy: bool = False, pinned: bool = False) -> Running:
+    return Running("other", count, 1, busy=busy, pinned=pinned)
+
+
+def test_without_a_conversation_it_is_planned_as_ever() -> None:
+    for free in (14 * GIB, 60 * GIB):
+        assert planned(free).options == plan(EIGHT, OPEN, machine(free), SPECS).options
+
+
+def test_it_comes_back_with_room_for_the_next_turn_and_an_idle_model_leaves_for_it() -> None:
+    idle = other(6 * GIB)
+    alone = planned(11 * GIB, idle)
+    assert alone.options.ctx < 30_000 and alone.evict == ()
+    found = planned(11 * GIB, idle, kept=[talk()])
+    assert (found.options.ctx, found.options.cache_type_k, found.evict) == (32_768, "f16", ("other",))
+    assert "ctx is 32768, for a conversation of 30000 tokens that goes on" in found.warnings
+
+
+def test_it_takes_no_more_than_the_conversation_needs() -> None:
+    found = planned(12 * GIB, kept=[talk(tokens=12_000), talk(tokens=500)])
+    assert found.options.ctx == 15_104, "a quarter more, in steps of the engine"
+
+
+def test_it_waits_for_those_who_are_at_work_rather_than_refuse_the_next_turn() -> None:
+    busy = other(6 * GIB, busy=True)
+    assert planned(TIGHT, busy).options.ctx < 30_000
+    with pytest.raises(DoesNotFit):
+        planned(TIGHT, busy, kept=[talk()])
+    roomier = planned(11 * GIB, busy, kept=[talk()]).options
+    assert (roomier.ctx, roomier.cache_type_k) == (32_768, "q8_0"), "its prompt is read again, at once"
+    assert planned(TIGHT, replace(busy, busy=False), kept=[talk()]).evict == ("other",)
+
+
+def test_it_waits_for_nobody_where_the_prompt_need_only_be_read_again() -> None:
+    found = planned(TIGHT, other(6 * GIB, busy=True), kept=[talk(tokens=3000, ctx=4096, kind="f32")])
+    assert (found.options.ctx, found.options.cache_type_k) == (4096, "q8_0")
+
+
+def test_what_can_never_be_again_is_said() -> None:
+    found = planned(TIGHT, other(6 * GIB, pinned=True), kept=[talk()])
+    assert found.options.ctx < 30_000 and found.evict == ()
+    assert "there is no memory for a conversation of 30000 tokens that was saved" in found.warnings
+
+
+@pytest.mark.parametrize(
+    ("kept", "options"),
+    [
+        (talk(age_s=RECENT_S + 60), OPEN),
+        (talk(ctx=0), OPEN),
+        (talk(), replace(OPEN, ctx=4096)),
+    ],
+)
+def test_nobody_leaves_for_an_old_one_or_against_what_was_asked(kept: Kept, options: LoadOptions) -> None:
+    found = planned(11 * GIB, other(6 * GIB), kept=[kept], options=options)
+    assert found.options.ctx < 30_000 and found.evict == ()
+
+
+async def test_a_server_looks_at_what_the_last_one_saved(tmp_path: Path) -> None:
+    shelf = opened(tmp_path)
+    saved(shelf, replace(talk(tokens=1000, ctx=2048), model="demo", bytes=10))
+    async with bench(tmp_path, sessions=Sessions(tmp_path / "sessions", 1000)) as office:
+        loaded = await office.supervisor.load(DEMO)
+    assert loaded.context_length == 1536, "the planner of this test gives 512"

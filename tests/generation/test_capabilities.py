@@ -95,3 +95,10 @@ def test_what_scores_texts_says_so() -> None:
     sorter = abilities(replace(MODEL, role=Role.CLASSIFIER), hosted)
     assert (sorter["rerank"], sorter["classify"], sorter["chat"]) == (False, True, False)
     assert not abilities(spec=hosted)["rerank"]
+
+
+def test_what_no_engine_tells_of_a_prompt_is_no_ability() -> None:
+    echoing = replace(LLAMA, dialect={**LLAMA.dialect, "echo": "echo"})
+    assert abilities(spec=echoing)["prompt_logprobs"] and not abilities()["prompt_logprobs"]
+    assert not abilities()["guidance"] and not abilities()["contrastive_search"]
+    assert capabilities(MODEL, LLAMA).abilities["prompt_logprobs"].why == "llama.cpp has no echo"

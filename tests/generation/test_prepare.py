@@ -251,3 +251,19 @@ def test_an_engine_that_invents_tokens_says_what_it_is_deaf_to() -> None:
     heard |= {"query", "documents"}
     silent = {one.name for one in PARAMETERS if not one.inert and not one.ours} - set(FAKE.dialect)
     assert silent == heard | {"encoding_format", "strict"}, "every other parameter is told to have no effect"
+
+
+@pytest.mark.parametrize(
+    ("loaded", "ids", "sentence"),
+    [
+        (0, [0], r"lora\[0\].id is 0; expected none; the model was loaded without adapters"),
+        (2, [0, 2], r"lora\[1\].id is 2; expected 0 to 1, the adapters that the model was loaded with"),
+    ],
+)
+def test_an_adapter_that_is_not_loaded_is_refused(loaded: int, ids: list[int], sentence: str) -> None:
+    messages = [{"role": "user", "content": "hi"}]
+    asked = check("chat", {"messages": messages, "lora": [{"id": id, "scale": 1} for id in ids]})
+    with pytest.raises(BadRequest, match=sentence):
+        prepare(asked, LLAMA, adapters=loaded)
+    assert prepare(asked, LLAMA, adapters=3).body is None
+    assert prepare(asked, LLAMA).body is None, "an engine that refuses it itself is asked"

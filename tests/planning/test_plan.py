@@ -374,7 +374,7 @@ def test_all_of_it_together_may_do_and_nothing_in_vain() -> None:
 
 def test_a_context_too_small_to_talk_in_is_the_last_advice() -> None:
     wanted = LoadOptions(ctx=131_072, parallel=1, repack=False, cache_type_k="q4_0", cache_type_v="q4_0")
-    (change,) = refusal(model(), wanted, machine(8 * GIB + 528 * MIB)).details["would_fit"]
+    (change,) = refusal(model(), wanted, machine(8 * GIB + 424 * MIB)).details["would_fit"]
     assert 0 < change["ctx"] < 2048
 
 

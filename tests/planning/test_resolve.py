@@ -1,6 +1,7 @@
 """Nothing left to guess."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from tests.planning.things import GIB, LLAMACPP, MIB, SHAPE, info, machine, small, spec
 from uml.core.errors import BadOption
 from uml.core.machine import Machine
-from uml.core.model import ModelInfo, Role
+from uml.core.model import Format, ModelInfo, Role
 from uml.core.options import LoadOptions
 from uml.planning import estimate, resolve_options
 from uml.planning.budget import room
@@ -28,7 +29,7 @@ def test_a_small_model_gets_all_it_was_trained_for() -> None:
     assert (found.threads, found.threads_batch) == (8, 8)
     assert (found.cache_type_k, found.cache_type_v, found.flash_attention) == ("f16", "f16", "auto")
     assert (found.device, found.gpu_layers) == ("cpu", 0)
-    assert (found.batch, found.ubatch) == (512, 512)
+    assert (found.batch, found.ubatch) == (64, 64)
 
 
 def test_the_cache_takes_no_more_than_the_weights() -> None:
@@ -59,12 +60,12 @@ def test_a_coarser_cache_comes_before_a_shorter_context() -> None:
         found = resolved(info(), options, machine(free))
         return found.ctx, found.cache_type_k, found.cache_type_v
 
-    assert at(12 * GIB + 512 * MIB) == (8192, "q8_0", "q8_0")
+    assert at(12 * GIB + 256 * MIB) == (8192, "q8_0", "q8_0")
     assert at(9 * GIB) == (4096, "q8_0", "q8_0")
-    assert at(8 * GIB + 704 * MIB) == (2048, "q8_0", "q8_0")
+    assert at(8 * GIB + 544 * MIB) == (2048, "q8_0", "q8_0")
     assert at(4 * GIB) == (2048, "q4_0", "q4_0"), "whether it fits or not"
-    assert at(12 * GIB + 512 * MIB, LoadOptions(cache_type_k="f16", cache_type_v="f16")) == (4096, "f16", "f16")
-    assert at(12 * GIB + 512 * MIB, LoadOptions(flash_attention="off"))[2] == "f16", "quantized values need it"
+    assert at(12 * GIB + 256 * MIB, LoadOptions(cache_type_k="f16", cache_type_v="f16")) == (4096, "f16", "f16")
+    assert at(12 * GIB + 256 * MIB, LoadOptions(flash_attention="off"))[2] == "f16", "quantized values need it"
     assert at(24 * GIB, LoadOptions(ctx=65536)) == (65536, "f16", "f16"), "who asks may fill the memory"
     assert at(14 * GIB, LoadOptions(ctx=65536)) == (65536, "q8_0", "q8_0")
 
@@ -82,8 +83,35 @@ def test_what_was_said_stays() -> None:
 
 
 def test_a_batch_is_no_longer_than_the_context() -> None:
-    found = resolved(small(), LoadOptions(ctx=256))
+    found = resolved(small(), LoadOptions(ctx=256, batch=300))
     assert (found.batch, found.ubatch) == (256, 256)
+    assert resolved(small(), LoadOptions(ctx=32)).batch == 32
+
+
+@pytest.mark.parametrize(
+    ("about", "asked", "batch"),
+    [
+        ({}, {}, 64),
+        ({}, {"parallel": 200}, 200),
+        ({}, {"batch": 256}, 256),
+        # What must be in one batch: an image, a text to embed, guesses; and experts, which get few tokens of a batch.
+        ({}, {"mmproj": "/p.gguf"}, 512),
+        ({}, {"embeddings": True}, 512),
+        ({}, {"spec_type": "ngram-mod"}, 512),
+        ({"shape": replace(SHAPE, layers=2, kv_heads=(8,) * 2, experts=8, experts_used=2)}, {}, 512),
+        ({"format": Format.SAFETENSORS}, {}, 512),
+    ],
+)
+def test_a_processor_reads_in_short_batches_where_that_is_as_fast(
+    about: dict[str, Any], asked: dict[str, Any], batch: int
+) -> None:
+    options = LoadOptions(ctx=1024, **asked)
+    companions = {"mmproj": info()} if options.mmproj else {}
+    where = machine(64 * GIB)
+    found = resolve_options(small(**about), options, where, LLAMACPP, companions=companions)
+    assert found.batch == batch
+    again = resolve_options(small(**about), found, where, LLAMACPP, companions=companions)
+    assert again == found
 
 
 def test_a_context_that_is_no_multiple_of_256() -> None:

@@ -50,7 +50,8 @@ class LoadOptions:
     )
     batch: int = _option(
         512,
-        "Tokens of prompt handed over at once; a request can be given up between two batches",
+        "Tokens of prompt handed over at once; a request can be given up between two batches. 512 means 64 for a dense "
+        "GGUF model of text on processors alone, which is as fast",
         low=1,
         high=1 << 16,
         memory=True,

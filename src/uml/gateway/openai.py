@@ -71,7 +71,10 @@ class Generation:
                 ) as lease:
                     waited = lease.waited_s
                     tell(call, lease)
-                    prepared = prepare(checked, lease.spec, lease.plan.options.ctx, vocabulary(lease.model))
+                    # Engines that we host know their adapters, which come and go.
+                    adapters = len(lease.plan.options.lora) if lease.spec.served else None
+                    context = lease.plan.options.ctx
+                    prepared = prepare(checked, lease.spec, context, vocabulary(lease.model), adapters)
                     if steps is not None and steps.notices:
                         prepared = replace(prepared, warnings=(*prepared.warnings, *steps.notices))
                     errand = Errand(call, self.path, raw, checked, prepared, shape)

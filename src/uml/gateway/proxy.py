@@ -24,7 +24,7 @@ from uml.runtime.workers.channel import ChannelBroken, Response
 
 ANSWER_LIMIT: Final = 1 << 29
 REFUSAL_LIMIT: Final = 1 << 20
-LONG_PROMPT: Final = 2000
+LONG_PROMPT: Final = 400
 """Bytes of a request from which its prompt may take more than one batch."""
 _PROGRESS: Final = b'"prompt_progress":{'
 _END: Final = b"\n\n"

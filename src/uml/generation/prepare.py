@@ -69,15 +69,20 @@ def check(endpoint: Endpoint, body: Mapping[str, Any]) -> Checked:
     return Checked(endpoint, body, plain, body.get("stream") is True, _choices(endpoint, body))
 
 
-def prepare(checked: Checked, spec: EngineSpec, context_length: int = 0, vocabulary: int = 0) -> Prepared:
+def prepare(
+    checked: Checked, spec: EngineSpec, context_length: int = 0, vocabulary: int = 0, adapters: int | None = None
+) -> Prepared:
     """Say a request in the words of this engine.
 
     context_length: of the loaded model, for values that mean "all of it"; 0 where it is not known.
     vocabulary: how many tokens the model has; 0 where it is not known.
+    adapters: how many the model was loaded with; None where the engine itself knows, and refuses others.
     Raises UnsupportedParameter when the body says `strict`, or BadRequest for values that only this
     engine refuses.
     """
     body, dialect = checked.body, spec.dialect
+    if adapters is not None and body.get("lora") and dialect.get("lora", "lora") is not None:
+        _check_adapters(body["lora"], adapters)
     plain = checked.plain and not (spec.loose_numbers and (body.get("json_schema") or body.get("response_format")))
     translated: dict[str, Any] | None = None
     warnings: list[Notice] = []
@@ -88,6 +93,16 @@ def prepare(checked: Checked, spec: EngineSpec, context_length: int = 0, vocabul
     if warnings and body.get("strict") is True:
         raise UnsupportedParameter(warnings[0]["param"], warnings[0]["reason"])
     return Prepared(translated, tuple(warnings))
+
+
+def _check_adapters(wanted: list[dict[str, Any]], loaded: int) -> None:
+    """llama.cpp passes over an adapter that is not there without a word."""
+    for place, adapter in enumerate(wanted):
+        if adapter["id"] >= loaded:
+            there = f"0 to {loaded - 1}, the adapters that the model was loaded with" if loaded else "none"
+            more = "" if loaded else "; the model was loaded without adapters, which the option lora brings"
+            where = f"lora[{place}].id"
+            raise BadRequest(f"{where} is {adapter['id']}; expected {there}{more}", param=where)
 
 
 @cache

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
@@ -81,15 +81,3 @@ def deliver(news: Iterable[tuple[Answer, News]]) -> None:
     loop = pairs[0][0].loop
     if not loop.is_closed():
         loop.call_soon_threadsafe(tell)
-
-
-class Runs(Protocol):
-    """What answers: several at once, or one after the other."""
-
-    def submit(self, answer: Answer) -> None:
-        """Take an answer into the queue."""
-        ...
-
-    def close(self) -> None:
-        """End with the step that runs."""
-        ...

@@ -142,6 +142,3 @@ FILE_TYPES: dict[int, FileType] = {
 
 FILE_TYPE_GUESSED = 1024
 """Flag of a file type that the writer did not know but guessed."""
-
-K_QUANT_FALLBACKS: frozenset[str] = frozenset({"Q4_0", "Q5_0", "Q5_1", "Q8_0", "IQ4_NL", "F16"})
-"""What llama.cpp's quantizer uses for rows that no block of 256 divides."""

@@ -13,7 +13,7 @@ from typing import Final
 from uml.formats.gguf.header import TensorInfo
 from uml.formats.gguf.tables import TENSOR_TYPES
 
-_U32, _I32, _F32, _BOOL, _STRING, _ARRAY, _U64 = 4, 5, 6, 7, 8, 9, 10
+_U32, _I32, _F32, _BOOL, _STRING, _ARRAY = 4, 5, 6, 7, 8, 9
 _LENGTH: Final = struct.Struct("<Q")
 
 
@@ -25,11 +25,6 @@ def u32(value: int) -> bytes:
 def i32(value: int) -> bytes:
     """A whole number that may be below zero."""
     return struct.pack("<Ii", _I32, value)
-
-
-def u64(value: int) -> bytes:
-    """A count that may be large."""
-    return struct.pack("<IQ", _U64, value)
 
 
 def f32(value: float) -> bytes:
@@ -50,11 +45,6 @@ def text(value: str | bytes) -> bytes:
 def texts(values: Sequence[str | bytes]) -> bytes:
     """An array of strings."""
     return b"".join((_array(_STRING, len(values)), *map(_string, values)))
-
-
-def u32s(values: Sequence[int]) -> bytes:
-    """An array of counts."""
-    return _array(_U32, len(values)) + struct.pack(f"<{len(values)}I", *values)
 
 
 def i32s(values: Sequence[int]) -> bytes:

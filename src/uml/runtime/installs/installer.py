@@ -12,7 +12,6 @@ from uml.core.install import Recipe
 from uml.runtime.installs.manifest import python_of
 
 Installer = Literal["pip", "uv"]
-INSTALLERS: Final = ("pip", "uv")
 
 _STRANGERS: Final = (
     *("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "CONDA_PREFIX", "__PYVENV_LAUNCHER__"),

@@ -24,10 +24,9 @@ def main() -> dict[str, Any]:
     if not told["helps"]:
         return told
 
-    def at_once(work: Callable[[], None]) -> Future[None]:
-        done: Future[None] = Future()
-        work()
-        done.set_result(None)
+    def at_once(work: Callable[[], int]) -> Future[int]:
+        done: Future[int] = Future()
+        done.set_result(work())
         return done
 
     def linear(rows: int, columns: int, mean: float, *, bias: bool) -> torch.nn.Linear:

@@ -18,6 +18,7 @@ from uml.core.model import READERS, Role
 from uml.core.plan import LoadPlan
 from uml.engines.transformers import trust
 from uml.engines.transformers.quantize import check_packages, method_of, quantization_config
+from uml.engines.transformers.reading import lean, reads_apart
 from uml.engines.transformers.rope import with_rope
 
 _ON_GPU: Final = ("flash_attention_2", "flash_attention_3", "flex_attention")
@@ -80,7 +81,8 @@ def _model(plan: LoadPlan, folder: Path, config: Any, common: Mapping[str, Any])
         "use_safetensors": safe,
         # Files of PyTorch are programs; without this one they are data only.
         "weights_only": True,
-        "disable_mmap": not options.mmap,
+        # It reads a whole file and then makes tensors of it, where `lean` does not read these one by one.
+        "disable_mmap": not options.mmap and not reads_apart(),
         "output_loading_info": True,
     }
     attention = _attention(plan)
@@ -90,12 +92,13 @@ def _model(plan: LoadPlan, folder: Path, config: Any, common: Mapping[str, Any])
     if quantized is not None:
         arguments["quantization_config"] = quantized
     arguments |= _places(plan)
-    try:
-        model, told = kind.from_pretrained(folder, **arguments)
-    except ValueError as error:
-        if attention or "scaled_dot_product_attention" not in str(error):
-            raise
-        model, told = kind.from_pretrained(folder, **arguments, attn_implementation="eager")
+    with lean(plan):
+        try:
+            model, told = kind.from_pretrained(folder, **arguments)
+        except ValueError as error:
+            if attention or "scaled_dot_product_attention" not in str(error):
+                raise
+            model, told = kind.from_pretrained(folder, **arguments, attn_implementation="eager")
     _check_whole(plan, folder, told)
     if model.device.type == "meta":
         raise BadOption("max_memory", list(options.max_memory), "more of it: not even the first layer has room")

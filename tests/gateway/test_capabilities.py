@@ -54,8 +54,8 @@ def test_a_path_and_an_unknown_name(server: Server) -> None:
     ("engine", "status", "code", "says"),
     [
         ("auto", 409, "engine_not_installed", "uml engine install transformers"),
-        ("vllm", 409, "engine_not_installed", "uml engine install vllm"),
-        ("vllm==9.9", 409, "engine_not_installed", "uml engine install vllm"),
+        ("transformers==9.9", 409, "engine_not_installed", "uml engine install transformers"),
+        ("vllm", 400, "bad_option", "vLLM needs a device of cuda"),
         ("llamacpp", 400, "bad_option", "llama.cpp does not run safetensors"),
         ("exllamav3", 400, "bad_option", "ExLlamaV3 needs a device of cuda"),
         ("exllamav2", 400, "bad_option", "ExLlamaV2 does not run safetensors"),
@@ -77,7 +77,8 @@ def test_what_nothing_installed_runs_has_the_matrix_that_it_would_have(server: S
     found = server.get(f"/v1/models/{folder}/capabilities").json()
     assert (found["engine"], found["installed"]) == ("transformers", False)
     assert found["reason"].endswith("not installed: uml engine install transformers")
-    assert found["abilities"]["chat"]["can"] and "vllm" in [one["engine"] for one in found["engines"]]
+    # vLLM's install is for NVIDIA's GPUs, and this server is told of none.
+    assert found["abilities"]["chat"]["can"] and [one["engine"] for one in found["engines"]] == ["transformers"]
     nobody = write_hf_folder(tmp_path / "new", llama_config(quantization_config={"quant_method": "new"}))
     found = server.get(f"/v1/models/{nobody}/capabilities").json()
     assert (found["engine"], found["abilities"]) == (None, {}) and "no engine here runs" in found["reason"]

@@ -169,7 +169,7 @@ def _engine(
         spec = specs[name][0]
         why_not = obstacle(info, spec, availability)
         if not why_not and not usable(machine, spec, availability):
-            why_not = f"{spec.title} needs a device of {', '.join(sorted(spec.devices))}"
+            why_not = f"{spec.title} needs a device of {', '.join(sorted(availability.devices or spec.devices))}"
         if why_not and able:
             raise BadOption("engine", options.engine, f"one of {', '.join(able)}: {why_not}")
         if why_not:

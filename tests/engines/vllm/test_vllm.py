@@ -85,7 +85,9 @@ def test_every_parameter_is_in_its_dialect() -> None:
 
 
 def test_where_its_program_comes_from(tmp_path: Path) -> None:
-    assert Vllm().available().reason == "uml engine install vllm"
+    lacking = Vllm().available()
+    assert lacking.reason == "uml engine install vllm"
+    assert lacking.devices == frozenset({"cuda"}), "its command installs nothing where there is no NVIDIA GPU"
     assert "not a program" in Vllm(program=tmp_path / "none").available().reason
     with pytest.raises(EngineNotInstalled, match="uml engine install vllm"):
         Vllm().launch(plan_of(), SOCKET)

@@ -41,7 +41,7 @@ _NEITHER: Final = _names(
     "dry_sequence_breakers penalty_alpha guidance_scale negative_prompt sampler_priority custom_token_bans choice "
     "enable_thinking reasoning_budget_tokens logprobs top_logprobs n_probs post_sampling_probs return_tokens "
     "return_progress timings_per_token echo suffix best_of cache_prompt n_keep n_discard n_indent lora "
-    "encoding_format dimensions query documents num_beams length_penalty early_stopping"
+    "encoding_format dimensions query documents num_beams length_penalty early_stopping plugin_samplers"
 )
 
 

@@ -45,7 +45,7 @@ ABSENT: Final = _names(
     "reasoning_format reasoning_budget_tokens continue_final_message n_probs post_sampling_probs return_tokens "
     "return_progress timings_per_token suffix cache_prompt n_keep n_discard n_indent lora encoding_format dimensions "
     "num_beams length_penalty early_stopping query documents top_n return_documents raw_scores user metadata store "
-    "service_tier safety_identifier prompt_cache_key"
+    "service_tier safety_identifier prompt_cache_key plugin_samplers"
 )
 
 DIALECT: Final[Mapping[str, str | None]] = {**{name: name for name in SAME}, **RENAMED, **dict.fromkeys(ABSENT)}

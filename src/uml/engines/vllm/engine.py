@@ -26,6 +26,10 @@ ENVIRONMENT: Final = {
 }
 
 
+INSTALLED: Final = frozenset({"cuda"})
+"""Kinds of devices that an install can use: its wheels are for them alone. A program of the user's may use others."""
+
+
 class Vllm:
     """`vllm serve` as a worker.
 
@@ -48,7 +52,7 @@ class Vllm:
             return Availability(True, "", "external", str(self._program))
         install = self._installed(NAME, "")
         if install is None:
-            return Availability(False, way="external", reason=INSTALL)
+            return Availability(False, way="external", reason=INSTALL, devices=INSTALLED)
         devices = frozenset({install.accelerator})
         return Availability(True, install.version, "external", str(install.folder), devices)
 

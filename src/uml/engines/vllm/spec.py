@@ -61,7 +61,7 @@ ABSENT: Final = _names(
     "dry_allowed_length dry_penalty_last_n dry_sequence_breakers penalty_alpha guidance_scale negative_prompt "
     "sampler_priority temperature_last enable_thinking reasoning_format n_probs post_sampling_probs return_progress "
     "timings_per_token suffix best_of cache_prompt n_keep n_discard n_indent lora query documents "
-    "num_beams length_penalty early_stopping"
+    "num_beams length_penalty early_stopping plugin_samplers"
 )
 """`model` is among them: the server answers to one name only, and the request has come to the right one already."""
 

@@ -14,8 +14,8 @@ from typing import Any
 from fastapi import Response
 
 from uml.core.errors import UmlError
-from uml.gateway.replies import json_reply
-from uml.gateway.wire import EVENTS, Listener, Receive, Scope, Send, event
+from uml.gateway.replies import json_reply, send_events
+from uml.gateway.wire import Listener, Receive, Scope, Send, event
 
 Tell = Callable[[Mapping[str, Any]], None]
 """Hears what happens, from the thread; the name of each event is its `event`."""
@@ -41,11 +41,7 @@ class Making(Response):
                         last = step
                 await json_reply(_bare(last))(scope, receive, send)
                 return
-            await send({"type": "http.response.start", "status": 200, "headers": [*EVENTS]})
-            async with aclosing(self._events()) as events:
-                async for data in events:
-                    await send({"type": "http.response.body", "body": data, "more_body": True})
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
+            await send_events(send, self._events())
 
     async def _events(self) -> AsyncGenerator[bytes]:
         try:

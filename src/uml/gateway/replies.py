@@ -22,6 +22,15 @@ def json_reply(value: Any, status: int = 200) -> Response:
     return Response(encoded(value), status, media_type="application/json")
 
 
+async def send_events(send: Send, events: AsyncGenerator[bytes]) -> None:
+    """Answer with events as they come. They are closed when nobody hears them any more: what they stand for ends."""
+    await send({"type": "http.response.start", "status": 200, "headers": [*EVENTS]})
+    async with aclosing(events) as found:
+        async for data in found:
+            await send({"type": "http.response.body", "body": data, "more_body": True})
+    await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
 class Load(Response):
     """Loads while it is sent: the client that closes the connection cancels the load."""
 
@@ -55,11 +64,7 @@ class Load(Response):
                     status = await self._house.supervisor.load(self._model, self._options, self._keep_alive_s)
                 await json_reply(jsonable(status))(scope, receive, send)
                 return
-            await send({"type": "http.response.start", "status": 200, "headers": [*EVENTS]})
-            async with aclosing(self._events()) as events:
-                async for data in events:
-                    await send({"type": "http.response.body", "body": data, "more_body": True})
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
+            await send_events(send, self._events())
 
     async def _events(self) -> AsyncGenerator[bytes]:
         supervisor = self._house.supervisor

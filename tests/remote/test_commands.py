@@ -137,6 +137,16 @@ def test_errors_speak_of_names_that_the_user_typed(uml: Uml, hub: Net, tmp_path:
     assert str(tmp_path) not in unrunnable.err
 
 
+@pytest.mark.parametrize("command", ["inspect", "estimate"])
+def test_the_name_of_a_repository_alone_asks_nobody_and_says_how_it_is_meant(uml: Uml, hub: Net, command: str) -> None:
+    said = uml(command, "Some/Model:Q4_K_M")
+    assert said.code == 4
+    assert said.err.strip().endswith("the repository of that name is hf:Some/Model:Q4_K_M")
+    assert "hf:" not in uml(command, "some-model").err
+    assert "hf:" not in uml(command, "./Some/Model").err
+    assert hub.asked == []
+
+
 def test_offline_is_a_setting_too(uml: Uml, hub: Net, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("UML_OFFLINE", "yes")
     said = uml("estimate", "hf:Some/Model", "--json")

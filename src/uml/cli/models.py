@@ -14,7 +14,7 @@ from uml.cli.arguments import model_argument
 from uml.cli.command import command
 from uml.cli.names import as_path, expanded
 from uml.cli.progress import scan_bar
-from uml.cli.remote import estimate_remote, inspect_remote, is_list, listed, names_the_net, remote_name
+from uml.cli.remote import estimate_remote, hinting, inspect_remote, is_list, listed, names_the_net, remote_name
 from uml.cli.result import Facts, Lines, Result, Table, View, facts
 from uml.cli.session import Session
 from uml.core.jsonable import jsonable
@@ -125,12 +125,13 @@ def inspect(
         return listed(found, "inspect") if is_list(found) else Result(found, _inspected(found, metadata))
     path = as_path(model)
     name = str(path) if path else model
-    if client := session.find_client():
-        with client:
-            found, able = client.inspect(name), client.capabilities(name, needs)
-    else:
-        with session.library() as library:
-            found, able = jsonable(library.inspect(name)), library.capabilities(library.look(name), needs=needs)
+    with hinting(model):
+        if client := session.find_client():
+            with client:
+                found, able = client.inspect(name), client.capabilities(name, needs)
+        else:
+            with session.library() as library:
+                found, able = jsonable(library.inspect(name)), library.capabilities(library.look(name), needs=needs)
     shown = able if capabilities else {key: able.get(key) for key in ("engine", "installed", "reason", "engines")}
     views = (*_inspected(found, metadata), *choice_views(able), *(ability_views(able) if capabilities else ()))
     return Result({**found, "runs_on": shown}, views)
@@ -191,12 +192,13 @@ def estimate(session: Session, model: RemoteName, options: dict[str, Any]) -> Re
     if remote or names_the_net(options):
         found = estimate_remote(session, remote, options, name)
         return listed(found, "estimate") if is_list(found) else Result(found, _estimated(found))
-    if client := session.find_client():
-        with client:
-            found = client.estimate(name, options)
-    else:
-        with session.library() as library:
-            found = library.estimate(name, options)
+    with hinting(model):
+        if client := session.find_client():
+            with client:
+                found = client.estimate(name, options)
+        else:
+            with session.library() as library:
+                found = library.estimate(name, options)
     return Result(found, _estimated(found))
 
 

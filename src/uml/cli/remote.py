@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from uml.cli import words
 from uml.cli.progress import scan_bar
 from uml.cli.result import Lines, Result, Table, View
 from uml.cli.session import Session
-from uml.core.errors import BadOption, DoesNotFit, UmlError
+from uml.core.errors import BadOption, BadRequest, DoesNotFit, ModelNotFound, UmlError
 from uml.core.jsonable import jsonable
 from uml.core.model import READERS, Model, ModelInfo, Role
 from uml.core.quote import quoted
@@ -34,6 +34,19 @@ def remote_name(session: Session, name: str) -> HubName | UrlName | None:
         with session.library() as library:
             return None if library.is_known(name) else found
     return found
+
+
+@contextmanager
+def hinting(name: str) -> Iterator[None]:
+    """Of OWNER/NAME that no model here is called, say how the repository is: nothing is asked of a hub by mistake."""
+    try:
+        yield
+    except ModelNotFound as error:
+        with suppress(BadRequest):
+            if name.count("/") == 1 and parse(f"hf:{name}"):
+                error.message += f"; the repository of that name is hf:{name}"
+                error.args = (error.message,)
+        raise
 
 
 def inspect_remote(session: Session, name: HubName | UrlName) -> dict[str, Any]:

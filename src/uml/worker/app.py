@@ -49,6 +49,8 @@ class Call:
     body: dict[str, Any]
     send: Send
     started: bool = False
+    _held: bytes = b""
+    """Events that go out with the next one."""
 
     async def reply(self, document: object, status: int = 200) -> None:
         """A whole answer."""
@@ -56,23 +58,31 @@ class Call:
         await self._start(status, [*JSON, (b"content-length", str(len(data)).encode())])
         await self.send({"type": "http.response.body", "body": data})
 
-    async def event(self, document: object) -> None:
-        """One server-sent event; the first one begins the answer."""
-        if not self.started:
-            await self._start(200, EVENTS)
-        data = document if isinstance(document, bytes) else orjson.dumps(document)
-        await self.send({"type": "http.response.body", "body": b"data: " + data + b"\n\n", "more_body": True})
+    async def event(self, document: object, *, hold: bool = False) -> None:
+        """One server-sent event; the first one begins the answer.
+
+        hold: another comes at once, and both are sent together: to send takes longer than all else that is done here.
+        """
+        self._held += b"data: " + orjson.dumps(document) + b"\n\n"
+        if not hold:
+            await self._send_held()
 
     async def done(self) -> None:
         """The end of a stream."""
-        await self.event(b"[DONE]")
-        await self.send({"type": "http.response.body", "body": b""})
+        self._held += b"data: [DONE]\n\n"
+        await self._send_held(last=True)
+
+    async def _send_held(self, *, last: bool = False) -> None:
+        if not self.started:
+            await self._start(200, EVENTS)
+        data, self._held = self._held, b""
+        await self.send({"type": "http.response.body", "body": data, "more_body": not last})
 
     async def fail(self, error: UmlError) -> None:
         """An error: as the answer, or as the last event of one that has begun."""
-        if self.started:
-            await self.event(error_body(error))
-            await self.send({"type": "http.response.body", "body": b""})
+        if self.started or self._held:
+            await self.event(error_body(error), hold=True)
+            await self._send_held(last=True)
         else:
             await self.reply(error_body(error), error.status)
 
@@ -188,12 +198,13 @@ class App:
     async def _stream(self, call: Call, shape: Shape, requests: list[dict[str, Any]], usage: Usage) -> None:
         for index, request in enumerate(requests):
             async with aclosing(pieces(self.host, request, usage, again=is_again(index, call.body))) as found:
-                first = True
+                first, last = True, index == len(requests) - 1
                 async for piece in found:
-                    await call.event(shape.chunk(index, piece, first=first))
+                    hold = last and piece.finish is not None
+                    await call.event(shape.chunk(index, piece, first=first), hold=hold)
                     first = False
         if (call.body.get("stream_options") or {}).get("include_usage"):
-            await call.event({**shape.head(chunk=True), "choices": [], "usage": usage.as_dict()})
+            await call.event({**shape.head(chunk=True), "choices": [], "usage": usage.as_dict()}, hold=True)
         await call.done()
 
     async def _whole(self, call: Call, shape: Shape, requests: list[dict[str, Any]], usage: Usage) -> None:

@@ -16,8 +16,8 @@ from uml.engines.hosted.answer import Told
 
 FAST_S: Final = 0.002
 """Tokens that come faster than one in this time are sent together: nobody but a program reads 500 of them a second."""
-PAUSE_S: Final = 0.01
-"""So many seconds' worth of them: screens show no more than that. What the loop does with them costs the computing
+PAUSE_S: Final = 1 / 60
+"""So many seconds' worth of them: screens show no more pictures. What the loop does with them costs the computing
 thread up to 0.1 ms, whether they are many or few."""
 SURE: Final = 16
 """Tokens of every look at an answer's speed."""

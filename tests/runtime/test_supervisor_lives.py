@@ -97,7 +97,7 @@ async def live(folder: Path, acts: list[tuple[str, str, float]]) -> None:
             else:
                 tasks.append(asyncio.ensure_future(life.do(act, name, seconds)))
                 await asyncio.sleep(0)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(300):  # a law is that it ends, and not how soon
             await asyncio.gather(*tasks)
         assert office.supervisor.queue() == ()
         assert not any(status.in_flight for status in office.supervisor.status())

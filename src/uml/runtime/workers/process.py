@@ -194,7 +194,7 @@ class WorkerProcess:
         try:
             # Not create_subprocess_exec: its wait() also waits for grandchildren that hold the pipe.
             transport, _ = await loop.subprocess_exec(
-                lambda: _Watch(exited),
+                lambda: _ExitNotice(exited),
                 *launch.argv,
                 stdin=asyncio.subprocess.PIPE,
                 stdout=output,
@@ -324,7 +324,7 @@ def _heading(plan: LoadPlan) -> str:
     )
 
 
-class _Watch(asyncio.SubprocessProtocol):
+class _ExitNotice(asyncio.SubprocessProtocol):
     """Notices the end of a process, whoever still holds its pipes."""
 
     def __init__(self, exited: Future) -> None:

@@ -48,6 +48,21 @@ def test_images_are_read_and_counted(server: Server, seer: str) -> None:
     assert surprise(look(server, seer, IMAGE, logprobs=True)) == pytest.approx(surprise(one), abs=1e-2)
 
 
+def test_the_next_turn_does_not_read_an_image_again(server: Server, seer: str) -> None:
+    def turn(messages: list[dict[str, Any]]) -> tuple[str, int, int]:
+        body = {"model": seer, "messages": messages, "temperature": 0, "max_tokens": 4, "ignore_eos": True}
+        found = server.post("/v1/chat/completions", body).json()
+        usage = found["usage"]
+        said = found["choices"][0]["message"]["content"]
+        return said, usage["prompt_tokens"], usage["prompt_tokens_details"]["cached_tokens"]
+
+    words = " ".join(f"w{number}" for number in range(20))
+    said, read, _ = turn([pictures.seen(words, IMAGE)])
+    more = [{"role": "assistant", "content": said}, {"role": "user", "content": "w7"}]
+    assert turn([pictures.seen(words, IMAGE), *more])[2] >= read - 6, "all of the first turn but its end"
+    assert turn([pictures.seen(words, OTHER), *more])[2] < 8, "another image is another beginning"
+
+
 def test_a_stream_of_an_image_says_the_same(server: Server, seer: str) -> None:
     body = {"model": seer, "messages": [pictures.seen("w1 w2", IMAGE)], "temperature": 0, "max_tokens": 3}
     reply = server.post("/v1/chat/completions", {**body, "stream": True, "stream_options": {"include_usage": True}})

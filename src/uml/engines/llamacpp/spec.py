@@ -89,6 +89,8 @@ def spec(options: frozenset[str], devices: frozenset[str]) -> EngineSpec:
         note=(
             "The wheel follows JSON schemas by llguidance. A `llama-server` of your own, or a build for this machine, "
             "follows them by llama.cpp's own converter, which heeds bounds of integers and not those of other numbers: "
-            "a request with such bounds gets a warning"
+            "a request with such bounds gets a warning. Where `tool_choice` asks for a call, text may come before it, "
+            "and nothing else where the tokens end first (`finish_reason` is `length`). A request is given up between "
+            "two batches of its prompt (`batch`), never within one"
         ),
     )

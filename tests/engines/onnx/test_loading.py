@@ -67,6 +67,11 @@ BROKEN: dict[str, tuple[Callable[[Path], object], type[UmlError], str]] = {
     "a wrong vocabulary": (_config(vocab_size=99_999), CorruptFile, "it says vocab_size 99999, expected"),
     "no tokenizer": (lambda folder: (folder / "tokenizer.json").unlink(), MissingShard, "tokenizer.json"),
     "a tokenizer cut short": (lambda folder: _cut(folder / "tokenizer.json", 0.5), CorruptFile, "tokenizer.json"),
+    "a template that is no text": (
+        lambda folder: (folder / "chat_template.jinja").write_bytes(b"\xff\xfe"),
+        CorruptFile,
+        "chat_template.jinja",
+    ),
 }
 
 
@@ -116,6 +121,22 @@ def test_the_libraries_would_keep_something_if_nobody_forbade_it(engine: Onnx, f
     )
     kept = [path.name for path in tmp_path.rglob("*") if path.is_file() and ".onnxruntime" in str(path)]
     assert any(name.endswith(".db") for name in kept)
+
+
+@pytest.mark.parametrize("place", ["tokenizer_config.json", "chat_template.json"])
+@slow
+def test_a_chat_template_is_found_wherever_it_lies(start: Start, fp32: Made, tmp_path: Path, place: str) -> None:
+    folder = Path(shutil.copytree(fp32.folder, tmp_path / "older"))
+    template = folder / "chat_template.jinja"
+    path = folder / place
+    settings = json.loads(path.read_text()) if path.exists() else {}
+    # Named as models of several uses have it, and none of the names is the usual one.
+    path.write_text(json.dumps({**settings, "chat_template": [{"name": "talk", "template": template.read_text()}]}))
+    template.unlink()
+    worker = start(folder).ready()
+    messages = [{"role": "user", "content": "What is the capital of Japan?"}]
+    answer = worker.post("/v1/chat/completions", {"messages": messages, "temperature": 0, "max_tokens": 16})
+    assert "Tokyo" in answer["choices"][0]["message"]["content"]
 
 
 def _internet_sockets(pid: int) -> list[str]:

@@ -104,6 +104,8 @@ def test_metadata_are_those_of_the_folder(tmp_path: Path) -> None:
         tokenizer_config={"chat_template": templates, "add_bos_token": True},
         generation_config=generation,
     )
+    (folder / "additional_chat_templates").mkdir()
+    (folder / "additional_chat_templates" / "tool_use.jinja").write_text("T")
     found = metadata(convert(folder, tmp_path / "made.gguf"))
     assert found["general.name"] == "Tiny Llama"
     assert found["general.size_label"] == "81K"
@@ -112,7 +114,8 @@ def test_metadata_are_those_of_the_folder(tmp_path: Path) -> None:
     assert found["general.sampling.temp"] == pytest.approx(0.7)
     assert found["tokenizer.chat_template"] == "D"
     assert found["tokenizer.chat_template.rag"] == "R"
-    assert found["tokenizer.chat_templates"] == ["rag"]
+    assert found["tokenizer.chat_template.tool_use"] == "T"
+    assert found["tokenizer.chat_templates"] == ["rag", "tool_use"]
     ids = {key: found[f"tokenizer.ggml.{key}_token_id"] for key in ("bos", "eos", "padding")}
     assert ids == {"bos": 1, "eos": 2, "padding": 0}
     assert found["tokenizer.ggml.add_bos_token"] is True

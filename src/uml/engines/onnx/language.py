@@ -19,6 +19,7 @@ from uml.sampling.vocabulary import Vocabulary
 TOKENIZER: Final = "tokenizer.json"
 SETTINGS: Final = "tokenizer_config.json"
 TEMPLATE: Final = "chat_template.jinja"
+OLDER_TEMPLATE: Final = "chat_template.json"
 
 
 def language_of(folder: Path, ends: Iterable[int], size: int, options: LoadOptions) -> Language:
@@ -27,7 +28,7 @@ def language_of(folder: Path, ends: Iterable[int], size: int, options: LoadOptio
     Raises MissingShard, CorruptFile; BadOption for a chat template of the user's that is none.
     """
     document, tokenizer = read_tokenizer(folder)
-    settings = _settings(folder)
+    settings = _settings(folder / SETTINGS)
     source = _template(folder, settings, options)
     last = frozenset(ends)
     added = [token for token in document.get("added_tokens") or () if token["id"] < size]
@@ -69,8 +70,8 @@ def check_ids(tokens: Iterable[int], size: int) -> None:
         raise BadRequest(f"token {wrong} is none; expected ids from 0 to {size - 1}", param="tokens")
 
 
-def _settings(folder: Path) -> Mapping[str, Any]:
-    path = folder / SETTINGS
+def _settings(path: Path) -> Mapping[str, Any]:
+    """A JSON object; empty where there is no such file. Raises CorruptFile."""
     try:
         found = json.loads(path.read_text("utf-8")) if path.is_file() else {}
     except ValueError as error:
@@ -88,13 +89,20 @@ def _template(folder: Path, settings: Mapping[str, Any], options: LoadOptions) -
         except (OSError, UnicodeDecodeError) as error:
             raise BadOption("chat_template_file", path, f"a file with a template ({error})") from error
         return _checked(source, "chat_template_file", path)
-    if (folder / TEMPLATE).is_file():
-        return (folder / TEMPLATE).read_text("utf-8")
-    found = settings.get("chat_template")
-    if isinstance(found, list):
-        named = {item.get("name"): item.get("template") for item in found if isinstance(item, dict)}
-        found = named.get("default")
-    return found if isinstance(found, str) else ""
+    if (own := folder / TEMPLATE).is_file():
+        try:
+            return own.read_text("utf-8")
+        except UnicodeDecodeError as error:
+            raise CorruptFile(own, f"no text in UTF-8: {error.reason}", offset=error.start) from error
+    # As `formats` looks for it, so that what an inspection tells of is found.
+    for known in (_settings(folder / OLDER_TEMPLATE), settings):
+        found = known.get("chat_template")
+        if isinstance(found, list):
+            named = {item.get("name"): item.get("template") for item in found if isinstance(item, dict)}
+            found = named.get("default") or next(iter(named.values()), "")
+        if isinstance(found, str) and found:
+            return found
+    return ""
 
 
 def _checked(source: str, option: str, value: str) -> str:

@@ -21,6 +21,8 @@ Json = Mapping[str, Any]
 MAX_TOKENIZER: Final = 256 << 20
 """Bytes of tokenizer.json: those of Gemma have 33 MB. Somebody asked for this file by name, and waits for it alone, so
 it may cost more memory than what is read of every file on the disk."""
+NAMED_TEMPLATES: Final = "additional_chat_templates"
+MAX_TEMPLATE: Final = 1 << 20
 TYPES: Final = {name: TENSOR_TYPE_IDS[name] for name in ("F32", "F16", "BF16")}
 """Types of tensors in safetensors that can be converted."""
 
@@ -47,7 +49,8 @@ class Source:
 
     name: of the model, for sentences and for the new file. root: of the model; folder: of its weights, which may lie in
     a folder inside. config: of the language model; whole: with all around it.
-    tokenizer: of tokenizer.json, empty where there is none. tensors: in the order of the files.
+    tokenizer: of tokenizer.json, empty where there is none. tensors: in the order of the files. templates: for chats of
+    a certain kind, by name.
     """
 
     name: str
@@ -61,6 +64,7 @@ class Source:
     generation: Json = field(default_factory=dict)
     chat_template: str | None = None
     added: Mapping[str, int] = field(default_factory=dict)
+    templates: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def parameters(self) -> int:
@@ -84,6 +88,7 @@ def read_source(name: str, info: ModelInfo) -> Source:
         tokenizer_config=_optional(folder / "tokenizer_config.json"),
         generation=_optional(folder / "generation_config.json"),
         chat_template=info.chat_template,
+        templates=_named_templates(folder),
         added={key: value for key, value in _optional(folder / "added_tokens.json").items() if isinstance(value, int)},
     )
 
@@ -104,6 +109,15 @@ def _tensors(path: Path) -> list[tuple[str, Stored]]:
             raise UnsupportedFormat(path, f"{name} is {tensor.dtype}; F32, F16 and BF16 are converted")
         rows = tensor.elements // tensor.last
         found.append((name, Stored(path, start + tensor.begin, kind, rows, tensor.last)))
+    return found
+
+
+def _named_templates(folder: Path) -> dict[str, str]:
+    """Templates with names of their own, as newer versions of Transformers lay them beside the usual one."""
+    found = {}
+    for path in sorted((folder / NAMED_TEMPLATES).glob("*.jinja")):
+        with opened(path) as (file, size):
+            found[path.stem] = read_at(file, 0, min(size, MAX_TEMPLATE)).decode("utf-8", "replace")
     return found
 
 

@@ -119,7 +119,7 @@ def _templates(source: Source) -> dict[str, bytes]:
         for one in (several if isinstance(several, list) else ())
         if isinstance(one, dict) and text(one, "name") not in ("", "default")
     }
-    if named:
+    if named := {**named, **source.templates}:
         found["tokenizer.chat_templates"] = texts(tuple(named))
         found |= {f"tokenizer.chat_template.{name}": string(template) for name, template in named.items()}
     return found

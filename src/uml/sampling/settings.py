@@ -255,6 +255,8 @@ def _order(
     names = request.get("sampler_priority")
     if names is not None and type(names) not in (str, list, tuple):
         raise _refused("sampler_priority", names, "a list of samplers")
+    if names is None and not foreign and not temperature_last:
+        return order.DEFAULT  # its selectors are last
     if names is None:
         wanted_here = (wish.sampler.name for wish in foreign)
         names = (*order.DEFAULT[: order.PLACE], *wanted_here, *order.DEFAULT[order.PLACE :])
@@ -296,6 +298,8 @@ _OF: Final[Mapping[str, tuple[str, ...]]] = {
 
 def _notices(settings: Settings, request: Mapping[str, Any]) -> list[Mapping[str, str]]:
     """What the request itself asks for, and what another of its parameters takes the effect from."""
+    if settings.order == order.DEFAULT and not settings.mirostat_mode and not settings.foreign:
+        return []  # all act: most requests, before whose first token nobody should wait for the rest of this
     off = {field.name: field.default for field in fields(Settings)}
     notices: list[Mapping[str, str]] = []
     for sampler in order.DEFAULT:

@@ -24,9 +24,9 @@ from tests.planning.things import (
     spec,
 )
 from uml.core.engine import Availability
-from uml.core.errors import BadOption, DoesNotFit, EngineNotInstalled, UnsupportedFormat
+from uml.core.errors import BadOption, DoesNotFit, EngineNotInstalled, UnsupportedFormat, gib
 from uml.core.machine import Machine
-from uml.core.model import Format, Model, Quantization, Role, Shape
+from uml.core.model import Format, Model, Quantization, Role, Shape, TensorGroup
 from uml.core.options import LoadOptions
 from uml.planning import Running, plan
 from uml.planning.budget import room
@@ -412,6 +412,43 @@ def test_a_smaller_file_that_the_options_rule_out_is_not_named() -> None:
     flat = replace(short, info=replace(short.info, shape=None, context_length=4096))
     shapeless = refusal(deep, LoadOptions(ctx=2048), machine(6 * GIB), others=[flat])
     assert [one["model"] for one in shapeless.details["smaller"]] == ["some-q4_0"]
+
+
+def tabled(rows: int = 4096, **rest: Any) -> Model:
+    """8 billion parameters in Q8_0, with a table of tensors."""
+
+    def group(name: str, columns: int, layers: tuple[int, ...] = ()) -> TensorGroup:
+        return TensorGroup(name, "Q8_0", (rows, columns), layers, rows * columns * 34 // 32, 0, 0)
+
+    layers = tuple(range(32))
+    vector = TensorGroup("attn_norm.weight", "F32", (rows,), layers, 4 * rows, 0, 0)
+    tensors = (group("token_embd.weight", 128_256), group("ffn_up.weight", 57_344, layers), vector)
+    weights = {"Q8_0": sum(one.count * one.each_bytes for one in tensors[:2]), "F32": 32 * 4 * rows}
+    return model(info(weights=weights, shape=replace(SHAPE, tensors=tensors), **rest))
+
+
+def test_where_no_smaller_file_is_there_one_that_can_be_made_is_advised() -> None:
+    tight = LoadOptions(ctx=2048, parallel=1)
+    error = refusal(tabled(), tight, machine(11 * GIB // 2))
+    made = error.details["quantize"]
+    assert (made["to"], made["command"]) == ("q4_k_m", "uml quantize some --to q4_k_m")
+    assert made["needed"] <= error.details["free"] < error.details["needed"]
+    assert error.message.endswith(f"make it smaller: uml quantize some --to q4_k_m ({gib(made['needed'])})")
+    assert refusal(tabled(), tight, machine(6 * GIB)).details["quantize"]["to"] == "q5_k_m"
+    # Rows that are no multiple of 256 are kept in larger types.
+    assert refusal(tabled(4064), tight, machine(11 * GIB // 2)).details["quantize"]["to"] == "q3_k_m"
+
+
+def test_no_file_is_advised_that_does_not_fit_or_cannot_be_made() -> None:
+    tight, where = LoadOptions(ctx=2048, parallel=1), machine(6 * GIB)
+    there = Model("some-q4_k_m", info(weights={"Q4_K": 4 * GIB}))
+    for about, others, free in (
+        (tabled(), [], machine(2 * GIB)),
+        (tabled(), [there], where),
+        (replace(tabled(), source="net"), [], where),
+        (model(info(shape=replace(SHAPE, tensors=()))), [], where),
+    ):
+        assert refusal(about, tight, free, others=others).details["quantize"] is None
 
 
 def test_a_draft_model_may_be_what_is_too_much() -> None:

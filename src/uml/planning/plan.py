@@ -21,7 +21,7 @@ from uml.planning.overrides import check_devices
 from uml.planning.place import chosen_gpus
 from uml.planning.rank import Honours, Ranked, by_dialect, choice, needs_of, obstacle, rank, usable
 from uml.planning.refine import Known, refine
-from uml.planning.remedy import MOST_MODELS, Remedy, as_data, changes, smaller_files
+from uml.planning.remedy import MOST_MODELS, Made, Remedy, as_data, changes, smaller_files, smaller_kinds
 from uml.planning.resolve import chosen, least_options, settled, unhonoured, with_batches
 
 Specs = Mapping[str, tuple[EngineSpec, Availability]]
@@ -251,13 +251,16 @@ def _shortage(case: _Case, machine: Machine) -> DoesNotFit:
             return False
 
     options = least_options(case.model.info, case.options, case.basis)
-    remedy = Remedy(changes(case.model.info, case.options, fits), _smaller(case, machine), _in_the_way(case))
+    smaller = _smaller(case, machine)
+    made = None if smaller else _made(case, machine)
+    remedy = Remedy(changes(case.model.info, case.options, fits), smaller, _in_the_way(case), made)
     needed = case.weigh(replace(options, device="cpu", gpu_layers=0) if case.on_cpu else options)
     free = max((room(device) for device in machine.devices if case.on_cpu or device.kind != "cpu"), default=0)
-    would_fit, smaller = as_data(remedy)
+    would_fit, others = as_data(remedy)
     return DoesNotFit(
-        *(case.model.id, needed.total_bytes, free, remedy.sentence, would_fit, smaller, remedy.unpin),
+        *(case.model.id, needed.total_bytes, free, remedy.sentence, would_fit, others, remedy.unpin),
         limit=case.limit(free),
+        quantize={"to": made.kind, "needed": made.bytes, "command": made.command} if made else None,
     )
 
 
@@ -278,14 +281,25 @@ def _smaller(case: _Case, machine: Machine) -> tuple[tuple[str, int], ...]:
     for other in smaller_files(case.model, case.others):
         if obstacle(other.info, case.spec) or len(found) == MOST_MODELS:
             continue
-        try:
-            layers = layers_of(other.info, case.options)
-            fit = replace(case, model=other, layers=layers, known=None).choose(machine, grow=False)
-        except UmlError:  # an option that this file rules out
-            continue
-        if fit:
-            found.append((other.id, fit.footprint.total_bytes))
+        if needed := _instead(case, other, machine):
+            found.append((other.id, needed))
     return tuple(found)
+
+
+def _made(case: _Case, machine: Machine) -> Made | None:
+    """The largest smaller file that could be made of the model and fits with the very options."""
+    kinds = ((kind, _instead(case, other, machine)) for kind, other in smaller_kinds(case.model))
+    return next((Made(case.model.id, kind, needed) for kind, needed in kinds if needed), None)
+
+
+def _instead(case: _Case, other: Model, machine: Machine) -> int:
+    """What another model needs with the very options; 0 where it does not fit, or they rule it out."""
+    try:
+        layers = layers_of(other.info, case.options)
+        fit = replace(case, model=other, layers=layers, known=None).choose(machine, grow=False)
+    except UmlError:
+        return 0
+    return fit.footprint.total_bytes if fit else 0
 
 
 def _warnings(case: _Case, fit: Fit, machine: Machine) -> tuple[str, ...]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import prod
 from typing import Any, Final
 
 from uml.core.errors import gib
-from uml.core.model import Format, Model, ModelInfo
+from uml.core.model import Format, Model, ModelInfo, TensorGroup
 from uml.core.options import LoadOptions
 from uml.planning.cache import CACHE_BLOCKS, PADDING
 from uml.planning.choose import SMALLEST_AUTO_CTX
@@ -18,9 +19,37 @@ Fits = Callable[[LoadOptions], bool]
 
 MOST_MODELS: Final = 3
 _ALONE: Final[Change] = {"parallel": 1}
+_KINDS: Final = (
+    ("q8_0", "Q8_0", 8.5, 8.5),
+    ("q6_k", "Q6_K", 6.57, 8.5),
+    ("q5_k_m", "Q5_K", 5.71, 6.3),
+    ("q4_k_m", "Q4_K", 4.9, 5.6),
+    ("q3_k_m", "Q3_K", 4.0, 5.0),
+    ("q2_k", "Q2_K", 3.16, 4.6),
+)
+"""Kinds of file that need no importance matrix, the type of most of their weights, and bits a weight: those of Llama
+3.1 8B by llama.cpp's tools/quantize/README.md, and where rows are no multiple of 256 (`tensor_type_fallback`)."""
+_TABLE_BITS: Final = (6.57, 8.5)
+"""The same of the table of tokens and the output, which are kept finer."""
+_WORTH: Final = 0.9
+"""A file that is not this much smaller is not worth making."""
 _QUANTIZATION: Final = re.compile(
     r"[-_. ]*\b(ud-)?(i?q\d+(_[a-z0-9]+)*|tq\d_\d|[bf]f?(16|32)|mxfp4(_moe)?|imat|i1|gguf|\d+-of-\d+)\b", re.IGNORECASE
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A smaller file that `uml quantize` makes. kind: as it calls it; bytes: what a load of it would need, about."""
+
+    model: str
+    kind: str
+    bytes: int
+
+    @property
+    def command(self) -> str:
+        """What makes it."""
+        return f"uml quantize {self.model} --to {self.kind}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +59,13 @@ class Remedy:
     changes: of the options as they were asked for; each alone is enough, the gentlest first.
     models: smaller files of the same model that fit with the very options, the largest first; id -> bytes.
     unpin: models that are kept in memory, and without which it would fit as it is.
+    made: a smaller file that could be made of it and would fit, where there is none; None for none.
     """
 
     changes: tuple[Change, ...] = ()
     models: tuple[tuple[str, int], ...] = ()
     unpin: tuple[str, ...] = ()
+    made: Made | None = None
 
     @property
     def sentence(self) -> str:
@@ -47,6 +78,8 @@ class Remedy:
         if self.unpin:
             named = " and ".join(f"uml unpin {id}" for id in self.unpin)
             parts.append(f"{'or ' if parts else ''}let go what is pinned: {named}")
+        if self.made:
+            parts.append(f"{'or ' if parts else ''}make it smaller: {self.made.command} ({gib(self.made.bytes)})")
         nothing = "no smaller context would do; use a smaller quantization, or a machine with more memory"
         return "; ".join(parts) or nothing
 
@@ -157,6 +190,30 @@ def smaller_files(model: Model, others: Sequence[Model]) -> list[Model]:
         and _same(model, other)
     ]
     return sorted(kin, key=lambda other: (-other.info.size_bytes, other.id))
+
+
+def smaller_kinds(model: Model) -> Iterator[tuple[str, Model]]:
+    """What `uml quantize` could make of it: kind, and the model as it would be; the largest first."""
+    info = model.info
+    if info.format is not Format.GGUF or info.shape is None or not info.shape.tensors or model.source == "net":
+        return
+    held, bare = sum(info.weight_bytes.values()), replace(info.shape, tensors=())
+    for kind, stored_as, *bits in _KINDS:
+        size = sum(_bytes_as(group, bits) for group in info.shape.tensors)
+        if size <= held * _WORTH:
+            smaller = replace(info, weight_bytes={stored_as: size}, size_bytes=size, shape=bare)
+            yield kind, replace(model, info=smaller)
+
+
+def _bytes_as(group: TensorGroup, bits: Sequence[float]) -> int:
+    """What these tensors take, with so many bits a weight where rows are multiples of 256, and elsewhere."""
+    if len(group.dims) < 2:
+        return group.count * group.each_bytes
+    even = group.dims[0] % 256 == 0
+    a_weight = bits[0] if even else bits[1]
+    if group.name in ("token_embd.weight", "output.weight"):
+        a_weight = max(a_weight, _TABLE_BITS[0] if even else _TABLE_BITS[1])
+    return int(group.count * prod(group.dims) * a_weight / 8)
 
 
 def _same(one: Model, other: Model) -> bool:

@@ -101,7 +101,8 @@ class DoesNotFit(UmlError):
 
     would_fit: changes of options with which it would; smaller: other files of the same model that would, with
     what they need; unpin: ids of models that are kept in memory, and without which it would fit as it is.
-    limit: the setting for which no more is free; empty where the machine has no more.
+    limit: the setting for which no more is free; empty where the machine has no more. quantize: the kind of file that
+    could be made of it and would fit, what that needs, and the command.
     """
 
     code, status = "does_not_fit", 507
@@ -116,6 +117,7 @@ class DoesNotFit(UmlError):
         smaller: Sequence[Mapping[str, object]] = (),
         unpin: Sequence[str] = (),
         limit: str = "",
+        quantize: Mapping[str, object] | None = None,
     ) -> None:
         super().__init__(
             f"{model} needs {gib(needed)}, {gib(free)} are free{f' within {limit}' if limit else ''}; {advice}",
@@ -128,4 +130,5 @@ class DoesNotFit(UmlError):
             smaller=[dict(model) for model in smaller],
             unpin=list(unpin),
             limit=limit or None,
+            quantize=dict(quantize) if quantize else None,
         )

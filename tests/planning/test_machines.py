@@ -296,6 +296,14 @@ def tried(about: ModelInfo, options: LoadOptions, where: Machine) -> LoadPlan | 
         return None
 
 
+def test_who_goes_to_memory_for_want_of_a_gpu_reads_as_on_a_machine_without_one() -> None:
+    options = LoadOptions(ctx=4096, parallel=1)
+    beside = plan(model(small()), options, machine(48 * GIB, gpus=(MIB,)), EVERYWHERE)
+    alone = plan(model(small()), options, machine(48 * GIB), EVERYWHERE)
+    assert beside.options == alone.options
+    assert beside.options.batch < LoadOptions().batch
+
+
 @settings(max_examples=70, deadline=None)
 @given(models, asked, machines())
 def test_nothing_is_placed_beyond_room_and_shares_sum_up(

@@ -41,12 +41,14 @@ class Fitter:
     """A model with an engine, as far as it must be known to place it.
 
     weigh: the footprint of resolved options. on_cpu: whether the engine can compute in memory here.
+    batched: options with batches that suit their place.
     """
 
     layers: Layers
     spec: EngineSpec
     on_cpu: bool
     weigh: Callable[[LoadOptions], Footprint]
+    batched: Callable[[LoadOptions], LoadOptions]
 
     def __call__(self, machine: Machine, options: LoadOptions) -> Fit | None:
         """Resolved options in their place on this machine, with the place written into them; None without room."""
@@ -60,7 +62,7 @@ class Fitter:
                 return Fit(options, footprint, placement)
             # On the processor weights may be copied, which no GPU does: weigh once more.
             experts = max(0, options.cpu_moe_layers)
-            return self(machine, replace(options, device="cpu", gpu_layers=0, cpu_moe_layers=experts))
+            return self(machine, self.batched(replace(options, device="cpu", gpu_layers=0, cpu_moe_layers=experts)))
         decided = _written(options, placement, on)
         exact = self.weigh(decided)
         more = max(0, exact.total_bytes - footprint.total_bytes)

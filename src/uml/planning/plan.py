@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from uml.core.engine import Availability, EngineSpec
 from uml.core.errors import BadOption, DoesNotFit, EngineNotInstalled, UmlError, UnsupportedFormat
@@ -60,16 +61,14 @@ def plan(
     ranked = rank(model.info, machine, specs, (*needs_of(options), *wants), honours)
     name, availability, why = _engine(model, options, machine, specs, ranked)
     spec = specs[name][0]
-    if options.device == "cpu" and "cpu" not in (availability.devices or spec.devices):
-        raise BadOption("device", options.device, f"auto: {spec.title} runs on {', '.join(sorted(spec.devices))}")
-    devices = usable(machine, spec, availability)
+    ground, on_cpu = _ground(machine, options, spec, availability)
     case = _Case(
         model=model,
         layers=layers_of(model.info, options),
         options=options,
-        ground=replace(machine, gpus=tuple(device for device in devices if device.kind != "cpu")),
+        ground=ground,
         spec=spec,
-        on_cpu=any(device.kind == "cpu" for device in devices),
+        on_cpu=on_cpu,
         # Only a build for this very machine, not the wheel for all, has AMX in it.
         amx=availability.way in ("external", "native") and "amx_int8" in machine.instructions,
         running=tuple(running),
@@ -146,7 +145,7 @@ class _Case:
     @property
     def fitter(self) -> Fitter:
         """Puts options of this model into their place."""
-        return Fitter(self.layers, self.spec, self.on_cpu, self.weigh)
+        return Fitter(self.layers, self.spec, self.on_cpu, self.weigh, partial(with_batches, self.model.info))
 
     def choose(self, machine: Machine, *, grow: bool) -> Fit | None:
         """What the options leave open, decided for this machine; see `planning.choose`."""
@@ -190,6 +189,17 @@ def _engine(
         state = specs[best.engine][1].of(info)
         raise EngineNotInstalled(state.install or best.engine, model.id, best.command)
     return best.engine, specs[best.engine][1].of(info), choice(ranked)
+
+
+def _ground(
+    machine: Machine, options: LoadOptions, spec: EngineSpec, availability: Availability
+) -> tuple[Machine, bool]:
+    """The machine as far as the engine can use it, and whether its processor can. Raises BadOption."""
+    if options.device == "cpu" and "cpu" not in (availability.devices or spec.devices):
+        raise BadOption("device", options.device, f"auto: {spec.title} runs on {', '.join(sorted(spec.devices))}")
+    devices = usable(machine, spec, availability)
+    gpus = tuple(device for device in devices if device.kind != "cpu")
+    return replace(machine, gpus=gpus), any(device.kind == "cpu" for device in devices)
 
 
 def named(engine: str, info: ModelInfo, specs: Specs) -> tuple[str, Availability]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Final
 
 from uml.core.engine import EngineSpec
@@ -54,6 +55,7 @@ def resolve_options(
         spec,
         "cpu" in spec.devices,
         lambda tried: estimate(info, tried, spec, companions=companions, amx=amx),
+        partial(with_batches, info),
     )
     basis = settled(info, options, machine, companions)
     found = chosen(info, options, basis, machine, fitter)

@@ -48,11 +48,12 @@ def steps(settings: Settings, tools: Tools) -> list[Step]:
     """
     active: list[tuple[str, Step]] = []
     wishes = {wish.sampler.name: wish for wish in settings.foreign}
+    truncations = _truncations(settings, tools)
     for name in settings.order:
         if name in wishes:
             active.append((name, foreign_step.step(wishes[name], tools.vocabulary, tools.history, tools.uniform)))
             continue
-        step = _looking_back(name, settings, tools) or _shape(name, settings) or _truncation(name, settings, tools)
+        step = _looking_back(name, settings, tools) or _shape(name, settings) or truncations.get(name)
         if step is not None and not (settings.mirostat_mode and name in REPLACED_BY_MIROSTAT):
             active.append((name, step))
     if settings.greedy and not settings.post_sampling_probs:
@@ -102,7 +103,8 @@ def _dry(settings: Settings, tools: Tools) -> Step | None:
     return step
 
 
-def _truncation(name: str, settings: Settings, tools: Tools) -> Step | None:
+def _truncations(settings: Settings, tools: Tools) -> dict[str, Step]:
+    """Those that act, by name."""
     s, keep = settings, settings.min_keep
     ways: dict[str, tuple[bool, Step]] = {
         "top_n_sigma": (s.top_n_sigma > 0, lambda row: truncation.top_n_sigma(row, s.top_n_sigma)),
@@ -123,8 +125,7 @@ def _truncation(name: str, settings: Settings, tools: Tools) -> Step | None:
             lambda row: truncation.xtc(row, s.xtc_threshold, s.xtc_probability, keep, tools.uniform()),
         ),
     }
-    acts, step = ways.get(name, (False, None))
-    return step if acts else None
+    return {name: step for name, (acts, step) in ways.items() if acts}
 
 
 def _shape(name: str, settings: Settings) -> Step | None:

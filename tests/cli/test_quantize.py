@@ -31,6 +31,12 @@ def test_new_models_are_in_the_list_with_their_sizes(uml: Uml, tmp_path: Path) -
     assert again.code == 2 and "is there already" in again.err
 
 
+def test_kinds_have_short_names_too(uml: Uml, tmp_path: Path) -> None:
+    said = uml("quantize", plain(tmp_path / "tiny-f16.gguf"), "--to", "q4_k,q4_k_m")
+    assert said.code == 0, said.err
+    assert [path.name for path in (uml.data / "models").iterdir()] == ["tiny-Q4_K_M.gguf"]
+
+
 def test_a_second_loss_is_said_before_it_happens(uml: Uml, tmp_path: Path) -> None:
     said = uml("quantize", "demo", "--to", "q4_k_m", "--out", tmp_path / "mine", "--threads", "1")
     assert said.code == 0
@@ -72,7 +78,7 @@ def test_what_cannot_be_is_a_sentence(uml: Uml, tmp_path: Path) -> None:
     folder = tmp_path / "llama"
     write_hf_folder(folder, llama_config(), hf_tensors())
     said = uml("quantize", folder, "--to", "q4_0")
-    assert said.code == 6 and "only GGUF is quantized" in said.err
+    assert said.code == 6 and "only GGUF is quantized; uml convert llama --to gguf --precision KIND" in said.err
 
 
 def test_an_importance_matrix_that_lacks_matrices_is_told(uml: Uml, tmp_path: Path) -> None:

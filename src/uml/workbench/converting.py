@@ -11,7 +11,7 @@ from uml.core.errors import BadRequest, EngineNotInstalled
 from uml.core.model import Format, Model
 from uml.core.quote import quoted
 from uml.house import Library
-from uml.runtime.conversions import legacy, onnx, safetensors, script
+from uml.runtime.conversions import legacy, onnx, quantize, safetensors, script
 from uml.runtime.conversions.gguf import make
 from uml.runtime.conversions.gguf.recipe import PRECISIONS
 from uml.runtime.conversions.workshop import Making
@@ -118,9 +118,10 @@ def _gguf(work: _Work) -> Path:
         return _by_script(work, wish.converter)
     if model.info.format is Format.GGML:
         return _of_before(work)
-    if wish.precision and wish.precision.upper() not in PRECISIONS:
+    named = quantize.ALSO.get(wish.precision.upper(), wish.precision.upper())
+    if named and named not in PRECISIONS:
         raise _precision(wish.precision, tuple(kind.lower() for kind in PRECISIONS))
-    kind = wish.precision.upper() or make.usual_kind(model.id, model.info)
+    kind = named or make.usual_kind(model.id, model.info)
     place = work.place(f"{model.id}-{kind.lower()}.gguf")
     order = make.Order(model.id, model.info, kind, place, work.threads)
     return make.convert(order, work.heard, work.warn, work.cancelled)

@@ -37,7 +37,8 @@ class Quantizing:
 
 def kinds_of(words: Iterable[str], *, matrix: bool) -> tuple[str, ...]:
     """The kinds of file that were asked for, each once, in capitals. Raises BadRequest."""
-    kinds = tuple(dict.fromkeys(word.strip().upper() for word in words if word.strip()))
+    named = (word.strip().upper() for word in words if word.strip())
+    kinds = tuple(dict.fromkeys(quantize.ALSO.get(name, name) for name in named))
     if not kinds:
         known = ", ".join(name.lower() for name in (*KINDS, *BY_MATRIX))
         raise BadRequest(f"no kind is named; expected one or several of {known}", param="to")

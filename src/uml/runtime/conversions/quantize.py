@@ -55,10 +55,20 @@ class Order:
     matrix: ImportanceMatrix | None = None
 
 
+ALSO: Final[Mapping[str, str]] = {"Q3_K": "Q3_K_M", "Q4_K": "Q4_K_M", "Q5_K": "Q5_K_M"}
+"""Short names of kinds, as llama-quantize takes them."""
+_INSTEAD: Final[Mapping[Format, str]] = {
+    Format.SAFETENSORS: "; uml convert {name} --to gguf --precision KIND makes such a file of it",
+    Format.PYTORCH: "; first: uml convert {name} --to safetensors, and that one to gguf with --precision KIND",
+    Format.GGML: "; first: uml convert {name} --to gguf",
+}
+
+
 def check(name: str, info: ModelInfo) -> None:
     """Whether it can be quantized. Raises UnsupportedFormat, UnsupportedArchitecture."""
     if info.format is not Format.GGUF:
-        raise UnsupportedFormat(info.path, f"it is {info.format}; only GGUF is quantized")
+        instead = _INSTEAD.get(info.format, "").format(name=name)
+        raise UnsupportedFormat(info.path, f"it is {info.format}; only GGUF is quantized{instead}")
     if info.role in (Role.PROJECTOR, Role.ADAPTER, Role.VOCABULARY, Role.UNKNOWN):
         raise UnsupportedFormat(info.path, f"it is GGUF for {info.role}; only whole models are quantized")
     if info.architecture in REFUSED:

@@ -144,9 +144,10 @@ def test_a_server_from_start_to_stop(uml: Uml) -> None:
         assert uml("stop").code == 3
 
 
-def test_a_load_is_cancelled_by_ctrl_c(uml: Uml) -> None:
+@pytest.mark.parametrize("form", [(), ("--json",)])
+def test_a_load_is_cancelled_by_ctrl_c(uml: Uml, form: tuple[str, ...]) -> None:
     with serving(uml.data):
-        options = ["-o", "engine=fake", "-o", "extra_flags=load_s=30"]
+        options = ["-o", "engine=fake", "-o", "extra_flags=load_s=30", *form]
         with terminal("load", "demo", "--data", str(uml.data), *options) as user:
             eventually(lambda: bool(uml("ps", "--json").json["workers"]))
             user.interrupt()

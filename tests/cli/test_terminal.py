@@ -8,7 +8,7 @@ from tests.cli.conftest import Uml
 from tests.cli.terminal import terminal
 from tests.client.standin import World
 from tests.waiting import PATIENCE_S
-from uml.cli.chat import Conversation, read_question
+from uml.cli.chat import Conversation, read_turn
 from uml.cli.logs import fresh
 from uml.core.errors import Overloaded
 
@@ -146,8 +146,8 @@ def test_fresh_lines_are_told_from_two_tails(before: str, now: str, new: str) ->
 
 def test_a_question_may_have_several_lines() -> None:
     lines = iter(['"""a', "b", 'c"""'])
-    assert read_question(lambda prompt: next(lines)) == "a\nb\nc"
-    assert read_question(lambda prompt: '"""one"""') == "one"
+    assert read_turn(lambda prompt: next(lines)) == "a\nb\nc"
+    assert read_turn(lambda prompt: '"""one"""') == "one"
     conversation = Conversation("demo", system="s")
     conversation.keep("q", "a")
     assert [message["role"] for message in conversation.asking("r")] == ["system", "user", "assistant", "user"]

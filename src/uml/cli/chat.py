@@ -53,7 +53,7 @@ def converse(client: Client, conversation: Conversation, verbose: bool = False) 
     render.note(f"chat with {conversation.model}; /help tells what this knows, Ctrl-D leaves")
     while True:
         try:
-            line = read_question(input)
+            line = read_turn(input)
             if line.startswith("/"):
                 if not command(conversation, line):
                     return
@@ -67,7 +67,7 @@ def converse(client: Client, conversation: Conversation, verbose: bool = False) 
             render.note("Ctrl-D or /exit leaves")
 
 
-def read_question(read: Callable[[str], str]) -> str:
+def read_turn(read: Callable[[str], str]) -> str:
     """One line, or the lines between two marks of three quotes. Raises EOFError and KeyboardInterrupt."""
     line = read(PROMPT).strip()
     if not line.startswith('"""'):

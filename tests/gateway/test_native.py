@@ -103,6 +103,7 @@ def test_an_estimate_has_parts_and_a_range(server: Server) -> None:
     assert found["fits"] and found["options"]["ctx"] == 1024
     assert found["total"]["low"] <= found["total"]["likely"] <= found["total"]["high"]
     assert sum(found["parts"].values()) == found["total"]["likely"]
+    assert sum(found["other_parts"].values()) <= found["parts"]["other"]
 
 
 def test_a_folder_is_scanned(server: Server, tmp_path: Path) -> None:

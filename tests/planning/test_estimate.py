@@ -20,6 +20,7 @@ from uml.core.plan import Footprint
 from uml.formats.gguf.file import inspect_gguf
 from uml.planning import estimate
 from uml.planning.cache import CACHE_BLOCKS
+from uml.planning.refine import Figures, refine
 
 ON_CPU = LoadOptions(ctx=4096, parallel=1, device="cpu", gpu_layers=0)
 DEMO = Path(next(iter(uml.models.__path__))) / "demo.gguf"
@@ -196,6 +197,21 @@ def test_companions_count_where_they_are_known() -> None:
     assert found.other_bytes - alone > (900 + 50 + 100) * MIB
     assert estimate(info(), options, LLAMACPP).other_bytes == alone
     assert estimate(info(), options, LLAMACPP, companions={"/b=c.gguf": adapter}).other_bytes == alone + 50 * MIB
+
+
+def test_what_the_other_part_is_made_of_is_told() -> None:
+    adapter = info(weights={"F16": 50 * MIB}, shape=None, role=Role.ADAPTER)
+    options = replace(ON_CPU, lora=("/a.gguf", "/b.gguf=0.5"), draft_model="/d.gguf", cache_ram_mib=64)
+    known = {"/a.gguf": adapter, "/b.gguf": adapter, "/d.gguf": small()}
+    for about in (info(), info(shape=None)):
+        found = estimate(about, options, LLAMACPP, companions=known)
+        assert sum(found.other_parts.values()) == found.other_bytes
+        assert found.other_parts["lora"] == 100 * MIB
+        assert found.other_parts["prompt_cache"] == 64 * MIB
+        assert {"process", "draft_model"} < set(found.other_parts)
+        whole = refine(found, Figures("measured", other_bytes=found.other_bytes + MIB))
+        assert set(whole.other_parts) == {"lora", "draft_model"}, "the rest was measured in one piece"
+        assert refine(found, Figures("dry run", kv_bytes=MIB)).other_parts == found.other_parts
 
 
 def test_the_cache_of_a_draft_model_is_plain_whatever_that_of_the_model_is() -> None:

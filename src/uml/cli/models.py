@@ -209,6 +209,8 @@ def _estimated(found: Mapping[str, Any]) -> tuple[View, ...]:
     places = placement.get("device_bytes") or {}
     layers = placement.get("layers")
     parts = [(name.replace("_", " "), words.size(count) or "0") for name, count in (found.get("parts") or {}).items()]
+    # The last part is the sum of small things: each on a line of its own.
+    parts += [(f"  {name.replace('_', ' ')}", words.size(count)) for name, count in _rest(found)]
     on_gpus = f", {placement.get('gpu_layers')} of {layers} layers on GPUs" if placement.get("gpu_layers") else ""
     warnings = tuple(f"warning: {text}" for text in found.get("warnings") or ())
     return (
@@ -227,6 +229,12 @@ def _estimated(found: Mapping[str, Any]) -> tuple[View, ...]:
         ),
         *((Lines(warnings),) if warnings else ()),
     )
+
+
+def _rest(found: Mapping[str, Any]) -> list[tuple[str, int]]:
+    """What the other part is made of, where there is more to tell than its sum."""
+    said = found.get("other_parts") or {}
+    return sorted(said.items(), key=lambda part: -part[1])
 
 
 def _resident(found: Mapping[str, Any]) -> list[tuple[str, str]]:

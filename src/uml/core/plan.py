@@ -39,6 +39,9 @@ class Footprint:
     """The same after use: what it computes in has been touched, states to go back to are kept. 0: not known."""
     mapped_with_use: bool = False
     """Mapped pages are read when they are first needed; else with the load."""
+    other_parts: Mapping[str, int] = field(default_factory=dict)
+    """`other_bytes` as far as it is known what for: `output`, `process`, `checkpoints`, `prompt_cache`, and what goes
+    along with the model: `mmproj`, `lora`, `draft_model`."""
 
     @property
     def resident(self) -> Mapping[str, Mapping[str, int]] | None:

@@ -139,8 +139,9 @@ class Estimate:
     """Bytes that a load takes, and where they go.
 
     `method` is `header`, `dry run`, `measured` or `corrected`, and `source` says what that went by. Of the weights,
-    `mapped_bytes` are pages of the file, which the system takes back before it runs out. `resident` is null where it is
-    not known.
+    `mapped_bytes` are pages of the file, which the system takes back before it runs out. `other_parts` says of the part
+    `other` what it is for, as far as that is known: `output`, `process`, `checkpoints`, `prompt_cache`, `mmproj`,
+    `lora`, `draft_model`. `resident` is null where it is not known.
 
     `engine` is null where nothing here runs the model; then `needs` says what would, and the figures are for that:
     `fits` says whether there is a device for it.
@@ -152,6 +153,7 @@ class Estimate:
     options: dict[str, Any]
     total: Total
     parts: dict[str, int]
+    other_parts: dict[str, int]
     method: str
     source: str
     mapped_bytes: int

@@ -351,6 +351,7 @@ def _estimated(decided: LoadPlan) -> dict[str, Any]:
             "high": footprint.high_bytes,
         },
         "parts": dict(footprint.parts),
+        "other_parts": dict(footprint.other_parts),
         "method": footprint.method,
         "source": footprint.source,
         "mapped_bytes": footprint.mapped_bytes,

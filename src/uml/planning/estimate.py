@@ -53,12 +53,13 @@ def estimate(
         found = _by_size(info, options)
     else:
         found = _llamacpp(info, info.shape, options, _gpu_layers(info.shape, options, spec), amx)
-    for companion in _companions(options, companions or {}):
+    for option, companion in _companions(options, companions or {}):
         told = _companion_buffers(companion, options, spec)
         extra = sum(buffer.bytes for buffer in told)
         found = replace(
             found,
             other_bytes=found.other_bytes + extra,
+            other_parts={**found.other_parts, option: found.other_parts.get(option, 0) + extra},
             buffers=(*found.buffers, *told) if found.buffers else (),
             loaded_bytes=found.loaded_bytes and found.loaded_bytes + sum(b.bytes for b in told if b.part != "compute"),
             used_bytes=found.used_bytes and found.used_bytes + extra,
@@ -111,6 +112,7 @@ def _llamacpp(info: ModelInfo, shape: Shape, options: LoadOptions, gpu_layers: i
         buffers=_buffers(placed, mapped, cached, computed.likely, outputs),
         loaded_bytes=loaded,
         used_bytes=loaded + computed.likely + checkpoints + ram_cache,
+        other_parts=_some(output=outputs, process=process.likely, checkpoints=checkpoints, prompt_cache=ram_cache),
     )
     spread = (computed.high - computed.likely) + (process.high - process.likely)
     return replace(found, high_bytes=found.total_bytes + spread + spare - pinned + placed.stored // 50)
@@ -128,26 +130,40 @@ def _buffers(placed: Weights, mapped: bool, cached: int, compute: int, outputs: 
     return tuple(buffer for buffer in found if buffer.bytes)
 
 
+def _some(**parts: int) -> dict[str, int]:
+    return {name: count for name, count in parts.items() if count}
+
+
 def _own(part: str, count: int) -> Buffer:
     return Buffer("cpu", part, count)
 
 
 def _by_size(info: ModelInfo, options: LoadOptions) -> Footprint:
     """Half as much as the weights for everything else: the shape is not known."""
-    stored = rules.stored_bytes(info)
+    stored, process, ram_cache = rules.stored_bytes(info), rules.process(info, None), options.cache_ram_mib * _MIB
     found = Footprint(
         weight_bytes=stored,
         kv_bytes=stored // 4,
         compute_bytes=stored // 4,
-        other_bytes=rules.process(info, None).likely + options.cache_ram_mib * _MIB,
+        other_bytes=process.likely + ram_cache,
+        other_parts=_some(process=process.likely, prompt_cache=ram_cache),
     )
     return replace(found, low_bytes=stored, high_bytes=found.total_bytes + stored)
 
 
 def companion_paths(options: LoadOptions) -> tuple[str, ...]:
     """Files that the options name and that take memory beside the model."""
-    adapters = (companion_path(entry) for entry in options.lora)
-    return tuple(path for path in (options.mmproj, *adapters, options.draft_model) if path)
+    return tuple(path for _, path in _named(options))
+
+
+COMPANIONS: Final = ("mmproj", "lora", "draft_model")
+"""Options that name files beside the model."""
+
+
+def _named(options: LoadOptions) -> list[tuple[str, str]]:
+    adapters = [("lora", companion_path(entry)) for entry in options.lora]
+    named = [("mmproj", options.mmproj), *adapters, ("draft_model", options.draft_model)]
+    return [(option, path) for option, path in named if path]
 
 
 def companion_path(entry: str) -> str:
@@ -160,8 +176,8 @@ def companion_path(entry: str) -> str:
     return path or entry
 
 
-def _companions(options: LoadOptions, known: Mapping[str, ModelInfo]) -> list[ModelInfo]:
-    return [known[path] for path in companion_paths(options) if path in known]
+def _companions(options: LoadOptions, known: Mapping[str, ModelInfo]) -> list[tuple[str, ModelInfo]]:
+    return [(option, known[path]) for option, path in _named(options) if path in known]
 
 
 def _companion_buffers(info: ModelInfo, options: LoadOptions, spec: EngineSpec) -> tuple[Buffer, ...]:

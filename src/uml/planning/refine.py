@@ -14,6 +14,7 @@ from typing import Literal, Protocol, runtime_checkable
 from uml.core.model import Model, ModelInfo
 from uml.core.options import LoadOptions
 from uml.core.plan import Buffer, Footprint, LoadPlan
+from uml.planning.estimate import COMPANIONS
 
 Method = Literal["dry run", "measured", "corrected"]
 """`corrected`: by a measured load of the same model that was not quite the same."""
@@ -63,6 +64,10 @@ def refine(footprint: Footprint, figures: Figures | None) -> Footprint:
         method=figures.method,
         source=figures.source,
     )
+    if figures.other_bytes is not None:
+        # What a load took besides was measured in one piece; what goes along is a part of it all the same.
+        along = {name: count for name, count in footprint.other_parts.items() if name in COMPANIONS}
+        found = replace(found, other_parts=along)
     if footprint.buffers:
         own = (found.weight_bytes - found.mapped_bytes) - (footprint.weight_bytes - footprint.mapped_bytes)
         more = own + found.kv_bytes - footprint.kv_bytes

@@ -117,7 +117,7 @@ HOLDS: Final[Mapping[str, tuple[Any, Callable[[Choice], bool]]]] = {
 
 ELSEWHERE: Final[Mapping[str, str]] = {
     **dict.fromkeys(("messages", "prompt", "stream", "stream_options"), "tests/engines/test_contract.py"),
-    **dict.fromkeys(("input", "encoding_format", "dimensions"), "tests/gateway/test_proxy.py, of models for vectors"),
+    **dict.fromkeys(("input", "encoding_format"), "tests/gateway/test_proxy.py, of models for vectors"),
     **dict.fromkeys(("tools", "tool_choice", "parallel_tool_calls"), "tests/engines/hosted, tests/worker"),
     **dict.fromkeys(
         (

@@ -14,6 +14,7 @@ from uml.gateway.probabilities import shape_for
 from uml.gateway.processing import Rewriter, processing
 from uml.gateway.proxy import ANSWER_LIMIT, Errand, Figures, stream, whole
 from uml.gateway.refusal import refusal
+from uml.gateway.shortened import shortened
 from uml.gateway.wire import JSON, Call, Listener, parse_object, stay, text_field
 from uml.generation import Endpoint, check, check_kind, prepare
 from uml.generation.wants import wants
@@ -60,7 +61,7 @@ class Generation:
         call.model = model.id
         check_kind(self._endpoint, model)
         checked = check(self._endpoint, body)
-        shape: Rewriter | None = Nothing() if wants_nothing(checked) else shape_for(checked)
+        shape: Rewriter | None = Nothing() if wants_nothing(checked) else shape_for(checked) or shortened(checked)
         if steps is not None:
             shape = steps.answer(body, shape)
         async with Listener(call.receive) as listener:

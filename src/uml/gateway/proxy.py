@@ -129,7 +129,9 @@ async def _as_text(errand: Errand, lease: Lease, error: UnreadableAnswer) -> Err
 
 
 async def _whole(errand: Errand, lease: Lease) -> tuple[bytes, Figures]:
-    if errand.checked.choices > 1 or errand.shape or not (lease.spec.notices_leaving or errand.in_one_step):
+    vectors = errand.checked.endpoint == "embedding"
+    retold = errand.checked.choices > 1 or (errand.shape is not None and not vectors)
+    if retold or not (lease.spec.notices_leaving or errand.in_one_step):
         return await _joined(errand, lease)
     response = await ask(errand, lease, errand.body(), stream=False)
     try:
@@ -137,6 +139,10 @@ async def _whole(errand: Errand, lease: Lease) -> tuple[bytes, Figures]:
     except ChannelBroken:
         raise await lease.fate() from None
     figures = count(data[-2048:])
+    if errand.shape:
+        reply = orjson.loads(data)
+        errand.shape.apply(reply)
+        data = orjson.dumps(reply)
     warnings = errand.prepared.warnings
     if warnings and data.rstrip().endswith(b"}"):
         data = data.rstrip()[:-1] + b',"warnings":' + orjson.dumps(warnings) + b"}"

@@ -365,7 +365,15 @@ PARAMETERS: Final[tuple[Parameter, ...]] = (
     _P("lora", "array", "Adapters with their scale, of those that are loaded"),
     # embeddings
     _P("encoding_format", "text", "How vectors are written", choices=("float", "base64"), endpoints=_EMBEDDING),
-    _P("dimensions", "integer", "Length of the vectors", 1, 1 << 20, endpoints=_EMBEDDING, rare=True),
+    _P(
+        "dimensions",
+        "integer",
+        "Length of the vectors: they are cut to it and made of length 1 again, which suits models that are made for it",
+        1,
+        1 << 20,
+        endpoints=_EMBEDDING,
+        ours=True,
+    ),
     # book-keeping of hosted services
     _P("user", "text", "Not used on a local server", endpoints=_ALL, inert=True),
     _P("metadata", "any", "Not used on a local server", inert=True),

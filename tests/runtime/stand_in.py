@@ -204,7 +204,7 @@ def main() -> None:
     if seconds := value("chatter"):
         for _ in range(int(float(seconds) * 20)):
             print("still loading", flush=True)
-            time.sleep(0.05)
+            time.sleep(0.05)  # a load that takes its time, and says so
     serve(order["socket"], deaf="deaf" in words, chatty="chatty" in words)
 
 

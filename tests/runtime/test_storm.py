@@ -113,7 +113,7 @@ class Storm:
         if pids:
             with suppress(ProcessLookupError):
                 os.kill(self.random.choice(pids), signal.SIGKILL)
-        await asyncio.sleep(self.random.random() * 0.2)
+        await asyncio.sleep(self.random.random() * 0.2)  # else nothing would live long enough to answer
 
 
 def resident_mib() -> int:

@@ -68,7 +68,7 @@ class Life:
         with suppress(WorkerDied, Cancelled, LoadFailed):
             if act == "ask":
                 async with supervisor.lease(wanted):
-                    await asyncio.sleep(seconds)
+                    await asyncio.sleep(seconds)  # the length of an answer, drawn with the life
             elif act == "leave":
                 with suppress(TimeoutError):
                     async with asyncio.timeout(seconds), supervisor.lease(wanted):
@@ -93,7 +93,7 @@ async def live(folder: Path, acts: list[tuple[str, str, float]]) -> None:
         life, tasks = Life(office), []
         for act, name, seconds in acts:
             if act == "wait":
-                await asyncio.sleep(seconds)
+                await asyncio.sleep(seconds)  # the time between two acts, drawn with the life
             else:
                 tasks.append(asyncio.ensure_future(life.do(act, name, seconds)))
                 await asyncio.sleep(0)

@@ -82,7 +82,7 @@ class Echo:
             return [{"job": job, "stage": "started", "eos": False}]
         place, job.made = job.made - 1, job.made + 1
         endless = any("endless" in KNOWN[token] for token in prompt)
-        time.sleep(0.01 * endless)
+        time.sleep(0.01 * endless)  # a step of a real model: somebody may leave in its middle
         if not endless and place == len(prompt):
             self.jobs.remove(job)
             return [{"job": job, "stage": "streaming", "eos": True, "eos_reason": "stop_token", "cached_tokens": 0}]

@@ -22,6 +22,7 @@ from uml.core.plan import Footprint
 from uml.planning.cache import CACHE_BLOCKS
 from uml.planning.genai_weights import genai_weights
 from uml.planning.llamacpp.weights import stored_bytes
+from uml.planning.torch_packed import packed_besides
 from uml.planning.torch_vision import vision_compute
 from uml.planning.torch_weights import torch_weights
 
@@ -50,8 +51,10 @@ class Library:
     high: float = 1.3
 
 
-TORCH: Final = Library(440 * _MIB, mapped=True, low=0.9)
-"""Python, PyTorch and Transformers with the classes of one model: 384 to 439 MiB when measured."""
+TORCH: Final = Library(425 * _MIB, mapped=True, low=0.9)
+"""Python, PyTorch and Transformers with the classes of one model: 386 to 424 MiB when measured."""
+_BITSANDBYTES: Final = 45 * _MIB
+"""That library, and what its steps take besides: 30 to 45 MiB when measured."""
 _TORCH_ROWS: Final = 3.5
 """What a step of 16 bits takes in memory for each byte of its numbers in F32: 68 MiB for 21, 22 for 7. In F32, 14."""
 EXLLAMA: Final = Library(440 * _MIB, element_bytes=2, typed_cache=True)
@@ -104,14 +107,15 @@ def weigh(info: ModelInfo, options: LoadOptions, *, in_memory: bool) -> Footprin
         least = min(_cached(info, shape, options, min(keys, 2), min(values, 2)), _latent(info, shape, options) or kept)
         computed = _activations(shape, options, size, library, in_memory=in_memory)
         if library is TORCH:
-            copied = _packed_scores(info, shape, size) if plain and in_memory else 0
+            copied = packed_besides(info, options, plain=plain) if size == 2 and in_memory else 0
             # An image is read before the prompt that it is in.
             computed = max(computed, vision_compute(info, options, size))
     if library.mapped and options.mmap and plain and in_memory and info.format is Format.SAFETENSORS:
         mapped = weights
-    base = library.base_bytes + copied
+    own = library.base_bytes + (_BITSANDBYTES if library is TORCH and _by_bitsandbytes(info, options) else 0)
+    base = own + copied
     # PyTorch's are packed while it answers.
-    loaded = (base if library.packs else library.base_bytes) + (weights - mapped if in_memory else 0)
+    loaded = (base if library.packs else own) + (weights - mapped if in_memory else 0)
     found = Footprint(
         weight_bytes=weights,
         kv_bytes=kept,
@@ -127,6 +131,11 @@ def weigh(info: ModelInfo, options: LoadOptions, *, in_memory: bool) -> Footprin
         return replace(found, low_bytes=weights + library.base_bytes, high_bytes=total + weights)
     low = int((total - kept + least) * library.low)
     return replace(found, low_bytes=max(weights, low), high_bytes=int(total * library.high))
+
+
+def _by_bitsandbytes(info: ModelInfo, options: LoadOptions) -> bool:
+    stored = info.quantization is not None and info.quantization.method == "bitsandbytes"
+    return stored or options.quantize.startswith("bnb-")
 
 
 def _is_plain(info: ModelInfo) -> bool:
@@ -181,15 +190,6 @@ def _activations(shape: Shape, options: LoadOptions, size: int, library: Library
     else:
         rows = options.ctx * size * numbers
     return rows + shape.vocabulary * 4 * options.parallel
-
-
-def _packed_scores(info: ModelInfo, shape: Shape, size: int) -> int:
-    """The matrix that makes scores where it is packed, and stays as the table of tokens too.
-
-    Weights of 16 bits are packed on processors that have no instructions for them, and there are more of these.
-    """
-    tied = info.metadata.get("tie_word_embeddings", True) is True
-    return shape.vocabulary * shape.embedding * size if size == 2 and tied and info.role not in READERS else 0
 
 
 def _number(info: ModelInfo, key: str) -> int:

@@ -41,6 +41,8 @@ MIB = 1 << 20
 WARM_S = 1.0
 IDLE_S = 0.05
 """Of a processor in a second: less is idle."""
+STILL = 3
+"""Seconds of that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,12 +93,12 @@ async def load(library: Library, path: Path, asked: dict[str, Any]) -> Load:
 async def quiet(pid: int, limit_s: float = 120.0) -> None:
     """Wait until a worker does nothing: an empty run, and weights that are packed anew, come after it is ready."""
     process, until = psutil.Process(pid), time.monotonic() + limit_s
-    before = -1.0
-    while time.monotonic() < until:
+    before, still = -1.0, 0
+    # On a busy machine what has a low priority waits for seconds.
+    while still < STILL and time.monotonic() < until:
         times = process.cpu_times()
         now = times.user + times.system
-        if now - before < IDLE_S * WARM_S:
-            return
+        still = still + 1 if now - before < IDLE_S * WARM_S else 0
         before = now
         await asyncio.sleep(WARM_S)
 

@@ -52,9 +52,11 @@ def make(folder: Path, tokenizer: Path) -> None:
 
 def load(folder: Path, asked: Mapping[str, Any]) -> dict[str, int]:
     """Bytes of this process: at most, when it is done with all that it does for a load, and of the model's files."""
+    from uml.core.engine import Endpoint
     from uml.core.model import Model
     from uml.core.options import LoadOptions
     from uml.core.plan import Footprint, LoadPlan, Placement
+    from uml.engines import handover
     from uml.engines.transformers.host import TransformersHost
     from uml.formats import inspect
     from uml.runtime.taken import file_bytes, look
@@ -64,7 +66,9 @@ def load(folder: Path, asked: Mapping[str, Any]) -> dict[str, int]:
     # 5: the highest is as it is now (proc_pid_clear_refs(5)).
     Path("/proc/self/clear_refs").write_text("5")
     host = TransformersHost()
-    host.load(LoadPlan(model, "transformers", options, Footprint(0, 0, 0), Placement({"cpu": 0})))
+    plan = LoadPlan(model, "transformers", options, Footprint(0, 0, 0), Placement({"cpu": 0}))
+    # A worker knows of a model what it is handed.
+    host.load(handover.from_line(handover.to_line(plan, Endpoint("t", host="127.0.0.1", port=1))).plan)
     runs, packing = host._runs, host._packing
     assert runs is not None
     runs.between_steps(lambda: None).result()

@@ -88,11 +88,12 @@ def _model(plan: LoadPlan, folder: Path, config: Any, common: Mapping[str, Any])
     attention = _attention(plan)
     if attention:
         arguments["attn_implementation"] = attention
-    quantized = quantization_config(plan, getattr(config.get_text_config(), "dtype", None))
+    stored = getattr(config.get_text_config(), "dtype", None)
+    quantized = quantization_config(plan, stored)
     if quantized is not None:
         arguments["quantization_config"] = quantized
     arguments |= _places(plan)
-    with lean(plan):
+    with lean(plan, stored):
         try:
             model, told = kind.from_pretrained(folder, **arguments)
         except ValueError as error:

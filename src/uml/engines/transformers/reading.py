@@ -16,11 +16,15 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
+import torch
 import transformers
 from transformers import modeling_utils
 
 from uml.core.plan import LoadPlan
-from uml.planning.torch_weights import torch_weights
+from uml.engines.transformers.quantize import method_of
+
+UNPACKED: Final = frozenset({"compressed-tensors", "fp8"})
+"""What the library unpacks while it loads, the second one where no GPU computes in it."""
 
 TRIM_BYTES: Final = 1 << 26
 TRIM_SHARE: Final = 12
@@ -34,21 +38,26 @@ def reads_apart() -> bool:
     return own is not None and "backend" in inspect.signature(own).parameters
 
 
-def in_place(plan: LoadPlan) -> bool:
-    """Whether weights are to be the pages of their files: mapped, and not made into others."""
-    info = plan.model.info
-    return plan.options.mmap and torch_weights(info, plan.options, sum(info.weight_bytes.values())) is None
+def in_place(plan: LoadPlan, stored: torch.dtype | None) -> bool:
+    """Whether weights are to be the pages of their files: mapped, and not made into others.
+
+    stored: the type that the model's configuration names.
+    """
+    options, method = plan.options, method_of(plan)
+    kept = options.dtype in ("auto", str(stored).removeprefix("torch."))
+    as_it_is = method not in UNPACKED and (kept or method != "none")
+    return options.mmap and options.quantize == "none" and as_it_is
 
 
 @contextlib.contextmanager
-def lean(plan: LoadPlan) -> Iterator[None]:
+def lean(plan: LoadPlan, stored: torch.dtype | None) -> Iterator[None]:
     """While the library loads a model: read one tensor at a time where it is not used in place, and hoard nothing.
 
-    What it is told here holds for all models that it loads meanwhile.
+    What it is told here holds for all models that it loads meanwhile. stored: as for `in_place`.
     """
     own: Any = getattr(modeling_utils, "safe_open", None)
     hook = getattr(transformers.utils.logging, "set_tqdm_hook", None)
-    apart = reads_apart() and not in_place(plan)
+    apart = reads_apart() and not in_place(plan, stored)
     if apart:
         # How a file is read is said where it is opened, and nowhere else.
         modeling_utils.safe_open = lambda *place, **more: own(*place, **{**more, "backend": "pread"})

@@ -12,7 +12,6 @@ import pytest
 from tests.planning.things import GIB, SPECS, machine, model
 from tests.runtime.stand_in import DEMO, bench
 from tests.runtime.test_shelf import opened, saved
-from uml.core.errors import DoesNotFit
 from uml.core.machine import Machine
 from uml.core.model import Model
 from uml.core.options import LoadOptions
@@ -20,6 +19,7 @@ from uml.core.plan import LoadPlan
 from uml.planning import plan
 from uml.planning.evict import Running
 from uml.runtime.remembering import RECENT_S, Remembering
+from uml.runtime.scheduling.events import BetterLater
 from uml.runtime.sessions import Sessions
 from uml.runtime.shelf import Kept
 
@@ -71,8 +71,9 @@ def test_it_takes_no_more_than_the_conversation_needs() -> None:
 def test_it_waits_for_those_who_are_at_work_rather_than_refuse_the_next_turn() -> None:
     busy = other(6 * GIB, busy=True)
     assert planned(TIGHT, busy).options.ctx < 30_000
-    with pytest.raises(DoesNotFit):
+    with pytest.raises(BetterLater) as caught:
         planned(TIGHT, busy, kept=[talk()])
+    assert caught.value.now.options == planned(TIGHT, busy).options, "for those who do not wait"
     roomier = planned(11 * GIB, busy, kept=[talk()]).options
     assert (roomier.ctx, roomier.cache_type_k) == (32_768, "q8_0"), "its prompt is read again, at once"
     assert planned(TIGHT, replace(busy, busy=False), kept=[talk()]).evict == ("other",)

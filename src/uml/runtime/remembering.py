@@ -18,7 +18,7 @@ from uml.core.options import LoadOptions
 from uml.core.plan import LoadPlan
 from uml.planning.cache import PADDING
 from uml.planning.evict import Running
-from uml.runtime.scheduling.events import Planner
+from uml.runtime.scheduling.events import BetterLater, Planner
 from uml.runtime.shelf import Kept
 
 RECENT_S: Final = 3600.0
@@ -35,7 +35,7 @@ class Remembering:
 
     1. room for it, in the cache that it was read into: idle models leave for that, as for any load;
     2. room for it, whatever the cache: its prompt is read again;
-    3. the same as 2 once those at work are done: DoesNotFit, for which a request waits;
+    3. the same as 2 once those at work are done: BetterLater, for which a request waits;
     4. what is free.
     """
 
@@ -72,7 +72,7 @@ class Remembering:
             found = tried(running, ctx=room)
             idle = [replace(one, busy=False) for one in running]
             if isinstance(found, DoesNotFit) and isinstance(tried(idle, ctx=room), LoadPlan):
-                raise found
+                raise BetterLater(found, usual)
         if isinstance(found, LoadPlan):
             return _told(found, f"ctx is {found.options.ctx}, for a conversation of {kept.tokens} tokens that goes on")
         if usual.options.ctx < kept.tokens:

@@ -15,6 +15,7 @@ from uml.core.plan import Footprint, LoadPlan, Placement
 from uml.planning.evict import Running, evict
 from uml.runtime.scheduling.events import (
     Asked,
+    BetterLater,
     Effect,
     Exited,
     Failed,
@@ -273,6 +274,33 @@ def test_a_load_beside_one_that_waits_takes_nothing_from_it() -> None:
     assert s.on(asked(5, "small")) == [], "it would take what big needs"
     assert Start not in map(type, s.on(Tick()))
     assert s.on(Released(1)) == [Stop("busy")]
+
+
+def test_what_is_to_be_there_takes_what_is_free_and_a_request_waits_for_better() -> None:
+    def plan(
+        model: Model,
+        options: LoadOptions,
+        machine: Machine,
+        running: Sequence[Running],
+        wants: Sequence[str] = (),
+    ) -> LoadPlan:
+        placed = Placement({"cpu": SIZE})
+        made = LoadPlan(model, "fake", replace(options, parallel=1), Footprint(SIZE, 0, 0), placement=placed)
+        if any(one.busy for one in running):
+            raise BetterLater(DoesNotFit(model.id, 2 * SIZE, SIZE), made)
+        return replace(made, evict=tuple(one.model for one in running))
+
+    s = Scheduler(plan, machine(2 * SIZE))
+    s.on(asked(1, "qwen"))
+    s.on(Ready("qwen"))
+    assert started(s.on(Keep(model("gemma"), "preloaded"))) == ["gemma"]
+    s.on(Ready("gemma"))
+    s.on(Unload(("gemma",)))
+    s.on(Exited("gemma"))
+    s.on(Measured(machine(2 * SIZE)))
+    assert s.on(asked(2, "gemma")) == []
+    assert [place.waits_for for place in s.places()] == ["memory"]
+    assert s.on(Released(1)) == [Stop("qwen")]
 
 
 def test_options_of_ours_are_not_reasons_to_load_again() -> None:

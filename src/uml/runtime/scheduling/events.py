@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-from uml.core.errors import UmlError
+from uml.core.errors import DoesNotFit, UmlError
 from uml.core.machine import Machine
 from uml.core.model import Model
 from uml.core.options import LoadOptions
@@ -180,6 +180,17 @@ class Missed:
 Effect = Start | Stop | Grant | Refuse | Missed
 
 
+class BetterLater(DoesNotFit):
+    """A load is possible now, and a better one when those at work are done, for which a request waits.
+
+    now: the plan for those who do not wait.
+    """
+
+    def __init__(self, shortage: DoesNotFit, now: LoadPlan) -> None:
+        UmlError.__init__(self, shortage.message, **shortage.details)
+        self.now = now
+
+
 class Planner(Protocol):
     """`planning.plan` with engines and budget already given."""
 
@@ -192,7 +203,10 @@ class Planner(Protocol):
         wants: Sequence[str] = (),
         /,
     ) -> LoadPlan:
-        """The plan, or an UmlError; DoesNotFit when idle models do not free enough. wants: see `Asked`."""
+        """The plan, or an UmlError; DoesNotFit when idle models do not free enough. wants: see `Asked`.
+
+        BetterLater only where it would plan for the same running models, all of them idle.
+        """
         ...
 
 

@@ -6,7 +6,7 @@ import math
 
 from uml.core.errors import DoesNotFit, UmlError
 from uml.runtime.scheduling.books import Books
-from uml.runtime.scheduling.events import Asked, Effect, Missed
+from uml.runtime.scheduling.events import Asked, BetterLater, Effect, Missed
 from uml.runtime.scheduling.queue import Waiter, Why
 from uml.runtime.scheduling.residency import Resident
 
@@ -39,6 +39,8 @@ def fulfil(books: Books) -> list[Effect]:
             continue
         try:
             plan = books.plan(asked, recipe, all_busy=True)
+        except BetterLater as later:
+            plan = later.now
         except UmlError as error:
             effects += [Missed(model, error)] if books.wishes.missed(model, error) else []
             continue

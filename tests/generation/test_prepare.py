@@ -248,7 +248,7 @@ def test_an_engine_that_invents_tokens_says_what_it_is_deaf_to() -> None:
     with pytest.raises(UnsupportedParameter, match="logprobs"):
         said(spec=FAKE, logprobs=True, strict=True)
     heard = {"messages", "prompt", "input", "model", "stream", "stream_options", "max_tokens", "stop", "n", "seed"}
-    heard |= {"query", "documents"}
+    heard |= {"query", "documents", "lora"}
     silent = {one.name for one in PARAMETERS if not one.inert and not one.ours} - set(FAKE.dialect)
     assert silent == heard | {"encoding_format", "strict"}, "every other parameter is told to have no effect"
 

@@ -32,6 +32,7 @@ COMMANDS: Final[Mapping[str, Entry]] = {
     "unload": Entry("workers", "Server"),
     "pin": Entry("keep", "Server"),
     "unpin": Entry("keep", "Server"),
+    "lora": Entry("lora", "Server"),
     "logs": Entry("logs", "Server"),
     "ls": Entry("models", "Models"),
     "scan": Entry("models", "Models"),

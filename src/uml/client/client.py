@@ -121,6 +121,24 @@ class Client:
         """Let a model go when it is idle or in the way: `was_kept`."""
         return self._object("POST", "/v1/models/unpin", {"model": name})
 
+    def adapters(self, name: str) -> list[dict[str, Any]]:
+        """Adapters of a loaded model: `id`, `name`, `path`, `scale`; none of one that is not loaded."""
+        return _list(self._object("GET", f"/v1/models/{quote(name, safe='')}/adapters"), "data")
+
+    def load_adapter(self, name: str, adapter: str, scale: float = 1.0) -> dict[str, Any]:
+        """Give a model one more adapter, a path of the server's machine or a model's id: `id`, and `data` as above."""
+        body = {"model": name, "adapter": adapter, "scale": scale}
+        return self._object("POST", "/v1/models/adapters/load", body, timeout_s=None)
+
+    def scale_adapter(self, name: str, id: int, scale: float) -> dict[str, Any]:
+        """How strongly an adapter works for requests that do not say: `data` as above."""
+        body = {"model": name, "id": id, "scale": scale}
+        return self._object("POST", "/v1/models/adapters/scale", body, timeout_s=None)
+
+    def unload_adapter(self, name: str, id: int) -> dict[str, Any]:
+        """Take an adapter from a model; answers that have it keep it to their end: `data` as above."""
+        return self._object("POST", "/v1/models/adapters/unload", {"model": name, "id": id}, timeout_s=None)
+
     def status(self) -> dict[str, Any]:
         """`workers` and `queue`, a list each."""
         return self._object("GET", "/v1/models/status")

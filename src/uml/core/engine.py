@@ -368,7 +368,10 @@ class SwapsAdapters(Protocol):
         ...
 
     def unload_adapter(self, id: int) -> None:
-        """Take one out; the ids of others stay. Raises BadRequest where there is none."""
+        """Take one out; the ids of others stay, and answers that have it keep it to their end.
+
+        Raises BadRequest where there is none.
+        """
         ...
 
     def scale_adapters(self, scales: Mapping[int, float]) -> None:

@@ -1,7 +1,8 @@
 """An engine that invents tokens: for tests, and to see how everything around an engine behaves.
 
 It runs as a real worker process and takes any format. It is never chosen by itself, only by
-`options.engine = "fake"`. What it answers is the last user message, word by word, and then `1 2 3 ...`.
+`options.engine = "fake"`. What it answers is the last user message, word by word, and then `1 2 3 ...`; in capitals
+while an adapter works.
 Speeds and faults come as `NAME=VALUE` in `options.extra_flags`; `Faults` lists them.
 """
 
@@ -48,7 +49,7 @@ DEAF: Final = _names(
     "json_schema regex choice response_format tools tool_choice parallel_tool_calls chat_template_kwargs "
     "enable_thinking reasoning_effort reasoning_format reasoning_budget_tokens add_generation_prompt "
     "continue_final_message logprobs top_logprobs n_probs post_sampling_probs return_tokens return_progress "
-    "timings_per_token echo suffix best_of cache_prompt n_keep n_discard n_indent lora dimensions"
+    "timings_per_token echo suffix best_of cache_prompt n_keep n_discard n_indent dimensions"
 )
 """Parameters of requests that change nothing here: whoever gives one is told so, as with every engine."""
 
@@ -148,6 +149,8 @@ class FakeHost:
         self._held = bytearray()
         self._pieces: list[str] = []
         self._ids: dict[str, int] = {}
+        self._adapters: dict[int, dict[str, Any]] = {}
+        self._loaded = count()
 
     def load(self, plan: LoadPlan) -> None:
         """Take the time and the memory that were asked for, or fail as asked."""
@@ -174,9 +177,10 @@ class FakeHost:
         if prompt > self._context:
             raise ContextLengthExceeded(prompt, self._context)
         limit = min(request.get("max_tokens") or DEFAULT_TOKENS, max(1, self._context - prompt))
-        numbers = count(1)
+        numbers, loud = count(1), self._is_loud(request)
         for index in range(limit):
             text = words[index] if index < len(words) else f" {next(numbers)}"
+            text = text.upper() if loud else text
             await self._pause(index)
             yield Delta(text, finish="length" if index + 1 == limit else None, prompt_tokens=0 if index else prompt)
 
@@ -217,6 +221,40 @@ class FakeHost:
             length = sum(value * value for value in sums) ** 0.5
             vectors.append([value / length for value in sums])
         return vectors
+
+    def adapters(self) -> list[dict[str, Any]]:
+        """What is loaded."""
+        return list(self._adapters.values())
+
+    def load_adapter(self, path: str, scale: float) -> int:
+        """Any folder with the file of PEFT is one. Raises BadOption."""
+        if not (Path(path) / "adapter_config.json").is_file():
+            raise BadOption("lora", path, "a folder with adapter_config.json")
+        id = next(self._loaded)
+        self._adapters[id] = {"id": id, "path": path, "scale": scale}
+        return id
+
+    def unload_adapter(self, id: int) -> None:
+        """Take one out. Raises BadRequest."""
+        self._known(id)
+        del self._adapters[id]
+
+    def scale_adapters(self, scales: Mapping[int, float]) -> None:
+        """What requests get that do not say. Raises BadRequest."""
+        for id, scale in scales.items():
+            self._known(id)["scale"] = scale
+
+    def _known(self, id: int) -> dict[str, Any]:
+        if id not in self._adapters:
+            raise BadRequest(f"lora: there is no adapter {id}", param="lora")
+        return self._adapters[id]
+
+    def _is_loud(self, request: Mapping[str, Any]) -> bool:
+        given = request.get("lora")
+        if given is None:
+            return any(one["scale"] for one in self._adapters.values())
+        scales = [one.get("scale", 1) for one in given if self._known(one["id"])]
+        return any(scales)
 
     def classes(self) -> Classes | None:
         """One label for a reranker; the length of a text for a classifier."""

@@ -16,7 +16,7 @@ from uml.core.duration import EXPECTED as DURATION
 from uml.core.errors import BadRequest
 from uml.core.jsonable import jsonable
 from uml.core.options import LoadOptions
-from uml.gateway import capabilities, engines, faults, names, openapi, plugins, workbench
+from uml.gateway import adapters, capabilities, engines, faults, names, openapi, plugins, workbench
 from uml.gateway.bodies import Strict
 from uml.gateway.docs import page
 from uml.gateway.replies import Load, json_reply
@@ -105,6 +105,7 @@ def build(house: House, metrics: Metrics) -> FastAPI:
     names.add(app, house)
     capabilities.add(app, house)
     plugins.add(app, house)
+    adapters.add(app, house)
     # After the fixed paths: a name may hold slashes, and would swallow them.
     _one_model(app, house)
     engines.add(app, house)

@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from uml.config import Settings
@@ -135,6 +136,12 @@ class Library:
         except ModelNotFound as error:
             return isinstance(error, AmbiguousModel)
         return True
+
+    def adapter(self, name: str) -> Path:
+        """Where an adapter lies that is named by its path, or as models are. Raises BadOption."""
+        option = located(self.registry, LoadOptions.parse({"lora": [name]}))
+        read(self.registry, option, self.plugins.inspector(inspect))
+        return at_home(option.lora[0]).absolute()
 
     def inspect(self, name: str) -> ModelInfo:
         """What a registered model, or any path, is; `notes` end with what it needs where it cannot be loaded here."""

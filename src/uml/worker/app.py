@@ -104,6 +104,8 @@ class App:
     key: str
     ready: bool = False
     _slots: asyncio.Semaphore = field(init=False)
+    _origins: dict[int, str] = field(default_factory=dict)
+    """Where adapters came from that were handed over as a copy."""
     _busy: int = 0
 
     def __post_init__(self) -> None:
@@ -286,14 +288,20 @@ class App:
 
     async def adapters(self, call: Call) -> None:
         """GET /lora-adapters: ids, paths and scales, as llama.cpp's server tells them."""
-        await call.reply(self._swapper().adapters())
+        found = self._swapper().adapters()
+        await call.reply([{**one, "path": self._origins.get(one["id"], one["path"])} for one in found])
 
     async def change_adapters(self, call: Call) -> None:
-        """POST /lora-adapters: `{"path", "scale"}` loads one, `{"id", "scale"}` sets one, `{"unload": id}` ends one."""
+        """POST /lora-adapters: `{"path", "scale"}` loads one, `{"id", "scale"}` sets one, `{"unload": id}` ends one.
+
+        With `origin` the path is that of a copy, which is not needed after the reply.
+        """
         host, body = self._swapper(), call.body
         if isinstance(body.get("path"), str):
-            scale = scale_of(body)
-            await call.reply({"id": await asyncio.to_thread(host.load_adapter, body["path"], scale)})
+            id = await asyncio.to_thread(host.load_adapter, body["path"], scale_of(body))
+            if isinstance(body.get("origin"), str):
+                self._origins[id] = body["origin"]
+            await call.reply({"id": id})
             return
         if isinstance(body.get("unload"), int):
             await asyncio.to_thread(host.unload_adapter, body["unload"])

@@ -6,6 +6,8 @@ number a row, rows of one step are computed by different adapters.
 
 from __future__ import annotations
 
+import threading
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,12 +33,18 @@ class Adapter:
 
 
 class Adapters:
-    """The adapters of one model."""
+    """The adapters of one model.
+
+    One that is taken out is not given to further requests, and goes when the last answer that has it is complete.
+    """
 
     def __init__(self, model: Any) -> None:
         self._model = model
         self._known: dict[int, Adapter] = {}
         self._next = 0
+        self._lock = threading.Lock()
+        self._users: Counter[int] = Counter()
+        self._leaving: set[int] = set()
         self._layers: list[tuple[Any, str, float]] = []
         """Layer, adapter's name and the scale that the adapter itself says there."""
         self._current: list[dict[int, float]] | None = None
@@ -67,17 +75,39 @@ class Adapters:
         self._look()
         return adapter.id
 
-    def unload(self, id: int) -> None:
-        """Take one out. Raises BadRequest."""
-        adapter = self._known.pop(id, None)
-        if adapter is None:
-            raise self._unknown(id)
-        self._remove(adapter.name)
+    def hold(self, scales: Mapping[int, float]) -> None:
+        """An answer is to have these. Raises BadRequest where one has been taken out meanwhile."""
+        with self._lock:
+            self._check(scales)
+            self._users.update(scales.keys())
+
+    def let_go(self, scales: Mapping[int, float]) -> list[int]:
+        """That answer is complete; those that nobody has any more, to be dropped."""
+        with self._lock:
+            self._users.subtract(scales.keys())
+            return [id for id in scales if id in self._leaving and not self._users[id]]
+
+    def leave(self, id: int) -> bool:
+        """Give one to no further request; whether it can be dropped at once. Raises BadRequest."""
+        with self._lock:
+            self._check({id: 0.0})
+            self._leaving.add(id)
+            return not self._users[id]
+
+    def drop(self, id: int) -> None:
+        """Take one out of the layers, while no step runs."""
+        self._remove(self._known.pop(id).name)
+        with self._lock:
+            self._leaving.discard(id)
         self._look()
+
+    @property
+    def _offered(self) -> list[Adapter]:
+        return [one for one in self._known.values() if one.id not in self._leaving]
 
     def shown(self) -> list[dict[str, Any]]:
         """Ids, paths and scales."""
-        return [{"id": one.id, "path": one.path, "scale": one.scale} for one in self._known.values()]
+        return [{"id": one.id, "path": one.path, "scale": one.scale} for one in self._offered]
 
     def scale(self, scales: Mapping[int, float]) -> None:
         """What requests get that do not say. Raises BadRequest."""
@@ -89,20 +119,22 @@ class Adapters:
         """Adapter -> scale for a request: its `lora`, else what is set; none that is off. Raises BadRequest."""
         given = request.get("lora")
         if given is None:
-            scales = {one.id: one.scale for one in self._known.values()}
+            scales = {one.id: one.scale for one in self._offered}
         else:
             scales = {one["id"]: float(one.get("scale", 1.0)) for one in given}
             self._check(scales)
         return {id: scale for id, scale in scales.items() if scale}
 
     def _check(self, scales: Mapping[int, float]) -> None:
-        unknown = next((id for id in scales if id not in self._known), None)
+        offered = {one.id for one in self._offered}
+        unknown = next((id for id in scales if id not in offered), None)
         if unknown is not None:
             raise self._unknown(unknown)
 
     def _unknown(self, id: int) -> BadRequest:
-        known = ", ".join(str(one) for one in self._known) or "none is loaded"
-        return BadRequest(f"lora: there is no adapter {id}; loaded are: {known}", param="lora")
+        known = ", ".join(str(one.id) for one in self._offered)
+        hint = f"loaded are: {known}" if known else "none is loaded"
+        return BadRequest(f"lora: there is no adapter {id}; {hint}", param="lora")
 
     def use(self, scales: Sequence[Mapping[int, float]]) -> None:
         """From now on, row by row of a step. Costs nothing while the rows stay the same."""

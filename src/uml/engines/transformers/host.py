@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -119,12 +120,15 @@ class TransformersHost:
         # A long prompt takes the tokenizer a while, and a large schema its compiler.
         answer, teller = await asyncio.to_thread(self._prepare, request, asyncio.get_running_loop())
         runs = self._sees if self._sees is not None and (answer.inputs or answer.beams) else self._runs
+        self._adapters.hold(answer.scales)
         runs.submit(answer)
         try:
             async for delta in teller.follow(answer.news):
                 yield delta
         finally:
             answer.gone = True
+            for id in self._adapters.let_go(answer.scales):
+                self._runs.between_steps(partial(self._adapters.drop, id))
 
     def _prepare(self, request: Mapping[str, Any], loop: asyncio.AbstractEventLoop) -> tuple[Answer, Any]:
         pictures, language, seen = pictures_of(request), self._language, None
@@ -204,9 +208,10 @@ class TransformersHost:
         return self._runs.between_steps(lambda: self._adapters.load(path, scale)).result()
 
     def unload_adapter(self, id: int) -> None:
-        """Take one out. Raises BadRequest."""
+        """Take one out; answers that have it keep it to their end. Raises BadRequest."""
         assert self._runs is not None
-        self._runs.between_steps(lambda: self._adapters.unload(id)).result()
+        if self._adapters.leave(id):
+            self._runs.between_steps(lambda: self._adapters.drop(id)).result()
 
     def scale_adapters(self, scales: Mapping[int, float]) -> None:
         """What requests get that give no scales themselves."""

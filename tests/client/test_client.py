@@ -13,6 +13,7 @@ import pytest
 from tests.client.standin import World, standing_in
 from tests.waiting import PATIENCE_S
 from uml.client import Client, find_server, read_server_file
+from uml.client.connection import Connection
 from uml.core.errors import (
     BadFile,
     BadKey,
@@ -165,10 +166,12 @@ def test_what_is_no_address_is_refused(url: str) -> None:
 
 
 def test_another_program_on_the_port_is_noticed(client: Client) -> None:
+    connection = Connection(client.url, None, 30.0)
     with pytest.raises(ConnectionLost, match="no JSON"):
-        client._object("GET", "/not/json")
+        connection.ask("GET", "/not/json")
     with pytest.raises(NotFound):
-        client._object("GET", "/nothing")
+        connection.ask("GET", "/nothing")
+    connection.close()
 
 
 def test_a_server_is_found_by_its_file(tmp_path: Path, world: World) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from uml.cli import render
-from uml.client.client import Piece
+from uml.client.piece import Piece
 
 
 class Measured:

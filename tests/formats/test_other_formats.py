@@ -86,6 +86,14 @@ def test_a_genai_folder_is_one_model(tmp_path: Path) -> None:
     assert inspect(tmp_path / "model.onnx") == found
 
 
+def test_a_genai_graph_tells_for_which_tokens_it_makes_scores(tmp_path: Path) -> None:
+    folder = write_genai_folder(tmp_path)
+    assert inspect(folder).metadata["graph.scores"] == "all"
+    graph = folder / "model.onnx"
+    graph.write_bytes(graph.read_bytes() + b"\x12\x1a/lm_head/prune/Gather/output_0")
+    assert inspect(folder).metadata["graph.scores"] == "last"
+
+
 def test_a_broken_genai_folder_is_reported(tmp_path: Path) -> None:
     folder = write_genai_folder(tmp_path)
     (folder / "model.onnx").unlink()

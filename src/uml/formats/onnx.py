@@ -16,7 +16,7 @@ from uml.core.model import READERS, Format, ModelInfo, Role, Scalar, Shape
 from uml.formats.bounded_json import child, count, read_object, scalars, text
 from uml.formats.hf import config as hf_config
 from uml.formats.hf import folder as hf
-from uml.formats.reader import Cursor, opened
+from uml.formats.reader import Cursor, opened, read_at
 
 GENAI_CONFIG = "genai_config.json"
 MAX_LAYERS = 4096
@@ -240,10 +240,24 @@ def inspect_genai(folder: Path, names: Sequence[str]) -> ModelInfo:
         context_length=count(model, "context_length") or None,
         shape=_genai_shape(model),
         chat_template=hf.chat_template(folder, names, tokenizer, []),
-        metadata=scalars(config),
+        metadata={**scalars(config), **_scores(folder / parts["decoder"] if parts["decoder"] else None)},
     )
 
 
+def _scores(graph: Path | None) -> dict[str, Scalar]:
+    """`graph.scores`: whether a decoder makes scores for the `last` token of what it reads, or for `all` of it.
+
+    Where the builder was told to leave the others out, the nodes that do have its names; they stand before weights.
+    """
+    if graph is None:
+        return {}
+    with opened(graph) as (file, size):
+        return {"graph.scores": "last" if PRUNED in read_at(file, 0, min(size, _MOST_NODES)) else "all"}
+
+
+PRUNED = b"/lm_head/prune/"
+_MOST_NODES = 8 << 20
+"""Of a graph's file; those of models with 96 layers take 1 MiB."""
 _PARTS = ("decoder", "encoder", "embedding", "vision", "speech")
 _KEPT = (".onnx", ".data", "_data", *hf.KEPT_SUFFIXES)
 

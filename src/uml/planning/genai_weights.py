@@ -15,6 +15,10 @@ from uml.core.model import Shape
 
 USUAL_WIDTH: Final = 3.5
 """Of a feed-forward layer, in widths of the model: 2.7 to 5.4 in most families."""
+MOST_FOLDED: Final = 1 << 24
+"""Bytes of what is computed while a quantized model is loaded, which its worker tells the runtime: larger parts are but
+turned or cut, which their kernels do again in their own order. Held twice for that moment, the matrix of scores made
+the highest memory while loading 11 % more than what stays."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,20 +27,22 @@ class Packing:
 
     each: bytes of a weight. apart: there is a table of tokens in F32 besides the matrix that makes scores.
     again: what is kept beside the file's bytes, as a share of them, for the kernels' own order. scores: that of the
-    matrix that makes scores, which is the table of tokens too and stays as it was.
+    matrix that makes scores, which is the table of tokens too and stays as it was. unturned: the same of one that is
+    larger than MOST_FOLDED, and pages of the file where tokens are looked up; 0: it makes no difference.
     """
 
     each: float
     apart: bool
     again: float
     scores: float
+    unturned: float = 0.0
 
 
 PACKINGS: Final = (
     Packing(4.0, apart=False, again=0.0, scores=1.0),
     Packing(4.0, apart=True, again=0.0, scores=1.0),
     # Blocks of 32 with a scale in F32 each.
-    Packing(0.5 + 4 / 32, apart=False, again=0.39, scores=1.48),
+    Packing(0.5 + 4 / 32, apart=False, again=0.39, scores=1.48, unturned=0.8),
     Packing(0.5 + 4 / 32, apart=True, again=0.39, scores=0.39),
     Packing(1.0 + 4 / 32, apart=True, again=0.25, scores=0.25),
 )
@@ -65,8 +71,10 @@ def genai_weights(shape: Shape, stored: int) -> Weights:
     width, way = min(widths, key=lambda one: abs(math.log(one[0] / usual)))
     scores = way.each * matrix
     table = 4 * matrix if way.apart else 0
-    copied = int(way.again * max(0.0, stored - scores - table) + way.scores * scores)
-    return Weights(replace(shape, feed_forward=round(width)), copied, table)
+    unturned = way.unturned > 0 and scores > MOST_FOLDED
+    again = way.unturned if unturned else way.scores
+    copied = int(way.again * max(0.0, stored - scores - table) + again * scores)
+    return Weights(replace(shape, feed_forward=round(width)), copied, int(scores) if unturned else table)
 
 
 def _width(shape: Shape, matrix: int, stored: int, way: Packing) -> float:

@@ -106,6 +106,9 @@ def weigh(info: ModelInfo, options: LoadOptions, *, in_memory: bool) -> Footprin
         kept = _cached(info, shape, options, keys, values)
         least = min(_cached(info, shape, options, min(keys, 2), min(values, 2)), _latent(info, shape, options) or kept)
         computed = _activations(shape, options, size, library, in_memory=in_memory)
+        if library.batches and info.metadata.get("graph.scores") == "all":
+            # Of a whole batch, where the last token's are all that anybody wants.
+            computed += min(options.ctx, options.batch) * shape.vocabulary * 4 * options.parallel
         if library is TORCH:
             copied = packed_besides(info, options, plain=plain) if size == 2 and in_memory else 0
             # An image is read before the prompt that it is in.

@@ -18,6 +18,7 @@ from uml.engines.hosted.text import decode
 from uml.engines.onnx.adapters import Adapters
 from uml.engines.onnx.causes import cause, failure
 from uml.engines.onnx.feed import Feed
+from uml.engines.onnx.graph import folding
 from uml.engines.onnx.language import check_ids, language_of
 from uml.engines.onnx.native import Generator, Library, Model, NativeError
 from uml.engines.onnx.runner import Answer, Runner
@@ -50,7 +51,8 @@ class Writer:
         threads = options.threads or len(os.sched_getaffinity(0))
         # A pattern is a block of memory for each shape of input that comes twice, kept beside what its parts were taken
         # from before: half as much again, and no faster.
-        session = {"intra_op_num_threads": threads, "enable_mem_pattern": False}
+        graph = folder / config["decoder"]["filename"]
+        session = {"intra_op_num_threads": threads, "enable_mem_pattern": False, **folding(graph)}
         overlay = {"model": {"decoder": {"session_options": session}}}
         try:
             self._model = Model(Library(), folder, overlay)

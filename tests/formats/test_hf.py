@@ -23,6 +23,7 @@ from tests.builders import (
 from uml.core.errors import BadFile, CorruptFile, MissingShard
 from uml.core.model import Format, ModelInfo, Role
 from uml.formats import inspect
+from uml.formats.sentence import pooled_by
 from uml.registry import packaged_model
 
 DEMO = packaged_model("demo-safetensors")
@@ -299,6 +300,26 @@ def sentence_folder(folder: Path, *paths: str) -> Path:
     ]
     write_json(folder / "modules.json", entries)
     return folder
+
+
+@pytest.mark.parametrize(
+    ("said", "way"),
+    [
+        ({"pooling_mode_cls_token": False, "pooling_mode_mean_tokens": True}, "mean"),
+        ({"pooling_mode_cls_token": True}, "cls"),
+        ({"pooling_mode": "lasttoken"}, "last"),
+        ({"pooling_mode": "mean"}, "mean"),
+        ({"pooling_mode": "max"}, "max"),
+        ({"pooling_mode_cls_token": True, "pooling_mode_max_tokens": True}, "cls_token+max_tokens"),
+        ({"word_embedding_dimension": 64}, ""),
+    ],
+)
+def test_how_tokens_become_one_is_read_in_old_words_and_new(tmp_path: Path, said: dict[str, Any], way: str) -> None:
+    (tmp_path / "1_Pooling").mkdir()
+    write_json(tmp_path / "1_Pooling" / "config.json", said)
+    assert pooled_by(tmp_path) == way
+    (tmp_path / "1_Pooling" / "config.json").write_text("{")
+    assert pooled_by(tmp_path) == pooled_by(tmp_path / "none") == ""
 
 
 def test_a_sentence_transformer_may_keep_its_model_in_a_folder_inside(tmp_path: Path) -> None:

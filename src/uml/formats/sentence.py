@@ -15,6 +15,8 @@ from uml.formats.bounded_json import parse, text
 from uml.formats.reader import opened, read_at
 
 MODULES = "modules.json"
+_FLAG = "pooling_mode_"
+_WAYS = {"mean_tokens": "mean", "cls_token": "cls", "lasttoken": "last"}
 MAX_BYTES = 1 << 20
 MAX_MODULES = 32
 
@@ -37,6 +39,24 @@ def modules(folder: Path, names: Sequence[str]) -> tuple[tuple[str, str], ...]:
         return ()
     pairs = [(text(entry, "path").strip("/"), text(entry, "type")) for entry in found if isinstance(entry, dict)]
     return tuple((name, kind) for name, kind in pairs if kind and _is_inside(name))
+
+
+def pooled_by(folder: Path) -> str:
+    """How its `N_Pooling` folder says that the states of tokens become one vector: `mean`, `cls` or `last`.
+
+    Another way by the name that it has there; empty where nothing is said.
+    """
+    for path in sorted(folder.glob("*_Pooling/config.json")):
+        try:
+            with opened(path) as (file, size):
+                found = parse(path, read_at(file, 0, size)) if size <= MAX_BYTES else None
+        except BadFile:
+            continue
+        if isinstance(found, dict):
+            said = [key.removeprefix(_FLAG) for key, value in found.items() if key.startswith(_FLAG) and value is True]
+            # Newer versions name it in one word.
+            return _WAYS.get(way, way) if (way := "+".join(said) or text(found, "pooling_mode")) else ""
+    return ""
 
 
 def _is_inside(name: str) -> bool:

@@ -130,7 +130,13 @@ def test_it_pools_as_its_folder_says(builder: Install, engine: Onnx, tmp_path: P
     folder = tmp_path / "cls"
     expected = make(builder, folder, "cls")
     (folder / "1_Pooling").mkdir()
-    (folder / "1_Pooling" / "config.json").write_text(json.dumps({"pooling_mode_cls_token": True}))
-    with Worker(engine, plan_of(folder / "onnx" / "model.onnx"), tmp_path) as worker:
-        found = worker.ready().post("/v1/embeddings", {"input": TEXTS})["data"]
-    assert found[0]["embedding"] == pytest.approx(expected[0], abs=1e-5)
+    for said in ({"pooling_mode_cls_token": True}, {"pooling_mode": "cls"}):
+        (folder / "1_Pooling" / "config.json").write_text(json.dumps(said))
+        with Worker(engine, plan_of(folder / "onnx" / "model.onnx"), tmp_path) as worker:
+            found = worker.ready().post("/v1/embeddings", {"input": TEXTS})["data"]
+        assert found[0]["embedding"] == pytest.approx(expected[0], abs=1e-5)
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps({"pooling_mode": "max"}))
+    plan = plan_of(folder / "onnx" / "model.onnx")
+    with Worker(engine, plan, tmp_path) as worker:
+        code = worker.end()
+    assert "one vector of many by 'max'" in str(engine.cause(plan, worker.log, code))

@@ -19,6 +19,7 @@ from uml.engines.hosted.classes import classes_of
 from uml.engines.onnx.causes import cause, failure
 from uml.engines.onnx.language import TOKENIZER, check_ids, read_tokenizer
 from uml.engines.onnx.native import TELEMETRY
+from uml.formats.sentence import pooled_by
 
 AT_ONCE: Final = 32
 """Texts that are computed together; shorter ones are filled up to the longest."""
@@ -28,12 +29,7 @@ POOLED: Final = ("sentence_embedding", "pooler_output", "embeddings")
 STATES: Final = ("last_hidden_state", "token_embeddings", "hidden_states")
 SCORES: Final = ("logits", "scores", "output")
 """Outputs with a number for each label of a text."""
-POOLINGS: Final = {
-    "pooling_mode_cls_token": "cls",
-    "pooling_mode_lasttoken": "last",
-    "pooling_mode_mean_tokens": "mean",
-}
-"""How sentence-transformers call them, in `1_Pooling/config.json`."""
+POOLINGS: Final = ("mean", "cls", "last")
 
 Floats = NDArray[np.float32]
 
@@ -94,8 +90,13 @@ class Encoder:
             return ""  # ready vectors, or scores
         if asked not in ("auto", "none", "rank"):
             return asked
-        settings = _read(self._folder / "1_Pooling" / "config.json")
-        return next((name for key, name in POOLINGS.items() if settings.get(key)), "mean")
+        said = pooled_by(self._folder) or "mean"
+        if said not in POOLINGS:
+            told = (
+                f"it makes one vector of many by {said!r}, which is not had here; the option pooling takes another way"
+            )
+            raise UnsupportedArchitecture(self._plan.model.id, told)
+        return said
 
     def embed(self, texts: list[str]) -> list[list[float]]:
         """One vector a text, of length 1. Raises BadRequest, ContextLengthExceeded, EngineError."""

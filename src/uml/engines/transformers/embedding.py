@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import json
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 
-from uml.core.errors import BadRequest, ContextLengthExceeded
+from uml.core.errors import BadOption, BadRequest, ContextLengthExceeded
 from uml.core.options import LoadOptions
+from uml.formats.sentence import pooled_by
+
+WAYS: Final = ("mean", "cls", "last")
 
 
 class Embedder:
@@ -22,7 +25,12 @@ class Embedder:
     def __init__(self, model: Any, folder: Path, tokenizer: Any, options: LoadOptions) -> None:
         self._model = getattr(model, model.base_model_prefix, model)
         self._tokenizer = tokenizer
-        self.pooling = options.pooling if options.pooling in ("mean", "cls", "last") else pooling_of(folder)
+        self._said, self._folder = options.pooling, folder
+
+    @cached_property
+    def pooling(self) -> str:
+        """Looked for when the first vector is wanted: a model that writes texts need not say."""
+        return self._said if self._said in WAYS else pooling_of(self._folder)
 
     def embed(self, texts: list[str], context: int) -> list[list[float]]:
         """One vector a text. Raises ContextLengthExceeded."""
@@ -43,15 +51,8 @@ class Embedder:
 
 
 def pooling_of(folder: Path) -> str:
-    """How a folder of sentence-transformers says that tokens become one."""
-    for parent in (folder, folder.parent):
-        for path in sorted(parent.glob("*_Pooling/config.json")):
-            try:
-                said = json.loads(path.read_text("utf-8"))
-            except (OSError, ValueError):
-                continue
-            if said.get("pooling_mode_cls_token"):
-                return "cls"
-            if said.get("pooling_mode_lasttoken"):
-                return "last"
-    return "mean"
+    """How a folder of sentence-transformers says that tokens become one. Raises BadOption for another way."""
+    said = pooled_by(folder) or pooled_by(folder.parent) or "mean"
+    if said not in WAYS:
+        raise BadOption("pooling", "auto", f"{', '.join(WAYS)}: the model says {said!r}, which is not had here")
+    return said

@@ -68,8 +68,16 @@ def test_one_that_cannot_be_had_is_refused_in_a_sentence(uml: Uml, wheels: Path)
     assert said.error["code"] == "install_failed"
     assert "there is no onnx-ir==1.1.0" in said.error["message"]
     assert list((uml.data / "engines" / "onnx-builder").iterdir()) == []
+
+
+def test_people_are_shown_the_installers_last_words(uml: Uml, wheels: Path) -> None:
+    for wheel in wheels.glob("onnx_ir-*"):
+        wheel.unlink()
     said = uml("engine", "install", "onnx-builder")
     assert "the engine's last words:" in said.err
+
+
+def test_one_that_is_not_for_this_machine_is_refused(uml: Uml) -> None:
     refused = uml("engine", "install", "vllm", "--json")
     assert (refused.code, refused.error["code"]) == (1, "install_refused")
     assert "an NVIDIA GPU" in refused.error["message"]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from uml.cli import complete
+from uml.cli.arguments import Model
 from uml.cli.command import command
 from uml.cli.names import name_for
 from uml.cli.result import Result, Table, said
@@ -17,12 +17,6 @@ from uml.core.errors import BadRequest
 if TYPE_CHECKING:
     from uml.client.client import Client
 
-_Model = Annotated[
-    str,
-    typer.Argument(
-        metavar="MODEL", help="Id, alias or path of a model", autocompletion=complete.models, show_default=False
-    ),
-]
 _Which = Annotated[str, typer.Argument(metavar="ADAPTER", help="Its number or name, as `uml lora ls` shows them")]
 
 lora = typer.Typer(
@@ -38,7 +32,7 @@ lora = typer.Typer(
 
 
 @command()
-def ls(session: Session, model: _Model) -> Result:
+def ls(session: Session, model: Model) -> Result:
     """List the adapters of a loaded model.
 
     SCALE is what requests get that do not say; 0 is off. A request says with `"lora": [{"id": 0, "scale": 0.5}]`.
@@ -54,7 +48,7 @@ def ls(session: Session, model: _Model) -> Result:
 @command()
 def load(
     session: Session,
-    model: _Model,
+    model: Model,
     adapter: Annotated[str, typer.Argument(metavar="ADAPTER", help="A path, or the id of an adapter among the models")],
     scale: Annotated[float, typer.Option("--scale", metavar="X", help="0: only for requests that name it")] = 1.0,
 ) -> Result:
@@ -73,7 +67,7 @@ def load(
 @command()
 def scale(
     session: Session,
-    model: _Model,
+    model: Model,
     adapter: _Which,
     scale: Annotated[float, typer.Argument(metavar="SCALE", help="0 is off")],
 ) -> Result:
@@ -86,7 +80,7 @@ def scale(
 
 
 @command()
-def unload(session: Session, model: _Model, adapter: _Which) -> Result:
+def unload(session: Session, model: Model, adapter: _Which) -> Result:
     """Take an adapter from a model. Answers that have it keep it to their end."""
     with session.client() as client:
         name = name_for(client, model)

@@ -41,7 +41,7 @@ docs: $(ready_dev)  ## write the pages that are generated from the code
 bench: $(ready_dev)  ## measure: every table of docs/performance.md
 	$(BIN)/python -m benchmarks
 
-demo-model: $(ready_training)  ## train the demo model and all that comes with it, and put it into the package: two hours
+demo-model: $(ready_training)  ## train the demo model and all that comes with it, and put it into the package: three hours
 	$(BIN)/python -m tools.demo_model.make build/demo-model --ship src/uml/models
 
 clean:  ## remove what was built here

@@ -31,7 +31,7 @@ class Size:
     """Steps of each training; documents that the tokenizer learns from, questions a family, kinds of file."""
 
     model: int = 3800
-    practice: tuple[int, ...] = (1400, 1000, 800, 500)
+    practice: tuple[int, ...] = (1400, 1000, 800, 500, 500, 500)
     """Of each round."""
     draft: int = 900
     adapter: int = 400
@@ -42,7 +42,7 @@ class Size:
 
 
 QUICK: Final = Size(
-    model=3, practice=(2, 1, 1, 1), draft=2, adapter=1, embedding=2, documents=500, questions=1, kinds=("f16", "q8_0")
+    model=3, practice=(2, 1), draft=2, adapter=1, embedding=2, documents=500, questions=1, kinds=("f16", "q8_0")
 )
 """A few steps of every stage, to see that they fit together; the model says nothing."""
 

@@ -11,12 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from tools.demo_model.corpus import FAMILIES, UNNAMED, Case, Dialogue, Message, Reply, dialogues, facts
+from tools.demo_model.corpus import FAMILIES, ROUNDS, UNNAMED, Case, Dialogue, Message, Reply, dialogues, facts
 from tools.demo_model.corpus.draw import Draw, held_out, parts
+from tools.demo_model.corpus.families import WORKS
 from tools.demo_model.corpus.memory import LONG_CHARS
 from tools.demo_model.corpus.program import ABOUT, TOPICS, questions
 from tools.demo_model.corpus.tool_kinds import TOOLS
 from tools.demo_model.corpus.words import NAMES, PET_NAMES, SYSTEMS
+from tools.demo_model.corpus.words import TOPICS as NEWS
 
 DOCS = Path("docs/cli.md").read_text("utf-8")
 CONVERSATIONS = {"remembering", "remembering long", "tool", "two tools", "tool answers", "no tool fits", "asking back"}
@@ -27,7 +29,7 @@ def train(practice: int = 0) -> tuple[Dialogue, ...]:
     return tuple(itertools.islice(dialogues(7, "train", practice=practice), 5000))
 
 
-PHASES = pytest.mark.parametrize("practice", [0, 1, 2, 3])
+PHASES = pytest.mark.parametrize("practice", [0, 1, 2, 3, len(ROUNDS)])
 
 
 @cache
@@ -134,6 +136,20 @@ def test_in_the_second_round_of_practice_there_are_more_tools_to_choose_from() -
         return sum(counts) / len(counts)
 
     assert mean(2) > mean(1) + 0.5
+
+
+def test_in_the_last_practice_what_is_asked_about_may_be_the_work_of_another_tool_but_no_held_out_word() -> None:
+    assert {"flight", "music", "timer"} <= set(WORKS)
+    assert "weather" in parts(NEWS)[1] and "weather" not in WORKS
+    asked = {
+        message["content"].lower()
+        for dialogue in train(len(ROUNDS))
+        for message in dialogue.messages
+        if message["role"] == "user"
+    }
+    about = {match[1] for text in asked if (match := re.search(r"news about (\w+)", text))}
+    assert about & set(WORKS)
+    assert not about & set(parts(NEWS)[1])
 
 
 def test_every_family_comes_up_and_tools_come_by_twos_too() -> None:

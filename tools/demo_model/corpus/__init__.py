@@ -21,7 +21,7 @@ def dialogues(seed: int, split: Split, family: str | None = None, *, practice: i
     not to think. Held-out dialogues are held out in what they are named after; other talk in them is not.
     """
     phase = ROUNDS[practice - 1] if practice else Round(any_family)
-    draw = Draw(f"{seed} {split} {family}", split, phase.invented)
+    draw = Draw(f"{seed} {split} {family}", split, phase.invented, phase.borrowed)
     while True:
         chosen = FAMILIES[family] if family else phase.family(draw)
         sample = chosen.draw(draw)
@@ -43,6 +43,7 @@ def _mixed(draw: Draw, name: str, sample: Sample) -> tuple[Message, ...]:
 
 __all__ = [
     "FAMILIES",
+    "ROUNDS",
     "UNNAMED",
     "Call",
     "Case",

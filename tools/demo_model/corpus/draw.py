@@ -40,17 +40,28 @@ def parts(words: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 
 class Draw:
-    """Random choices for one split. The same seed draws the same. invented: as `INVENTED`."""
+    """Random choices for one split. The same seed draws the same.
 
-    def __init__(self, seed: object, split: Literal["train", "heldout"], invented: float = INVENTED) -> None:
+    invented: as `INVENTED`. borrowed: of each two invented words, one is of these instead, if there are any.
+    """
+
+    def __init__(
+        self,
+        seed: object,
+        split: Literal["train", "heldout"],
+        invented: float = INVENTED,
+        borrowed: tuple[str, ...] = (),
+    ) -> None:
         self.random = random.Random(str(seed))
         self.split = split
         self.invented = invented
+        self.borrowed = borrowed
 
     def training(self) -> Draw:
         """The same source of chance for what is only there to be talked about."""
         draw = Draw.__new__(Draw)
-        draw.random, draw.split, draw.invented = self.random, "train", self.invented
+        draw.random, draw.split = self.random, "train"
+        draw.invented, draw.borrowed = self.invented, self.borrowed
         return draw
 
     def pick(self, things: Sequence[T]) -> T:
@@ -68,6 +79,9 @@ class Draw:
     def word(self, words: tuple[str, ...], invented: float | None = None) -> str:
         """A word of this split's part of the list; in training, in this share of cases, one that nobody knows."""
         if self.split == "train" and self.chance(self.invented if invented is None else invented):
+            if self.borrowed and self.chance(0.5):
+                word = self.pick(self.borrowed)
+                return word.capitalize() if words[0][0].isupper() else word
             return like(words[0], self.random)
         return self.pick(self.part(words))
 

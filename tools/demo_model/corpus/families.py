@@ -18,9 +18,11 @@ from tools.demo_model.corpus import (
     numbers,
     program,
     stories,
+    words,
 )
-from tools.demo_model.corpus.draw import INVENTED, Draw
+from tools.demo_model.corpus.draw import INVENTED, Draw, parts
 from tools.demo_model.corpus.nouns import Family, Sample
+from tools.demo_model.corpus.tool_kinds import TOOLS
 
 _PLAIN: Final = (
     Family("identity", 3, identity.identity),
@@ -107,14 +109,23 @@ def _practice(mix: calling.Mix, **weights: float) -> Callable[[Draw], Family]:
 _FEW: Final = calling.Mix(missing=0.3, double=0.25, nameless=0.4)
 _MANY: Final = replace(_FEW, double=0.35, counts=(1, 2, 3, 3, 4, 4, 5, 5, 6, 6))
 _NAMED: Final = calling.Mix(missing=0.25, double=0.4, nameless=0.1, all_names=True, counts=(1, 2, 2, 3, 3, 4, 5, 6))
+_TWICE: Final = replace(_NAMED, double=0.6)
+_HELD_OUT: Final = {
+    word.lower() for known in vars(words).values() if isinstance(known, tuple) for word in parts(known)[1]
+}
+WORKS: Final = tuple(
+    sorted({part for tool in TOOLS for name in tool.names if name.islower() for part in name.split("_")} - _HELD_OUT)
+)
+"""The words that names of tools are made of, without those that a list holds out."""
 
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """A round of practice. invented: share of the words to be copied that are in no list."""
+    """A round of practice. invented: share of the words to be copied that their list lacks; borrowed: as `Draw`."""
 
     family: Callable[[Draw], Family]
     invented: float = INVENTED
+    borrowed: tuple[str, ...] = ()
 
 
 ROUNDS: Final = (
@@ -125,6 +136,17 @@ ROUNDS: Final = (
         _practice(_NAMED, tool=5, two_tools=16, no_tool_fits=4, extraction=9, stories=9, remembering_long=3),
         invented=0.6,
     ),
+    Round(
+        _practice(_TWICE, tool=5, two_tools=24, no_tool_fits=4, extraction=8, stories=8, remembering_long=3),
+        invented=0.6,
+    ),
+    Round(
+        _practice(_TWICE, tool=6, two_tools=24, no_tool_fits=4, extraction=8, stories=8, remembering_long=5),
+        invented=0.6,
+        borrowed=WORKS,
+    ),
 )
 """Of practice: tools with names that say nothing; more of them to choose from; every name that a tool may have (what
-stays held out is what they are asked with, and which of them come together); and two at once, with unknown words."""
+stays held out is what they are asked with, and which of them come together); two at once, with unknown words; more of
+those; and words to be copied that are another tool's work: "any news about flights?".
+"""

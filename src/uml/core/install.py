@@ -90,6 +90,8 @@ class Recipe:
     hosted: our worker serves it, and must find what it needs there. pythons: versions of Python that it runs on, as
         (major, minor), the preferred one first; empty: the one that uml runs on.
     note: what a user should know before. built: out of its source, for this machine, by `uml engine build`.
+    cpu_index: a package index with what the first step installs, built for processors alone. It is asked where the
+        machine has no GPU, and nobody has told the installer where to look: elsewhere these are for CUDA.
     """
 
     engine: str
@@ -105,3 +107,4 @@ class Recipe:
     pythons: tuple[tuple[int, int], ...] = ()
     note: str = ""
     built: bool = False
+    cpu_index: str = ""

@@ -29,6 +29,9 @@ _TORCH_CUDA_DISK: Final = 6 * _GIB
 """With the libraries of CUDA that its wheel requires; not measured here. Without: 757 MiB, measured."""
 _TORCH_CUDA_FETCH: Final = 3 * _GIB
 
+TORCH_CPU: Final = "https://download.pytorch.org/whl/cpu"
+"""PyTorch's own index of builds without CUDA, five times smaller. (That of Macs and Windows is small anyway.)"""
+
 CUDA: Final = frozenset({"cuda"})
 
 RECIPES: Final[Mapping[str, Recipe]] = {
@@ -61,6 +64,7 @@ RECIPES: Final[Mapping[str, Recipe]] = {
             ),
             disk_bytes={"cpu": 1400 * _MIB, "cuda": _TORCH_CUDA_DISK + 700 * _MIB},
             download_bytes={"cpu": 500 * _MIB, "cuda": _TORCH_CUDA_FETCH + 300 * _MIB},
+            cpu_index=TORCH_CPU,
         ),
         Recipe(
             engine="gptqmodel",
@@ -103,6 +107,7 @@ RECIPES: Final[Mapping[str, Recipe]] = {
             ),
             disk_bytes={"cpu": 1400 * _MIB, "cuda": _TORCH_CUDA_DISK + 700 * _MIB},
             download_bytes={"cpu": 500 * _MIB, "cuda": _TORCH_CUDA_FETCH + 300 * _MIB},
+            cpu_index=TORCH_CPU,
             note="it changes Transformers when it is imported, and so has an environment of its own",
         ),
         Recipe(
@@ -144,6 +149,7 @@ RECIPES: Final[Mapping[str, Recipe]] = {
             ),
             disk_bytes={"cpu": 1500 * _MIB, "cuda": _TORCH_CUDA_DISK + 700 * _MIB},
             download_bytes={"cpu": 500 * _MIB, "cuda": _TORCH_CUDA_FETCH + 300 * _MIB},
+            cpu_index=TORCH_CPU,
             hosted=False,
             note="it makes models and runs none: the engine onnx does that",
         ),

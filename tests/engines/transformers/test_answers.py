@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.engines.transformers.conftest import SOURCE, Start, broken, plan_of
-from tests.worker.process import LEFT_S, Worker, question, text_of
+from tests.worker.process import LEFT_S, Worker, events, question, text_of
 from uml.engines.handover import failure_in
 
 # Every worker imports PyTorch, which takes seconds.
@@ -85,7 +85,14 @@ def test_adapters_come_and_go_and_each_request_has_its_own(made: Made, start: St
         found = list(pool.map(lambda one: greedy(worker, one[1], lora=chosen[one[0]]), asked))
     for place, name in enumerate(("demo", "one", "two")):
         agree(made[name], found[place::3])
+    # Who has it while it is taken out keeps it to the end; nobody gets it any more.
+    long = {"prompt": made["two"]["prompts"][0], "temperature": 0, "max_tokens": 90, "ignore_eos": True}
+    long |= {"lora": chosen["two"], "stream": True}
+    whole = text_of(worker.stream("/v1/completions", long))
+    answering = events(worker.send("POST", "/v1/completions", long).getresponse())
+    begun = [next(answering)]
     worker.post("/lora-adapters", {"unload": second})
+    assert text_of([*begun, *answering]) == whole
     status, answer = worker.request("POST", "/v1/completions", {"prompt": "a", "lora": [{"id": second}]})
     assert (status, "no adapter" in answer["error"]["message"]) == (400, True)
     worker.post("/lora-adapters", {"id": 0, "scale": 1})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -11,7 +12,10 @@ import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
@@ -30,8 +34,10 @@ from uml.core.errors import (
 from uml.core.install import Install, Recipe, Step
 from uml.core.options import LoadOptions
 from uml.runtime.installs import Installs
+from uml.runtime.installs.installer import Installer
 
 NOTHING: frozenset[str] = frozenset({"cpu"})
+UV = pytest.mark.skipif(not shutil.which("uv"), reason="uv is not on PATH")
 
 
 class Bench:
@@ -90,6 +96,73 @@ def test_libraries_for_a_gpu_that_is_not_there_are_told_of(bench: Bench) -> None
     assert bench.install().accelerator == "cuda"
     assert "is for CUDA, which this machine does not have" in bench.steps[-1].text
     assert "PIP_EXTRA_INDEX_URL" in bench.steps[-1].text
+
+
+def test_libraries_of_cuda_that_nobody_reckoned_with_need_room_too(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, recipe(disk_bytes={"cpu": MIB, "cuda": 1 << 50}))
+    wheel(bench.wheels, "tinyengine", "1.0", needs=["nvidia-cublas"])
+    wheel(bench.wheels, "cublas", "13.0", called="nvidia_cublas")
+    with pytest.raises(NoRoom, match=r"tiny==1\.0, whose PyTorch is one for CUDA here, needs 1048576\.\d+ GiB"):
+        bench.install()
+    assert bench.left == []
+
+
+@pytest.fixture
+def index(tmp_path: Path) -> Iterator[tuple[str, list[str]]]:
+    """A package index with a build for processors alone: its address, and the paths that it was asked for."""
+    file = wheel(tmp_path / "index", "tinyengine", "1.0+cpu")
+    page = tmp_path / "index" / "simple" / "tinyengine" / "index.html"
+    page.parent.mkdir(parents=True)
+    page.write_text(f'<a href="/{quote(file.name)}">{file.name}</a>')
+    asked: list[str] = []
+
+    class Handler(SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            asked.append(self.path)
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=tmp_path / "index")) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/simple", asked
+        server.shutdown()
+
+
+@pytest.mark.parametrize("tool", ["pip", pytest.param("uv", marks=UV)])
+def test_where_nobody_has_told_where_to_look_a_build_without_cuda_is_taken(
+    tmp_path: Path, index: tuple[str, list[str]], tool: Installer
+) -> None:
+    url, asked = index
+    bench = Bench(tmp_path, recipe(cpu_index=url))
+    # A user with no configuration, to whom the public index is out of reach.
+    environ = {name: value for name, value in bench.environ.items() if not name.startswith(("PIP_", "UV_"))}
+    environ |= {"PIP_CONFIG_FILE": os.devnull, "HTTPS_PROXY": "http://127.0.0.1:9", "HOME": str(tmp_path)}
+    order = bench.installs.order("tiny", NOTHING, tool=tool)
+    assert bench.installs.install(order, environ=environ).packages == {"tinyengine": "1.0+cpu"}
+    assert "/simple/tinyengine/" in asked
+
+
+@pytest.mark.parametrize("tool", ["pip", pytest.param("uv", marks=UV)])
+def test_who_has_told_it_is_asked_nothing_else(tmp_path: Path, index: tuple[str, list[str]], tool: Installer) -> None:
+    url, asked = index
+    bench = Bench(tmp_path, recipe(cpu_index=url))
+    wheel(bench.wheels, "tinyengine", "1.0")
+    environ = {**bench.environ, "UV_FIND_LINKS": str(bench.wheels), "UV_NO_INDEX": "1"}
+    order = bench.installs.order("tiny", NOTHING, tool=tool)
+    assert bench.installs.install(order, environ=environ).packages == {"tinyengine": "1.0"}
+    assert asked == []
+
+
+@pytest.mark.parametrize("tool", ["pip", pytest.param("uv", marks=UV)])
+def test_an_index_that_is_of_no_help_is_done_without(
+    tmp_path: Path, index: tuple[str, list[str]], tool: Installer
+) -> None:
+    bench = Bench(tmp_path, recipe(cpu_index="http://127.0.0.1:9/simple"))
+    environ = {name: value for name, value in bench.environ.items() if not name.startswith(("PIP_", "UV_"))}
+    environ |= {"PIP_CONFIG_FILE": os.devnull, "HTTPS_PROXY": "http://127.0.0.1:9", "HOME": str(tmp_path)}
+    environ["PIP_RETRIES"] = "0"
+    steps: list[Step] = []
+    with pytest.raises(InstallFailed, match="cannot be reached"):
+        bench.installs.install(bench.installs.order("tiny", NOTHING, tool=tool), steps.append, environ=environ)
+    assert any("is of no help; looking where packages usually are" in step.text for step in steps)
 
 
 def test_versions_stand_side_by_side_and_use_goes_back_at_once(bench: Bench) -> None:

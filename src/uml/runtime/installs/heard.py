@@ -55,6 +55,14 @@ _PYTHON: Final = re.compile(r"requires a different Python|Requires-Python|requir
 _ERROR: Final = re.compile("^\\s*(?:ERROR|error|\N{MULTIPLICATION SIGN}|╰─▶|├─▶|Error):?\\s*(.+)$")
 
 
+_FOR_CUDA: Final = re.compile(r"^\s*(?:Collecting|Downloading|Processing|\+)\s+(?:\S*/)?nvidia[-_]\w", re.IGNORECASE)
+
+
+def is_for_cuda(line: str) -> bool:
+    """Whether an installer is about to fetch libraries of CUDA, which are most of what a GPU's PyTorch takes."""
+    return bool(_FOR_CUDA.match(line))
+
+
 _ADVICE: Final = "look at the network, the proxy and `pip config list`"
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, Literal
 
@@ -49,6 +50,36 @@ def filled_by(
         (python, "-I", "-u", "-m", "pip") if own_pip else (sys.executable, "-I", "-u", "-m", "pip", "--python", python)
     )
     return *pip, "install", "--progress-bar", "off", *words
+
+
+_TOLD: Final = re.compile(r"(?:^|[.:])(?:index-url|extra-index-url|find-links|no-index)=")
+_UV_TOLD: Final = (
+    *("UV_INDEX", "UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_EXTRA_INDEX_URL", "UV_FIND_LINKS", "UV_NO_INDEX"),
+    *("UV_TORCH_BACKEND", "UV_CONFIG_FILE"),
+)
+
+
+def configuration(python: str) -> tuple[str, ...]:
+    """The command by which pip tells its configuration, variables included. python: an interpreter that has it."""
+    return python, "-I", "-m", "pip", "config", "list"
+
+
+def is_told(installer: Installer, configured: Sequence[str], environ: Mapping[str, str]) -> bool:
+    """Whether the user has told an installer where packages are: then that is all it asks.
+
+    configured: what pip says its configuration is, line by line.
+    """
+    if installer == "pip":
+        return any(_TOLD.search(line) for line in configured)
+    home = Path(environ.get("XDG_CONFIG_HOME") or Path(environ.get("HOME", "/")) / ".config")
+    files = (home / "uv" / "uv.toml", Path("/etc/uv/uv.toml"))
+    return any(environ.get(name) for name in _UV_TOLD) or any(file.is_file() for file in files)
+
+
+def also_from(installer: Installer, index: str) -> tuple[str, ...]:
+    """Words by which an installer looks there besides."""
+    # Where it cannot be reached pip goes on without it, and should not try for minutes before.
+    return ("--index", index) if installer == "uv" else ("--extra-index-url", index, "--retries", "2")
 
 
 def requirements(recipe: Recipe, version: str) -> tuple[tuple[str, ...], ...]:

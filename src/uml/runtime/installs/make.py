@@ -12,7 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -203,7 +203,9 @@ class _Making:
         if order.version != recipe.version:
             self._say("installing", f"looking for {order.name}")
             self._install(installer.looked_for(recipe, order.version))
-        for words in installer.requirements(recipe, order.version):
+        first, *others = installer.requirements(recipe, order.version)
+        self._install_first(first)
+        for words in others:
             self._install(words)
         smoke_says = self._imported()
         packages = manifest.packages_in(self._folder)
@@ -239,6 +241,26 @@ class _Making:
             f"; most of its {gib(made.size_bytes)} is for CUDA, which this machine does not have: "
             f"installed with {how[self._order.installer]} it is smaller"
         )
+
+    def _install_first(self, words: tuple[str, ...]) -> None:
+        """PyTorch, in most recipes: the build without CUDA where that is of no use, as far as it can be had."""
+        order, index = self._order, self._order.recipe.cpu_index
+        if index and order.accelerator == "cpu" and sys.platform == "linux" and not (order.offline or self._is_told()):
+            try:
+                self._install((*installer.also_from(order.installer, index), *words))
+            except InstallFailed:
+                self._say("installing", f"{index} is of no help; looking where packages usually are")
+            else:
+                return
+        self._install(words)
+
+    def _is_told(self) -> bool:
+        configured: list[str] = []
+        if self._order.installer == "pip":
+            own = "" if self._order.our_pip else str(manifest.python_of(self._folder))
+            environment = installer.environment(self._site.environ, self._temporary, offline=False)
+            child.run(installer.configuration(own or sys.executable), environment, configured.append)
+        return installer.is_told(self._order.installer, configured, self._site.environ)
 
     def _install(self, words: tuple[str, ...]) -> None:
         order = self._order
@@ -287,8 +309,20 @@ class _Making:
 
     def _heard(self, line: str) -> None:
         self._lines.append(line)
+        if self._order.accelerator == "cpu" and heard.is_for_cuda(line):
+            self._see_room_for_cuda()
         if text := heard.step(line):
             self._say("installing", text)
+
+    def _see_room_for_cuda(self) -> None:
+        """Before several GiB are fetched that were not reckoned with. Raises NoRoom."""
+        order, root = self._order, self._site.root
+        most = replace(order, accelerator="cuda")
+        if self._step.total_bytes >= most.disk_bytes:
+            return
+        if (free := self._site.free(root) + self._step.bytes) < most.most_bytes:
+            raise NoRoom(f"{order.name}, whose PyTorch is one for CUDA here,", most.most_bytes, free, root)
+        self._step = replace(self._step, total_bytes=most.disk_bytes)
 
     def _beat(self) -> None:
         """Look how much there is by now; less often where that takes long."""

@@ -127,9 +127,9 @@ def _installs_part() -> list[str]:
         "`engines/NAME/VERSION` of the data folder: `uml engine install NAME`, or `NAME==VERSION` for another version "
         "than the one below. Several stand side by side; the last that passed its test is in use, "
         "`uml engine use NAME==VERSION` goes back at once, and a load may name one: `engine=NAME==VERSION`. The "
-        "installer is pip with its user's configuration, or uv (`--installer uv`). On Linux without a GPU, PyTorch comes "
-        f"from its own index of builds for processors ({TORCH_CPU}) where nobody has told the installer where to look; "
-        "where it would be one for CUDA all the same, the disk is looked at anew. Nothing is left of an install that "
+        "installer is pip with its user's configuration, or uv (`--installer uv`). On Linux without a GPU, PyTorch "
+        f"comes from its own index of builds for processors ({TORCH_CPU}) where nobody has told the installer where to "
+        "look; where it would be one for CUDA all the same, the disk is looked at anew. Nothing is left of an install that "
         "fails, is stopped or is killed. Libraries that uml's own environment has count as `NAME==shared`.",
         "",
         "Sizes of those that need no GPU were measured; the others follow what their packages ask for, and were not "

@@ -129,8 +129,8 @@ def _installs_part() -> list[str]:
         "`uml engine use NAME==VERSION` goes back at once, and a load may name one: `engine=NAME==VERSION`. The "
         "installer is pip with its user's configuration, or uv (`--installer uv`). On Linux without a GPU, PyTorch "
         f"comes from its own index of builds for processors ({TORCH_CPU}) where nobody has told the installer where to "
-        "look; where it would be one for CUDA all the same, the disk is looked at anew. Nothing is left of an install that "
-        "fails, is stopped or is killed. Libraries that uml's own environment has count as `NAME==shared`.",
+        "look; where it would be one for CUDA all the same, the disk is looked at anew. Nothing is left of an install "
+        "that fails, is stopped or is killed. Libraries that uml's own environment has count as `NAME==shared`.",
         "",
         "Sizes of those that need no GPU were measured; the others follow what their packages ask for, and were not "
         "made yet.",

@@ -84,6 +84,25 @@ def test_it_waits_for_nobody_where_the_prompt_need_only_be_read_again() -> None:
     assert (found.options.ctx, found.options.cache_type_k) == (4096, "q8_0")
 
 
+def test_it_gets_no_smaller_for_a_conversation_than_without() -> None:
+    short = talk(tokens=3000)
+    alone = planned(12 * GIB).options
+    assert (alone.ctx, alone.cache_type_k) == (8192, "q8_0")
+    found = planned(12 * GIB, kept=[short])
+    assert (found.options.ctx, found.options.cache_type_k) == (8192, "f16")
+    assert "its cache is that of a conversation of 3000 tokens that goes on" in found.warnings
+    assert planned(TIGHT, kept=[talk(tokens=3000, kind="f32")]) == planned(TIGHT), "its prompt is read again"
+
+
+@pytest.mark.parametrize("kinds", [("q8_0", "q8_0"), ("q8_0", "auto")])
+def test_a_cache_that_was_asked_for_stays(kinds: tuple[str, str]) -> None:
+    """It is none that the conversation could be read back into."""
+    options = replace(OPEN, cache_type_k=kinds[0], cache_type_v=kinds[1])
+    assert planned(14 * GIB, kept=[talk(tokens=3000)], options=options) == planned(14 * GIB, options=options)
+    longer = planned(14 * GIB, kept=[talk(tokens=12_000)], options=options).options
+    assert (longer.ctx, longer.cache_type_k) == (15_104, "q8_0")
+
+
 def test_what_can_never_be_again_is_said() -> None:
     found = planned(TIGHT, other(6 * GIB, pinned=True), kept=[talk()])
     assert found.options.ctx < 30_000 and found.evict == ()

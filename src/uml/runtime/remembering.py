@@ -31,12 +31,14 @@ class Remembering:
     """A `Planner` around another one. kept: the conversations of a model that are on disk.
 
     Of options that leave the context open: where what is free now would make it too small for the longest of them,
-    or its cache of another type, the first of these that can be had:
+    or its cache of another type than it was read into, the first of these that can be had:
 
-    1. room for it, in the cache that it was read into: idle models leave for that, as for any load;
-    2. room for it, whatever the cache: its prompt is read again;
-    3. the same as 2 once those at work are done: BetterLater, for which a request waits;
-    4. what is free.
+    1. room for it, in the cache that it was read into: idle models leave for that, as for any load. The context is
+       no smaller than it would be without the conversation;
+    2. the context that it would be, where there is room for it: its prompt is read again, as with the others below;
+    3. room for it, whatever the cache;
+    4. the same once those at work are done: BetterLater, for which a request waits;
+    5. what is free.
     """
 
     def __init__(self, planner: Planner, kept: Callable[[str], Sequence[Kept]]) -> None:
@@ -55,7 +57,11 @@ class Remembering:
         """The plan. Raises what the other planner does."""
         usual = self._planner(model, options, machine, running, wants)
         kept = None if options.ctx else self._longest(model.id)
-        if kept is None or _holds(usual, kept):
+        if kept is None:
+            return usual
+        room, cache = _room_for(kept), _same_cache(options, kept)
+        large = usual.options.ctx >= room
+        if large and all(getattr(usual.options, name) == kind for name, kind in cache.items()):
             return usual
 
         def tried(running: Sequence[Running], **change: Any) -> LoadPlan | DoesNotFit | None:
@@ -66,15 +72,16 @@ class Remembering:
             except UmlError:
                 return None  # its file, or what is asked of it, is another now
 
-        room = _room_for(kept)
-        found = tried(running, ctx=room, **_same_cache(options, kept))
-        if not isinstance(found, LoadPlan) and usual.options.ctx < room:
+        found = tried(running, ctx=max(room, usual.options.ctx), **cache)
+        if large:
+            return _told(found, f"its cache is that of {_goes_on(kept)}") if isinstance(found, LoadPlan) else usual
+        if not isinstance(found, LoadPlan):
             found = tried(running, ctx=room)
             idle = [replace(one, busy=False) for one in running]
             if isinstance(found, DoesNotFit) and isinstance(tried(idle, ctx=room), LoadPlan):
                 raise BetterLater(found, usual)
         if isinstance(found, LoadPlan):
-            return _told(found, f"ctx is {found.options.ctx}, for a conversation of {kept.tokens} tokens that goes on")
+            return _told(found, f"ctx is {found.options.ctx}, for {_goes_on(kept)}")
         if usual.options.ctx < kept.tokens:
             return _told(usual, f"there is no memory for a conversation of {kept.tokens} tokens that was saved")
         return usual
@@ -92,15 +99,16 @@ def _room_for(kept: Kept) -> int:
     return min(kept.ctx, -(-wanted // PADDING) * PADDING)
 
 
-def _holds(plan: LoadPlan, kept: Kept) -> bool:
-    had = plan.options
-    return had.ctx >= _room_for(kept) and (had.cache_type_k, had.cache_type_v) == kept.cache_types
-
-
 def _same_cache(options: LoadOptions, kept: Kept) -> dict[str, str]:
-    """The types that it was read into, as far as they are open."""
-    types = zip(("cache_type_k", "cache_type_v"), kept.cache_types, strict=True)
-    return {name: kind for name, kind in types if getattr(options, name) == "auto"}
+    """The types that it was read into, as far as they are open; none where the options say others."""
+    wanted = {"cache_type_k": kept.cache_types[0], "cache_type_v": kept.cache_types[1]}
+    if any(getattr(options, name) not in ("auto", kind) for name, kind in wanted.items()):
+        return {}
+    return {name: kind for name, kind in wanted.items() if getattr(options, name) == "auto"}
+
+
+def _goes_on(kept: Kept) -> str:
+    return f"a conversation of {kept.tokens} tokens that goes on"
 
 
 def _told(plan: LoadPlan, sentence: str) -> LoadPlan:

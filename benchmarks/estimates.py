@@ -112,7 +112,9 @@ def allocated(case: Case, scratch: Path) -> tuple[int, dict[str, float]]:
 def cases(name: str, path: Path, projector: Path | None = None) -> list[Case]:
     """Every context with every cache type; an encoder has no cache, and reads its text in one batch."""
     info = inspect(path)
-    base = LoadOptions(parallel=1, device="cpu", gpu_layers=0, threads=2, threads_batch=2, cache_ram_mib=0)
+    base = LoadOptions(
+        parallel=1, batch=512, ubatch=512, device="cpu", gpu_layers=0, threads=2, threads_batch=2, cache_ram_mib=0
+    )
     known = {str(projector): inspect(projector)} if projector else {}
     base = replace(base, mmproj=str(projector or ""))
     found = []

@@ -85,7 +85,7 @@ def own_loop(python: Path, model: Path) -> Iterator[subprocess.Popen[str]]:
 async def worker(engine: Onnx, path: Path) -> AsyncIterator[tuple[Channel, int]]:
     """A worker of the model, as the server starts it, and its process."""
     info = inspect(path)
-    options = LoadOptions.parse({"ctx": 1024, "parallel": SLOTS, "threads": THREADS, "engine": "onnx"})
+    options = LoadOptions.parse({"ctx": 1024, "parallel": SLOTS, "batch": 512, "threads": THREADS, "engine": "onnx"})
     plan = LoadPlan(Model("model", info), "onnx", options, Footprint(info.size_bytes, 0, 0), Placement({"cpu": 1}))
     with folder() as place:
         endpoint = Endpoint(secrets.token_urlsafe(), socket=place / "w.sock")

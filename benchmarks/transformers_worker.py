@@ -100,7 +100,7 @@ def generating(
 
 def plan_of(model: Path, threads: int) -> LoadPlan:
     """The same for every model: as many rows as there are clients at most."""
-    options = LoadOptions(ctx=512, parallel=max(CLIENTS), threads=threads, engine="transformers")
+    options = LoadOptions(ctx=512, parallel=max(CLIENTS), batch=512, threads=threads, engine="transformers")
     return LoadPlan(Model("m", inspect(model)), "transformers", options, Footprint(0, 0, 0), Placement({"cpu": 0}))
 
 

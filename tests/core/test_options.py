@@ -27,6 +27,7 @@ def test_there_is_one_option_a_field() -> None:
 
 def test_names_of_other_systems_are_understood() -> None:
     assert LoadOptions.parse({"n_ctx": 4096, "n-gpu-layers": 3}) == LoadOptions(ctx=4096, gpu_layers=3)
+    assert LoadOptions.parse({"num_batch": 512}) == LoadOptions.parse({"n_batch": 512}) == LoadOptions(batch=512)
 
 
 @pytest.mark.parametrize(

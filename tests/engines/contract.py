@@ -83,11 +83,11 @@ class Subject:
         """As planning would make it: small, and without anything left to guess."""
         engine = self.make().spec.name
         # Small batches: what is begun of a prompt is read before anything else is looked at.
-        options = {"ctx": CONTEXT, "parallel": SLOTS, "threads": 1, "batch": 64, "engine": engine, **self.options}
+        options = {"ctx": CONTEXT, "parallel": SLOTS, "threads": 1, "batch": 64, "ubatch": 64, "engine": engine}
         return LoadPlan(
             model=Model("demo", inspect(path)),
             engine=engine,
-            options=LoadOptions.parse(options),
+            options=LoadOptions.parse({**options, **self.options}),
             footprint=Footprint(24 << 20, 64 << 20, 16 << 20),
             placement=Placement({"cpu": 104 << 20}),
             samplers=(LIPOGRAM,),
@@ -107,7 +107,7 @@ def _gguf(folder: Path) -> Path:
 
 _LLAMACPP: dict[str, Any] = {
     "model": _gguf,
-    "options": {"cache_type_k": "f32", "cache_type_v": "f32", "ubatch": 64},
+    "options": {"cache_type_k": "f32", "cache_type_v": "f32"},
     "waiting_s": ONCE_A_SECOND_S,
 }
 SUBJECTS = {

@@ -17,7 +17,7 @@ GEMMA3 = replace(GEMMA3, sliding_window=512)
 
 
 def options(ctx: int, parallel: int = 1, **rest: object) -> LoadOptions:
-    return LoadOptions.parse({"ctx": ctx, "parallel": parallel, **rest})
+    return LoadOptions.parse({"ctx": ctx, "parallel": parallel, "batch": 512, "ubatch": 512, **rest})
 
 
 @pytest.mark.parametrize(

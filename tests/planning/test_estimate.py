@@ -22,7 +22,7 @@ from uml.planning import estimate
 from uml.planning.cache import CACHE_BLOCKS
 from uml.planning.refine import Figures, refine
 
-ON_CPU = LoadOptions(ctx=4096, parallel=1, device="cpu", gpu_layers=0)
+ON_CPU = LoadOptions(ctx=4096, parallel=1, batch=512, ubatch=512, device="cpu", gpu_layers=0)
 DEMO = Path(next(iter(uml.models.__path__))) / "demo.gguf"
 
 

@@ -48,7 +48,7 @@ def told(name: str, ctx: int, parallel: int, *, in_memory: bool = True) -> Footp
     info = ModelInfo(
         Path("/m"), Format.ONNX_GENAI, Role.TEXT, 1.0, "", stored, shape=its, context_length=8192, architecture="qwen2"
     )
-    return weigh(info, LoadOptions.parse({"ctx": ctx, "parallel": parallel}), in_memory=in_memory)
+    return weigh(info, LoadOptions.parse({"ctx": ctx, "parallel": parallel, "batch": 512}), in_memory=in_memory)
 
 
 @pytest.mark.parametrize(("name", "ctx", "parallel", "measured"), MEASURED)

@@ -14,6 +14,7 @@ from uml.core.model import ModelInfo, Shape, TensorGroup
 from uml.core.options import LoadOptions
 from uml.core.plan import Footprint, LoadPlan
 from uml.planning import plan
+from uml.planning.batches import SHORT_BATCH
 from uml.planning.budget import Budget, room, within_budget
 from uml.planning.evict import Running
 from uml.planning.layers import Layers, layers_of
@@ -301,7 +302,23 @@ def test_who_goes_to_memory_for_want_of_a_gpu_reads_as_on_a_machine_without_one(
     beside = plan(model(small()), options, machine(48 * GIB, gpus=(MIB,)), EVERYWHERE)
     alone = plan(model(small()), options, machine(48 * GIB), EVERYWHERE)
     assert beside.options == alone.options
-    assert beside.options.batch < LoadOptions().batch
+    assert beside.options.batch == SHORT_BATCH
+
+
+@settings(max_examples=70, deadline=None)
+@given(models, asked, machines(), st.sampled_from([0, 1, 64, 512, 4096]), st.sampled_from([0, 16, 512]))
+def test_a_batch_that_was_asked_for_is_what_the_plan_has(
+    about: ModelInfo, options: LoadOptions, where: Machine, batch: int, ubatch: int
+) -> None:
+    options = replace(options, batch=batch, ubatch=ubatch)
+    found = tried(about, options, where)
+    if not isinstance(found, LoadPlan):
+        return
+    had = found.options
+    assert found.asked_options == options
+    assert had.batch == min(batch, had.ctx) if batch else had.batch > 0
+    assert had.ubatch == min(ubatch, had.batch) if ubatch else had.ubatch > 0
+    assert any("ubatch" in warning for warning in found.warnings) == (ubatch > batch > 0)
 
 
 @settings(max_examples=70, deadline=None)

@@ -13,6 +13,7 @@ from uml.core.machine import Machine
 from uml.core.model import Format, ModelInfo, Role
 from uml.core.options import LoadOptions
 from uml.planning import estimate, resolve_options
+from uml.planning.batches import SHORT_BATCH
 from uml.planning.budget import room
 from uml.planning.resolve import unhonoured
 
@@ -94,6 +95,10 @@ def test_a_batch_is_no_longer_than_the_context() -> None:
         ({}, {}, 64),
         ({}, {"parallel": 200}, 200),
         ({}, {"batch": 256}, 256),
+        ({}, {"batch": 512}, 512),
+        ({}, {"batch": 16}, 16),
+        ({}, {"ubatch": 16}, 64),
+        ({}, {"ubatch": 128}, 128),
         # What must be in one batch: an image, a text to embed, guesses; and experts, which get few tokens of a batch.
         ({}, {"mmproj": "/p.gguf"}, 512),
         ({}, {"embeddings": True}, 512),
@@ -159,6 +164,9 @@ def test_embedding_models_embed_and_rerankers_rank() -> None:
     assert found.embeddings
     assert (found.ctx, found.batch, found.ubatch) == (2048, 2048, 2048), "it cannot be fed in pieces"
     assert resolved(bert, LoadOptions(ubatch=128, batch=256)).ubatch == 128, "but for who says otherwise"
+    for asked in (LoadOptions(batch=512), LoadOptions(ubatch=512)):
+        found = resolved(bert, asked)
+        assert (found.batch, found.ubatch) == (512, 512), "longer texts are refused then"
 
     ranker = resolved(info(role=Role.RERANKER, weights={"F16": 100 * MIB}, context_length=1024))
     assert (ranker.pooling, ranker.embeddings) == ("rank", True)
@@ -196,8 +204,8 @@ def test_options_that_an_engine_does_not_know_are_told() -> None:
         LoadOptions,
         ctx=st.sampled_from([0, 8, 300, 2048, 4096]),
         parallel=st.sampled_from([0, 1, 3, 16]),
-        batch=st.sampled_from([1, 64, 2048, 9999]),
-        ubatch=st.sampled_from([1, 512, 4096]),
+        batch=st.sampled_from([0, 0, 1, 64, 512, 2048, 9999]),
+        ubatch=st.sampled_from([0, 0, 1, 512, 4096]),
         threads=st.integers(0, 3),
         cache_type_k=st.sampled_from(["auto", "q8_0"]),
         gpu_layers=st.integers(-1, 3),
@@ -213,7 +221,14 @@ def test_resolving_again_changes_nothing(about: ModelInfo, options: LoadOptions,
     assert once.ctx > 0
     assert once.parallel > 0
     assert once.threads > 0
-    assert once.ubatch <= once.batch <= once.ctx
+    assert 0 < once.ubatch <= once.batch <= once.ctx
+    if options.batch:
+        assert once.batch == min(options.batch, once.ctx), "what was asked for is what there is"
+    if options.ubatch:
+        assert once.ubatch == min(options.ubatch, once.batch)
+        assert options.batch or once.batch >= min(options.ubatch, once.ctx), "an open batch makes room for it"
+    elif not options.batch and about.role is Role.TEXT:
+        assert once.batch >= min(SHORT_BATCH, once.ctx)
     assert "auto" not in (once.cache_type_k, once.cache_type_v)
     if about.context_length:
         assert once.ctx <= about.context_length

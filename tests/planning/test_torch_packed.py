@@ -30,7 +30,7 @@ HALF = model(Shape(24, 896, 4864, 14, (2,) * 24, 64, 64, vocabulary=151_936), 49
 
 
 def told(info: ModelInfo, **asked: Any) -> Footprint:
-    return weigh(info, LoadOptions.parse({"ctx": 512, "parallel": 1, **asked}), in_memory=True)
+    return weigh(info, LoadOptions.parse({"ctx": 512, "parallel": 1, "batch": 512, **asked}), in_memory=True)
 
 
 @pytest.mark.parametrize(

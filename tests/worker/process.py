@@ -40,11 +40,12 @@ def plan_for(
     **options: Any,
 ) -> LoadPlan:
     """A plan as planning would make it: small, and without anything left to guess."""
-    settled = {"ctx": 512, "parallel": 2, "threads": 2, "engine": engine, **options}
+    settled = {"ctx": 512, "parallel": 2, "batch": 512, "ubatch": 512, "threads": 2, "engine": engine, **options}
     return LoadPlan(
         model=Model(id=id, info=ModelInfo(path, Format.GGUF, role, 1.0, "test", 1, (path,), architecture="llama")),
         engine=engine,
         options=LoadOptions.parse(settled),
+        asked_options=LoadOptions.parse(options),
         footprint=Footprint(6 << 20, 1 << 20, 1 << 20),
         placement=placement or Placement({"cpu": 8 << 20}),
     )

@@ -48,16 +48,21 @@ class LoadOptions:
         aliases=("n_parallel", "np"),
     )
     batch: int = _option(
-        512,
-        "Tokens of prompt handed over at once; a request can be given up between two batches. 512 means 64 for a dense "
-        "GGUF model of text on processors alone, which is as fast",
-        low=1,
+        0,
+        "Tokens of prompt handed over at once; a request can be given up between two batches. 0: what suits, which "
+        "is 64 for a dense GGUF model of text on processors alone, the whole text for an embedding model, else 512",
+        low=0,
         high=1 << 16,
         memory=True,
-        aliases=("n_batch", "batch_size"),
+        aliases=("n_batch", "num_batch", "batch_size"),
     )
     ubatch: int = _option(
-        512, "Tokens of prompt computed at once", low=1, high=1 << 16, memory=True, aliases=("n_ubatch", "ubatch_size")
+        0,
+        "Tokens of prompt computed at once, at most `batch`; 0: 512, or the whole text for an embedding model",
+        low=0,
+        high=1 << 16,
+        memory=True,
+        aliases=("n_ubatch", "ubatch_size"),
     )
     threads: int = _option(
         0, "Processor threads while generating; 0: one a core", low=0, high=512, aliases=("n_threads",)

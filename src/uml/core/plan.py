@@ -160,6 +160,7 @@ class LoadPlan:
     evict: ids of idle models that must leave first.
     warnings: options that the engine does not honour, and what else a user should know.
     choice: why this engine; `reason` begins with it and ends with the place.
+    asked_options: as they came, before planning decided what they leave open: for an engine that decides it better.
     conversion: where `model` stands in for another, which is made into it first.
     samplers: of plug-ins, for engines that sample with our chain.
     """
@@ -175,6 +176,7 @@ class LoadPlan:
     choice: str = ""
     conversion: Conversion | None = None
     samplers: tuple[SamplerFile, ...] = ()
+    asked_options: LoadOptions = field(default_factory=LoadOptions)
 
     @property
     def converts(self) -> bool:

@@ -11,6 +11,7 @@ from uml.core.model import Format, ModelInfo, Role, Shape
 from uml.core.options import LoadOptions
 from uml.core.plan import Buffer, Footprint
 from uml.planning import libraries
+from uml.planning.batches import with_batches
 from uml.planning.cache import cache
 from uml.planning.llamacpp import rules as rules
 from uml.planning.llamacpp.projector import projector_compute
@@ -72,7 +73,7 @@ def estimate(
 def _settled(info: ModelInfo, options: LoadOptions) -> LoadOptions:
     """Figures where the options still say 0, so that an estimate of anything is possible."""
     ctx = options.ctx or info.context_length or _FALLBACK_CTX
-    return replace(options, ctx=ctx, parallel=options.parallel or 1)
+    return with_batches(info, options, replace(options, ctx=ctx, parallel=options.parallel or 1))
 
 
 def _gpu_layers(shape: Shape | None, options: LoadOptions, spec: EngineSpec) -> int:

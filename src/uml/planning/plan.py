@@ -13,6 +13,7 @@ from uml.core.model import Model, ModelInfo
 from uml.core.options import LoadOptions
 from uml.core.plan import Footprint, LoadPlan
 from uml.planning.advice import how_to_use, runs_elsewhere, what_it_needs
+from uml.planning.batches import with_batches
 from uml.planning.budget import EVERY_GPU, Budget, room, within_budget
 from uml.planning.estimate import companion_paths, estimate
 from uml.planning.evict import Running, leaving
@@ -23,7 +24,7 @@ from uml.planning.place import chosen_gpus
 from uml.planning.rank import Honours, Ranked, by_dialect, choice, needs_of, obstacle, rank, usable
 from uml.planning.refine import Known, refine
 from uml.planning.remedy import MOST_MODELS, Made, Remedy, as_data, changes, smaller_files, smaller_kinds
-from uml.planning.resolve import chosen, least_options, settled, unhonoured, with_batches
+from uml.planning.resolve import chosen, least_options, settled, unhonoured
 
 Specs = Mapping[str, tuple[EngineSpec, Availability]]
 
@@ -82,6 +83,7 @@ def plan(
         model=model,
         engine=name,
         options=fit.options,
+        asked_options=options,
         footprint=fit.footprint,
         placement=fit.placement,
         reason=f"{why}; {fit.placement.reason}",
@@ -145,7 +147,9 @@ class _Case:
     @property
     def fitter(self) -> Fitter:
         """Puts options of this model into their place."""
-        return Fitter(self.layers, self.spec, self.on_cpu, self.weigh, partial(with_batches, self.model.info))
+        return Fitter(
+            self.layers, self.spec, self.on_cpu, self.weigh, partial(with_batches, self.model.info, self.options)
+        )
 
     def choose(self, machine: Machine, *, grow: bool) -> Fit | None:
         """What the options leave open, decided for this machine; see `planning.choose`."""
@@ -230,6 +234,7 @@ def _make_room(case: _Case) -> tuple[Fit, tuple[str, ...]]:
     # As at best, but with the place open again.
     open_ = with_batches(
         case.model.info,
+        case.options,
         replace(
             case.basis,
             ctx=at_best.options.ctx,
@@ -320,6 +325,8 @@ def _warnings(case: _Case, fit: Fit, machine: Machine) -> tuple[str, ...]:
         found.append(f"{', '.join(unused)} cannot be used by this install of {case.spec.title}")
     if asked.gpu_layers > 0 and not fit.placement.gpu_layers:
         found.append(f"gpu_layers {asked.gpu_layers} was asked for, and there is no GPU to use")
+    if asked.ubatch > asked.batch > 0:
+        found.append(f"ubatch {asked.ubatch} was asked for, and batch {asked.batch}: no more can be computed at once")
     if asked.main_gpu and not chosen_gpus(case.ground, asked):
         found.append(f"main_gpu {asked.main_gpu} was asked for, and no GPU is used")
     found += _of_what_was_open(asked, fit, info.context_length or 0)

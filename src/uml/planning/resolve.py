@@ -9,9 +9,9 @@ from typing import Final
 
 from uml.core.engine import EngineSpec
 from uml.core.machine import Machine
-from uml.core.model import READERS, Format, ModelInfo, Role
+from uml.core.model import READERS, ModelInfo, Role
 from uml.core.options import OPTIONS, LoadOptions
-from uml.planning.cache import is_encoder
+from uml.planning.batches import with_batches
 from uml.planning.checks import check
 from uml.planning.choose import grown, modest, steps
 from uml.planning.estimate import estimate
@@ -19,12 +19,6 @@ from uml.planning.fit import Fit, Fitter
 from uml.planning.layers import layers_of
 from uml.planning.place import chosen_gpus
 
-_POOLED_BY_LAST_TOKEN: Final = 3
-"""`LLAMA_POOLING_TYPE_LAST` in `{architecture}.pooling_type`."""
-SHORT_BATCH: Final = 64
-"""Tokens of a prompt that are read at once where that is as fast. A request is given up, and an answer beside it goes
-on, between two batches. Processor time for 512 tokens (0.5B shape, Q8_0, one thread, wheel; `llama-server`): 6.45 and
-5.16 s by 512, 6.50 and 5.21 by 128, 6.59 and 5.31 by 64; by 32 the wheel takes 7.75."""
 _PLANNERS_OWN: Final = frozenset({"engine", "engine_version", "device"})
 
 
@@ -41,8 +35,7 @@ def resolve_options(
 
     - ctx 0, parallel 0, cache types auto: by the rules of `planning.choose`.
     - threads 0: one a physical core; threads_batch 0: the same.
-    - batch and ubatch: at most ctx. An embedding model that cannot be fed in pieces gets its whole
-      context in one batch; a GGUF model on processors alone SHORT_BATCH where nobody asked for another.
+    - batch 0, ubatch 0: by the rules of `planning.batches`; one that was asked for stays, up to ctx.
     - A model for embeddings answers for them; a reranker ranks.
     - device, gpu_layers, cpu_moe_layers: the processor, where no GPU can be used; else as they are: the place
       decides.
@@ -55,13 +48,14 @@ def resolve_options(
         spec,
         "cpu" in spec.devices,
         lambda tried: estimate(info, tried, spec, companions=companions, amx=amx),
-        partial(with_batches, info),
+        partial(with_batches, info, options),
     )
     basis = settled(info, options, machine, companions)
     found = chosen(info, options, basis, machine, fitter)
     decided = found.options if found else least_options(info, options, basis)
     return with_batches(
         info,
+        options,
         replace(
             basis,
             ctx=decided.ctx,
@@ -99,7 +93,7 @@ def chosen(
     """
 
     def place(options: LoadOptions) -> Fit | None:
-        return fitter(machine, with_batches(info, options))
+        return fitter(machine, with_batches(info, asked, options))
 
     start = modest(info, asked, basis, machine, place)
     return grown(info, asked, start, basis, machine, place) if start and grow else start
@@ -107,41 +101,7 @@ def chosen(
 
 def least_options(info: ModelInfo, asked: LoadOptions, basis: LoadOptions) -> LoadOptions:
     """Settled options with what was left open as small as it may be."""
-    return with_batches(info, steps(info, asked)[-1].into(replace(basis, parallel=asked.parallel or 1)))
-
-
-def with_batches(info: ModelInfo, options: LoadOptions) -> LoadOptions:
-    """The options with batches that suit their context."""
-    batch, ubatch, defaults = options.batch, options.ubatch, LoadOptions()
-    if _in_one_piece(info, options):
-        batch = options.ctx if batch == defaults.batch else batch
-        ubatch = options.ctx if ubatch == defaults.ubatch else ubatch
-    elif (batch, ubatch) == (defaults.batch, defaults.ubatch) and _in_short_pieces(info, options):
-        batch = max(SHORT_BATCH, options.parallel)
-    batch = min(batch, options.ctx)
-    return replace(options, batch=batch, ubatch=min(ubatch, batch))
-
-
-def _in_one_piece(info: ModelInfo, options: LoadOptions) -> bool:
-    """Whether llama.cpp must compute a text in one batch: an encoder, or one vector out of all tokens."""
-    if info.role not in READERS:
-        return False
-    if is_encoder(info):
-        return True
-    pooled = info.metadata.get(f"{info.architecture}.pooling_type")
-    return options.pooling != "last" and (options.pooling != "auto" or pooled != _POOLED_BY_LAST_TOKEN)
-
-
-def _in_short_pieces(info: ModelInfo, options: LoadOptions) -> bool:
-    """Whether a prompt is read as fast in short batches: by llama.cpp, on processors alone.
-
-    Not a mixture, whose experts get a few tokens each of a batch; nor where something must be in one batch: images,
-    texts to embed, guesses.
-    """
-    if info.format is not Format.GGUF or info.role in READERS or options.device != "cpu":
-        return False
-    whole = options.mmproj or options.embeddings or options.draft_model or options.spec_type not in ("auto", "none")
-    return not whole and not (info.shape and info.shape.experts)
+    return with_batches(info, asked, steps(info, asked)[-1].into(replace(basis, parallel=asked.parallel or 1)))
 
 
 def unhonoured(options: LoadOptions, spec: EngineSpec) -> tuple[str, ...]:

@@ -35,8 +35,8 @@ MODEL = Model("demo", INFO)
 
 def planned(path: Path = DEMO, device: str = "cpu", **options: Any) -> LoadPlan:
     """A plan as planning makes it, without the machine."""
-    settled = {"ctx": 1024, "parallel": 2, "cache_type_k": "f16", "cache_type_v": "f16", "device": device, **options}
-    wanted = LoadOptions.parse(settled)
+    settled = {"ctx": 1024, "parallel": 2, "batch": 512, "ubatch": 512, "cache_type_k": "f16", "cache_type_v": "f16"}
+    wanted = LoadOptions.parse({**settled, "device": device, **options})
     info = INFO if path == DEMO else inspect(path)
     footprint = estimate(info, wanted, SPEC)
     place = Placement({device: footprint.total_bytes})

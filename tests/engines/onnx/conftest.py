@@ -120,11 +120,11 @@ def reference(builder: Install) -> list[list[int]]:
 def plan_of(path: Path, **options: Any) -> LoadPlan:
     """A plan as planning would make it: small, and without anything left to guess."""
     info = inspect(path)
-    settled = {"ctx": info.context_length or 512, "parallel": 2, "threads": 1, "engine": "onnx", **options}
+    settled = {"ctx": info.context_length or 512, "parallel": 2, "batch": 512, "threads": 1, "engine": "onnx"}
     return LoadPlan(
         model=Model(id="demo", info=info),
         engine="onnx",
-        options=LoadOptions.parse(settled),
+        options=LoadOptions.parse({**settled, **options}),
         footprint=Footprint(info.size_bytes, 1 << 20, 1 << 20),
         placement=Placement({"cpu": info.size_bytes}),
     )

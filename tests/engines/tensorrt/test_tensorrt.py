@@ -94,6 +94,7 @@ def test_a_plan_becomes_its_arguments() -> None:
     found = words(plan_of(ctx=4096, parallel=8, batch=2048, chat_template="t.jinja"))
     assert (found["--backend"], found["--max_seq_len"], found["--max_batch_size"]) == ("pytorch", "4096", "8")
     assert (found["--max_num_tokens"], found["--chat_template"]) == ("2048", "t.jinja")
+    assert "--max_num_tokens" not in words(plan_of()), "it knows best, where nobody says otherwise"
     assert words(plan_of(Format.TENSORRT_LLM))["--backend"] == "tensorrt"
     assert words(plan_of(placement=TWO))["--pipeline_parallel_size"] == "2"
     assert words(plan_of(placement=TWO, split_mode="tensor"))["--tensor_parallel_size"] == "2"

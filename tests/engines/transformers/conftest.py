@@ -39,11 +39,11 @@ OURS = Transformers(installed)
 
 def plan_of(path: Path, **options: Any) -> LoadPlan:
     """A plan for a model as it is found on disk."""
-    settled = {"ctx": 128, "parallel": 4, "threads": 1, "engine": "transformers", "dtype": "float32", **options}
+    settled = {"ctx": 128, "parallel": 4, "batch": 512, "threads": 1, "engine": "transformers", "dtype": "float32"}
     return LoadPlan(
         model=Model("demo", inspect(path)),
         engine="transformers",
-        options=LoadOptions.parse(settled),
+        options=LoadOptions.parse({**settled, **options}),
         footprint=Footprint(1 << 20, 1 << 20, 1 << 20),
         placement=Placement({"cpu": 3 << 20}),
     )

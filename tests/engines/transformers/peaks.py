@@ -61,7 +61,9 @@ def load(folder: Path, asked: Mapping[str, Any]) -> dict[str, int]:
     from uml.formats import inspect
     from uml.runtime.taken import file_bytes, look
 
-    options = LoadOptions.parse({"ctx": 64, "parallel": 1, "threads": 2, "engine": "transformers", **asked})
+    options = LoadOptions.parse(
+        {"ctx": 64, "parallel": 1, "batch": 512, "threads": 2, "engine": "transformers", **asked}
+    )
     model = Model("m", inspect(folder))
     # 5: the highest is as it is now (proc_pid_clear_refs(5)).
     Path("/proc/self/clear_refs").write_text("5")

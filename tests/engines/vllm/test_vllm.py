@@ -47,6 +47,7 @@ def test_a_plan_becomes_its_arguments() -> None:
     assert found["pipeline_parallel_size"] == "2" and found["tensor_parallel_size"] is None
     plain = told(plan_of(Placement({"cpu": 1}), ctx=0), Endpoint("key", None, "127.0.0.1", 81))
     assert (plain["host"], plain["port"], plain["max_model_len"]) == ("127.0.0.1", "81", None)
+    assert plain["max_num_batched_tokens"] is None, "it knows best what suits its GPU, where nobody says otherwise"
     assert plain["kv_cache_dtype"] is None and plain["gpu_memory_utilization"] is None
 
 

@@ -16,7 +16,7 @@ from uml.planning.llamacpp.projector import projector_compute
 from uml.planning.llamacpp.rules import compute
 
 MIB = 1 << 20
-F16 = LoadOptions(ctx=2048, parallel=1, device="cpu", gpu_layers=0)
+F16 = LoadOptions(ctx=2048, parallel=1, batch=512, ubatch=512, device="cpu", gpu_layers=0)
 Q8 = replace(F16, ctx=4096, cache_type_k="q8_0", cache_type_v="q8_0")
 WHOLE = replace(F16, batch=2048, ubatch=2048, embeddings=True)
 

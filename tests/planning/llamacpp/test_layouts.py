@@ -11,7 +11,7 @@ from uml.core.options import LoadOptions
 from uml.planning.llamacpp.rules import compute
 
 TOKENS, WIDTH, HEADS, HEAD, CTX = 512, 256, 4, 64, 4096
-OPTIONS = LoadOptions(ctx=CTX, parallel=1, device="cpu", gpu_layers=0)
+OPTIONS = LoadOptions(ctx=CTX, parallel=1, batch=TOKENS, ubatch=TOKENS, device="cpu", gpu_layers=0)
 F32 = 4
 
 SQUARE, NORM = (WIDTH, WIDTH), (WIDTH,)

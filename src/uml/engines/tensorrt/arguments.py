@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from uml.core.errors import BadOption
 from uml.core.model import Format
-from uml.core.options import LoadOptions
 from uml.core.plan import LoadPlan
 
 
@@ -20,7 +19,8 @@ def arguments(plan: LoadPlan, host: str, port: str) -> list[str]:
     ]
     if options.ctx:
         words += ["--max_seq_len", str(options.ctx)]
-    if options.batch != LoadOptions().batch:
+    if plan.asked_options.batch:
+        # Without one it takes what it was built for, or what suits its GPU.
         words += ["--max_num_tokens", str(max(options.batch, options.parallel))]
     if template := options.chat_template_file or options.chat_template:
         words += ["--chat_template", template]

@@ -35,8 +35,8 @@ def arguments(plan: LoadPlan, endpoint: Endpoint, totals: Mapping[str, int]) -> 
     ]
     if options.ctx:
         words += ["--max-model-len", str(options.ctx)]
-    if options.batch != LoadOptions().batch:
-        # Fewer than there are sequences would not let each of them go on.
+    if plan.asked_options.batch:
+        # Without one it takes as many as suit its GPU. Fewer than there are sequences would not let each of them go on.
         words += ["--max-num-batched-tokens", str(max(options.batch, options.parallel))]
     if plan.model.info.role is Role.EMBEDDING:
         words += ["--runner", "pooling"]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -128,6 +131,59 @@ def test_a_failure_leaves_nothing(kept: KeptFiles, old: Model, monkeypatch: pyte
     assert folders(kept) == []
 
 
+def test_a_disk_that_is_full_at_the_end_leaves_nothing(
+    kept: KeptFiles, old: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file is whole then, but for the note that it is."""
+
+    def full(self: Path, text: str, encoding: str) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self))
+
+    whole = Path.write_text
+    monkeypatch.setattr(Path, "write_text", lambda self, *a, **k: (full if NOTE in self.name else whole)(self, *a, **k))
+    with pytest.raises(ConversionFailed, match=f"{NOTE}: No space left on device"):
+        make(kept, old)
+    assert folders(kept) == []
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, old: Model) -> None:
+    (tmp_path / "data").write_text("a file")
+    with pytest.raises(ConversionFailed, match=f"{tmp_path / 'data'}/converted: Not a directory"):
+        make(KeptFiles(tmp_path / "data" / "converted", ROOM), old)
+
+
+class Slow:
+    """A conversion that is held in the middle, by what it tells."""
+
+    def __init__(self) -> None:
+        self.begun, self.go_on = threading.Event(), threading.Event()
+
+    def __call__(self, making: Making) -> None:
+        self.begun.set()
+        assert self.go_on.wait(30)
+
+
+def test_two_servers_that_want_the_same_make_it_once(kept: KeptFiles, old: Model) -> None:
+    other = KeptFiles(kept.folder, ROOM)
+    slow, waits, gives_up = Slow(), list[Making](), list[Making]()
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(kept.make, plan(kept, old), slow, lambda: False)
+        assert slow.begun.wait(30)
+        with pytest.raises(Cancelled):
+            other.make(plan(other, old), gives_up.append, lambda: bool(gives_up))
+        other.sweep()  # as at the start of the second
+
+        def lets_go_on(making: Making) -> None:
+            waits.append(making)
+            slow.go_on.set()
+
+        second = pool.submit(other.make, plan(other, old), lets_go_on, lambda: False)
+        first.result(30)
+        second.result(30)
+    assert {step.text for step in gives_up + waits} == {"waiting for another conversion"}
+    assert not is_needed(kept, old) and inspect(kept.place(old.info)).format is Format.GGUF
+
+
 def test_beyond_the_budget_the_least_recently_loaded_goes(tmp_path: Path) -> None:
     paths = [tmp_path / f"{name}.bin" for name in "abc"]
     for path in paths:
@@ -146,7 +202,7 @@ def test_beyond_the_budget_the_least_recently_loaded_goes(tmp_path: Path) -> Non
 def test_one_that_is_too_large_alone_says_what_to_do(tmp_path: Path, old: Model) -> None:
     with pytest.raises(ConversionFailed, match=r"converted_disk allows 0 KiB; .* uml convert old --to gguf --out PATH"):
         make(KeptFiles(tmp_path / "converted", 0), old)
-    assert not (tmp_path / "converted").exists()
+    assert list((tmp_path / "converted").iterdir()) == []
 
 
 def test_it_goes_with_the_model(kept: KeptFiles, old: Model) -> None:

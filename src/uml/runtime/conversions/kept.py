@@ -11,27 +11,30 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
 from typing import Final
 
-from uml.core.errors import ConversionFailed, UmlError, gib
+from uml.core.errors import Cancelled, ConversionFailed, UmlError, gib
 from uml.core.model import Format, Model, ModelInfo
 from uml.core.plan import Conversion, LoadPlan
 from uml.formats import inspect
 from uml.formats.legacy.model import foreseen, is_convertible
 from uml.runtime.conversions import legacy
 from uml.runtime.conversions.packing import Confine
-from uml.runtime.conversions.workshop import Making, sweep
+from uml.runtime.conversions.workshop import Making, sweep, trouble
 
 log = logging.getLogger(__name__)
 
 NOTE: Final = "made.json"
 VERSION: Final = 1
 """Of what is made; what an older version made is made anew."""
+LOOK_S: Final = 0.1
+"""How often it is seen whether another conversion is over."""
 
 Marks = list[list[object]]
 """Path, size and time of every file of a source."""
@@ -101,14 +104,37 @@ class KeptFiles:
     ) -> None:
         """Carry out a plan's conversion, unless the file is there. Fits `uml.runtime.workers.converting.Converter`.
 
+        One at a time, whichever server of this data folder it is for: each removes what stands in its way.
         Raises ConversionFailed, NoRoom, OutOfMemory, Cancelled, BadFile and its kinds.
         """
         assert plan.conversion is not None
         source, place = plan.conversion.source, plan.conversion.place
-        if (kept := self.made_of(source.info)) and _sound(kept.place):
-            with suppress(OSError):
-                os.utime(place.with_name(NOTE))
+        if self._is_there(source, place):
             return
+        try:
+            with self._alone(source, tell, cancelled):
+                if not self._is_there(source, place):
+                    self._make(plan, plan.conversion, tell, cancelled, confine)
+        except OSError as error:
+            raise ConversionFailed(source.id, trouble(error, place)) from error
+
+    def _is_there(self, source: Model, place: Path) -> bool:
+        """Whether it need not be made; then it counts as loaded now."""
+        if not self.made_of(source.info) or not _sound(place):
+            return False
+        with suppress(OSError):
+            os.utime(place.with_name(NOTE))
+        return True
+
+    def _make(
+        self,
+        plan: LoadPlan,
+        conversion: Conversion,
+        tell: Callable[[Making], None],
+        cancelled: Callable[[], bool],
+        confine: Confine,
+    ) -> None:
+        source, place = conversion.source, conversion.place
         marks = _marks(source.info.files)
         try:
             self._make_room(source, place, sum(plan.model.info.weight_bytes.values()))
@@ -116,13 +142,25 @@ class KeptFiles:
             _write_note(place, marks)
             if self.made_of(source.info) is None:
                 # Whoever plans the load would have it made again, and again.
-                shutil.rmtree(place.parent, ignore_errors=True)
                 raise ConversionFailed(source.id, "its file changed meanwhile; ask again")
-        except OSError as error:
-            raise ConversionFailed(source.id, error.strerror or str(error)) from error
+        except BaseException:
+            shutil.rmtree(place.parent, ignore_errors=True)
+            raise
+
+    @contextmanager
+    def _alone(self, source: Model, tell: Callable[[Making], None], cancelled: Callable[[], bool]) -> Iterator[None]:
+        """While this lasts nobody else makes a file here. Raises Cancelled, OSError."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        folder = os.open(self.folder, os.O_RDONLY)
+        try:
+            while not _locked(folder):
+                if cancelled():
+                    raise Cancelled(f"{source.id} is not made into GGUF: it was stopped")
+                tell(Making("waiting for another conversion", 0))
+                time.sleep(LOOK_S)
+            yield
         finally:
-            with suppress(OSError):
-                place.parent.rmdir()  # of one that failed
+            os.close(folder)
 
     def drop(self, infos: Iterable[ModelInfo]) -> int:
         """Remove what these models were made into; how many bytes."""
@@ -135,8 +173,18 @@ class KeptFiles:
         return freed
 
     def sweep(self) -> None:
-        """Remove what was never finished, and what is of no use any more."""
-        for folder in self.folder.glob("*/") if self.folder.is_dir() else ():
+        """Remove what was never finished, and what is of no use any more; nothing while a file is being made."""
+        if not self.folder.is_dir():
+            return
+        folder = os.open(self.folder, os.O_RDONLY)
+        try:
+            if _locked(folder):
+                self._sweep()
+        finally:
+            os.close(folder)
+
+    def _sweep(self) -> None:
+        for folder in self.folder.glob("*/"):
             sweep(folder)
             kept = self._read(folder)
             at_work = any(folder.glob(".*"))  # of a process that lives, or it would have been swept
@@ -199,6 +247,21 @@ def _sound(place: Path) -> ModelInfo | None:
     except UmlError:
         return None
     return found if found.format is Format.GGUF else None
+
+
+def _locked(folder: int) -> bool:
+    """Take the lock of an open folder; its end is that of the descriptor. Also where there are no locks."""
+    try:
+        import fcntl
+    except ImportError:  # not a Unix
+        return True
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        pass  # a disk on the net that has none
+    return True
 
 
 def _gone(source: Marks) -> bool:

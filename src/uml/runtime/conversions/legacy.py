@@ -16,7 +16,7 @@ from uml.formats.legacy.file import LegacyTensor, NotLlama, read_file
 from uml.formats.legacy.model import is_convertible
 from uml.formats.legacy.to_gguf import becoming, head_of
 from uml.runtime.conversions.packing import Confine, Recipe, write
-from uml.runtime.conversions.workshop import Making, workshop
+from uml.runtime.conversions.workshop import Making, trouble, workshop
 
 CHILD: Final = ("-P", "-m", "uml.runtime.conversions.legacy_child")
 _ALIKE: Final[Mapping[str, str]] = {"Q4_2": "Q4_0", "Q4_3": "Q4_1"}
@@ -91,6 +91,6 @@ def convert(
             write(order.name, made, file, 1, tell, cancelled, program=CHILD, confine=confine)
             file.rename(order.place)
     except OSError as error:
-        raise ConversionFailed(order.name, error.strerror or str(error)) from error
+        raise ConversionFailed(order.name, trouble(error, order.place)) from error
     tell(Making("done", 100))
     return order.place

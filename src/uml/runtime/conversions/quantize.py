@@ -30,7 +30,7 @@ from uml.formats.gguf.imatrix import ImportanceMatrix
 from uml.formats.gguf.tables import FILE_TYPES, TENSOR_TYPES, type_name
 from uml.formats.gguf.values import text
 from uml.runtime.conversions.packing import Recipe, write
-from uml.runtime.conversions.workshop import Making, workshop
+from uml.runtime.conversions.workshop import Making, trouble, workshop
 
 QUANTIZATION_VERSION: Final = 2
 """GGML_QNT_VERSION."""
@@ -253,6 +253,6 @@ def quantize(order: Order, tell: Callable[[Making], None], cancelled: Callable[[
             write(order.name, made, file, order.threads, tell, cancelled)
             file.rename(order.place)
     except OSError as error:
-        raise ConversionFailed(order.name, error.strerror or str(error)) from error
+        raise ConversionFailed(order.name, trouble(error, order.place)) from error
     tell(Making("done", 100))
     return order.place

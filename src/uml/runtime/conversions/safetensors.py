@@ -20,7 +20,7 @@ from uml.formats import inspect
 from uml.formats.bounded_json import read_object
 from uml.formats.hf.weights import PYTORCH, SHARD_NAME
 from uml.runtime.conversions.foreign import LAST_LINES, QUIET, reason
-from uml.runtime.conversions.workshop import Making, workshop
+from uml.runtime.conversions.workshop import Making, trouble, workshop
 from uml.runtime.installs import child
 
 CHILD: Final = Path(transformers.__file__).with_name("safetensors_child.py")
@@ -68,7 +68,7 @@ def convert(order: Order, tell: Callable[[Making], None], cancelled: Callable[[]
             _look(order, made)
             made.rename(order.place)
     except OSError as error:
-        raise ConversionFailed(order.name, error.strerror or str(error)) from error
+        raise ConversionFailed(order.name, trouble(error, order.place)) from error
     tell(Making("done", 100))
     return order.place
 

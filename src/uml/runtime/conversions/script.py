@@ -20,7 +20,7 @@ from uml.core.model import Format, ModelInfo
 from uml.formats import inspect
 from uml.runtime.conversions.foreign import DIE_WITH_PARENT, LAST_LINES, QUIET, reason
 from uml.runtime.conversions.proof import prove
-from uml.runtime.conversions.workshop import Making, workshop
+from uml.runtime.conversions.workshop import Making, trouble, workshop
 from uml.runtime.installs import child
 
 PRECISIONS: Final = ("f32", "f16", "bf16", "q8_0", "tq1_0", "tq2_0", "auto")
@@ -76,7 +76,7 @@ def convert(order: Order, tell: Callable[[Making], None], cancelled: Callable[[]
             prove(order.name, made, cancelled)
             made.rename(order.place)
     except OSError as error:
-        raise ConversionFailed(order.name, error.strerror or str(error)) from error
+        raise ConversionFailed(order.name, trouble(error, order.place)) from error
     tell(Making("done", 100))
     return order.place
 

@@ -46,6 +46,11 @@ def workshop(what: str, place: Path, needed_bytes: int) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def trouble(error: OSError, place: Path) -> str:
+    """What went wrong, and where. place: what was to be made, for errors that name no file."""
+    return f"{error.filename or place}: {error.strerror or error}"
+
+
 def sweep(folder: Path) -> int:
     """Remove what processes that were killed have left; how many folders."""
     gone = 0

@@ -15,7 +15,7 @@ from uml.runtime.conversions.gguf.rope import Untold
 from uml.runtime.conversions.gguf.source import Source, read_source
 from uml.runtime.conversions.packing import write
 from uml.runtime.conversions.proof import prove
-from uml.runtime.conversions.workshop import Making, workshop
+from uml.runtime.conversions.workshop import Making, trouble, workshop
 
 ROLES: Final = (Role.TEXT, Role.EMBEDDING, Role.RERANKER)
 INSTEAD = "a checkout of llama.cpp may have it: --converter PATH/convert_hf_to_gguf.py"
@@ -106,6 +106,6 @@ def convert(
             prove(order.name, file, cancelled)
             file.rename(order.place)
     except OSError as error:
-        raise ConversionFailed(order.name, error.strerror or str(error)) from error
+        raise ConversionFailed(order.name, trouble(error, order.place)) from error
     tell(Making("done", 100))
     return order.place

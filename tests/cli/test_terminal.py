@@ -69,6 +69,14 @@ def test_ctrl_c_stops_the_answer_and_not_the_program(uml: Uml, world: World) -> 
     assert stopped.startswith("Tokyo.x")
 
 
+def test_an_answer_that_breaks_off_ends_its_line(uml: Uml, world: World) -> None:
+    world.error = Overloaded("the queue is full")
+    with terminal("run", "demo", "hi") as user:
+        user.expect("To")
+        assert user.expect("the queue is full").endswith("\nerror: ")
+        assert user.leave() == 1
+
+
 def test_an_error_does_not_end_the_chat(uml: Uml, world: World) -> None:
     with terminal("run", "demo") as user:
         user.expect(">>> ")

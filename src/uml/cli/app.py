@@ -124,7 +124,7 @@ def run(arguments: Sequence[str]) -> int:
         # Not in typer's standalone mode: it has its own way to show errors, and knows no JSON.
         outcome = typer.main.get_command(app).main(list(arguments), prog_name="uml", standalone_mode=False)
     except typer.TyperException as error:
-        return _misused(error, as_json)
+        return _misused(error, arguments, as_json)
     except typer.Abort:
         return Exit.INTERRUPTED
     except BrokenPipeError:
@@ -134,12 +134,26 @@ def run(arguments: Sequence[str]) -> int:
     return int(outcome or 0)
 
 
-def _misused(error: typer.TyperException, as_json: bool) -> int:
+def _misused(error: typer.TyperException, arguments: Sequence[str], as_json: bool) -> int:
     context = getattr(error, "ctx", None)
     message = error.format_message()
     if not message and context is not None:  # `uml` alone: typer says nothing and means the help page
         sys.stderr.write(context.get_help())
         return Exit.USAGE
     hint = f"try: {context.command_path} --help" if context is not None else ""
-    render.usage(message, hint, as_json)
+    render.usage(_as_known_elsewhere(error, arguments, context) or message, hint, as_json)
     return Exit.USAGE
+
+
+def _as_known_elsewhere(error: typer.TyperException, arguments: Sequence[str], context: Any) -> str:
+    """The sentence for a command or a flag that another program has; empty for any other mistake."""
+    from uml.cli import elsewhere
+
+    if context is not None and hasattr(error, "possibilities"):  # an option that is not there
+        flag, here = elsewhere.flag_hint(str(getattr(error, "option_name", "")), arguments, context)
+        return f"No such option: {flag}; {here}" if here else ""
+    if context is not None and context.parent is None and error.format_message().startswith("No such command"):
+        name = next((word for word in arguments if not word.startswith("-")), "")
+        here = elsewhere.command_hint(name)
+        return f"No such command '{name}'; {here}" if here else ""
+    return ""

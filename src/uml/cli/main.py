@@ -16,6 +16,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given in (["version"], ["--version"]) and "_UML_COMPLETE" not in os.environ:
         sys.stdout.write(f"uml {__version__}\n")
         return 0
-    from uml.cli.app import run
+    try:
+        from uml.cli.app import run
 
-    return run(given)
+        return run(given)
+    except KeyboardInterrupt:  # while this program is still being read from the disk
+        return 130

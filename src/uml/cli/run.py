@@ -22,6 +22,7 @@ from uml.cli.result import Result
 from uml.cli.session import Session
 from uml.cli.workers import warn
 from uml.client.client import Client
+from uml.core.errors import UmlError
 
 _SAMPLING = "Sampling"
 
@@ -127,8 +128,13 @@ def _once(session: Session, client: Client, conversation: Conversation, question
                 render.emit(line)
         return
     printer = Printer(verbose)
-    for piece in pieces:
-        printer.put(piece)
+    try:
+        for piece in pieces:
+            printer.put(piece)
+    except (KeyboardInterrupt, UmlError):
+        if printer.text:  # what is said of it begins on a line of its own
+            printer.end()
+        raise
     printer.end(pieces.speed)
 
 

@@ -17,8 +17,8 @@ from benchmarks.common import ask, chat, folder, median, table
 from uml.access import Guard
 from uml.config import Settings
 from uml.gateway.app import Application
+from uml.gateway.figures import count
 from uml.gateway.openai import resolve
-from uml.gateway.proxy import count
 from uml.gateway.wire import Call, Listener, Message, parse_object
 from uml.generation import check, prepare
 from uml.house import House

@@ -10,7 +10,7 @@ import pytest
 
 from uml.core.errors import BadRequest, ContextLengthExceeded, EngineError, NotFound, Overloaded, UmlError
 from uml.gateway.choices import Events, Sums, join, last_event
-from uml.gateway.proxy import count
+from uml.gateway.figures import count
 from uml.gateway.refusal import refusal
 from uml.gateway.sink import Sink
 from uml.gateway.wire import encoded, event, parse_object, text_field

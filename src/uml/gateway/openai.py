@@ -9,10 +9,11 @@ import orjson
 
 from uml.core.errors import BadRequest
 from uml.core.model import Model
+from uml.gateway.figures import Figures
 from uml.gateway.nothing import Nothing, wants_nothing
 from uml.gateway.probabilities import shape_for
 from uml.gateway.processing import Rewriter, processing
-from uml.gateway.proxy import ANSWER_LIMIT, Errand, Figures, stream, whole
+from uml.gateway.proxy import ANSWER_LIMIT, Errand, stream, whole
 from uml.gateway.refusal import refusal
 from uml.gateway.shortened import shortened
 from uml.gateway.wire import JSON, Call, Listener, parse_object, stay, text_field

@@ -12,6 +12,7 @@ import orjson
 
 from uml.core.errors import BadRequest, EngineError, UmlError, UnreadableAnswer
 from uml.gateway.choices import DONE, Events, Sums, join, last_event, without_sums
+from uml.gateway.figures import Figures, count
 from uml.gateway.nothing import asking_for_one, wants_nothing
 from uml.gateway.processing import Rewriter
 from uml.gateway.refusal import from_engine, refusal
@@ -31,24 +32,6 @@ _END: Final = b"\n\n"
 
 _SAID: Final = re.compile(rb'"(?:content|reasoning_content|text)": ?"[^"]|"tool_calls": ?\[')
 """A piece of an answer, in an event."""
-_PROMPT: Final = re.compile(rb'"prompt_tokens": ?(\d+)')
-_COMPLETION: Final = re.compile(rb'"completion_tokens": ?(\d+)')
-_PROMPT_N: Final = re.compile(rb'"prompt_n": ?(\d+)')
-_CACHE_N: Final = re.compile(rb'"cache_n": ?(\d+)')
-_PREDICTED_N: Final = re.compile(rb'"predicted_n": ?(\d+)')
-
-
-@dataclass(slots=True)
-class Figures:
-    """What an answer took.
-
-    first_s: from the request's arrival to its first byte; None when it was not streamed. said: a piece of it is out.
-    """
-
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    first_s: float | None = None
-    said: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +62,11 @@ class Errand:
         body = self.checked.body
         most = body.get("max_tokens", body.get("max_completion_tokens"))
         return most in (0, 1) and len(self.raw) < LONG_PROMPT
+
+    @property
+    def strict(self) -> bool:
+        """Whether the client wants what it asked for or an error."""
+        return self.checked.body.get("strict") is True
 
     @property
     def asked(self) -> Mapping[str, Any]:
@@ -117,9 +105,8 @@ async def whole(errand: Errand, lease: Lease) -> tuple[bytes, Figures]:
 
 async def _as_text(errand: Errand, lease: Lease, error: UnreadableAnswer) -> Errand:
     """The same errand without the engine's parting of the answer. Raises the error where there is none."""
-    strict = errand.checked.body.get("strict") is True
     try:
-        body = None if strict else await as_text(errand.asked, lease)
+        body = None if errand.strict else await as_text(errand.asked, lease)
     except ChannelBroken:
         raise await lease.fate() from None
     if body is None:
@@ -185,9 +172,8 @@ async def stream(errand: Errand, lease: Lease, figures: Figures) -> None:
         try:
             await _streamed(errand, lease, figures)
         except UnreadableAnswer as error:
-            if figures.said:
-                call.streaming = False
-                await call.write(cut_off(lease.model.id, errand.checked.choices, notice(error, CUT)), more=False)
+            if figures.said and not errand.strict:
+                await _cut_off(errand, lease, figures, error)
             else:
                 text = await _as_text(errand, lease, error)
                 # What else there is to warn of is out.
@@ -200,6 +186,16 @@ async def stream(errand: Errand, lease: Lease, figures: Figures) -> None:
         if not call.streaming:
             raise
         await call.fail(error)
+
+
+async def _cut_off(errand: Errand, lease: Lease, figures: Figures, error: UnreadableAnswer) -> None:
+    """End a stream of which something is out already: that is kept, and ends as an answer that was cut."""
+    call, open_ones = errand.call, set(range(errand.checked.choices)) - figures.ended
+    end = cut_off(lease.model.id, sorted(open_ones), notice(error, CUT))
+    if errand.shape:
+        errand.shape.apply(end)  # it may have held back the last words
+    call.streaming = False
+    await call.write(event(end) + DONE, more=False)
 
 
 async def _streamed(errand: Errand, lease: Lease, figures: Figures) -> None:
@@ -301,18 +297,21 @@ async def _retold(errand: Errand, lease: Lease, response: Response, figures: Fig
         passed = b""
         for value in events.feed(chunk):
             if "error" in value:
+                if passed:
+                    await call.write(passed)
                 raise from_engine(500, value["error"], lease.model.id, errand.checked.body)
             if skip_progress and "prompt_progress" in value:
                 continue
             if errand.retell:
                 errand.retell(value)
             like = like or value
+            figures.said = figures.said or _SAID.search(event(value)) is not None
+            figures.ended |= {piece["index"] for piece in value.get("choices") or () if piece.get("finish_reason")}
             if errand.shape:
                 errand.shape.apply(value)
             if without_sums(value, sums):
                 passed += event(value)
         if passed:
-            figures.said = figures.said or _SAID.search(passed) is not None
             await call.write(passed)
     # An event without choices surprises clients that did not ask for it.
     wanted = (errand.checked.body.get("stream_options") or {}).get("include_usage")
@@ -336,18 +335,3 @@ def _warning_event(errand: Errand, lease: Lease) -> bytes:
             "warnings": errand.prepared.warnings,
         }
     )
-
-
-def count(tail: bytes) -> Figures:
-    """Tokens as an answer's last bytes tell them: from `usage`, else from llama.cpp's `timings`."""
-    prompt, completion = _last(_PROMPT, tail), _last(_COMPLETION, tail)
-    if completion is None:
-        read = _last(_PROMPT_N, tail)
-        prompt = None if read is None else read + (_last(_CACHE_N, tail) or 0)
-        completion = _last(_PREDICTED_N, tail)
-    return Figures(prompt or 0, completion or 0)
-
-
-def _last(pattern: re.Pattern[bytes], data: bytes) -> int | None:
-    found = pattern.findall(data)
-    return int(found[-1]) if found else None

@@ -7,19 +7,17 @@ renders of a chat can be had, and `/v1/completions` takes answers as they are; w
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 import orjson
 
 from uml.core.errors import UnreadableAnswer
-from uml.gateway.wire import event
 from uml.generation.bounds import schema_of
 from uml.generation.wants import inputs
 from uml.runtime.supervisor import Lease
 
 PATH: Final = "/v1/completions"
-DONE: Final = b"data: [DONE]\n\n"
 _RENDER: Final = "/apply-template"
 _RENDERED_LIMIT: Final = 1 << 26
 _RENDERING: Final = frozenset(
@@ -34,11 +32,11 @@ _RENDERING: Final = frozenset(
 
 
 async def as_text(body: Mapping[str, Any], lease: Lease) -> dict[str, Any] | None:
-    """A chat as a completion of the prompt that it makes; None where there is none, as with images.
+    """A chat as a completion of the prompt that it makes; None where there is none, as with images, or of no chat.
 
     body: as the engine was asked. Raises ChannelBroken.
     """
-    if inputs(body["messages"]):
+    if "messages" not in body or inputs(body["messages"]):
         return None
     response = await lease.channel.request("POST", _RENDER, orjson.dumps(body))
     said = await response.read(_RENDERED_LIMIT)
@@ -77,8 +75,8 @@ class AsChat:
             choice["delta"] = {**role, "content": choice.pop("text", "")}
 
 
-def cut_off(model: str, choices: int, warning: dict[str, str]) -> bytes:
-    """The end of a stream of which something is out already: it is kept, and ends as one that was cut."""
-    finished = [{"index": index, "delta": {}, "finish_reason": "length"} for index in range(choices)]
+def cut_off(model: str, choices: Iterable[int], warning: dict[str, str]) -> dict[str, Any]:
+    """The last event of a stream whose answers with these numbers go no further."""
+    finished = [{"index": index, "delta": {}, "finish_reason": "length"} for index in choices]
     head = {"id": "unreadable", "object": "chat.completion.chunk", "created": 0, "model": model}
-    return event({**head, "choices": finished, "warnings": [warning]}) + DONE
+    return {**head, "choices": finished, "warnings": [warning]}

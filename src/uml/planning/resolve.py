@@ -13,7 +13,7 @@ from uml.core.model import READERS, ModelInfo, Role
 from uml.core.options import OPTIONS, LoadOptions
 from uml.planning.batches import with_batches
 from uml.planning.checks import check
-from uml.planning.choose import grown, modest, steps
+from uml.planning.choose import Step, grown, modest, steps
 from uml.planning.estimate import estimate
 from uml.planning.fit import Fit, Fitter
 from uml.planning.layers import layers_of
@@ -53,17 +53,7 @@ def resolve_options(
     basis = settled(info, options, machine, companions)
     found = chosen(info, options, basis, machine, fitter)
     decided = found.options if found else least_options(info, options, basis)
-    return with_batches(
-        info,
-        options,
-        replace(
-            basis,
-            ctx=decided.ctx,
-            parallel=decided.parallel,
-            cache_type_k=decided.cache_type_k,
-            cache_type_v=decided.cache_type_v,
-        ),
-    )
+    return placeless(info, options, basis, decided)
 
 
 def settled(
@@ -97,6 +87,12 @@ def chosen(
 
     start = modest(info, asked, basis, machine, place)
     return grown(info, asked, start, basis, machine, place) if start and grow else start
+
+
+def placeless(info: ModelInfo, asked: LoadOptions, basis: LoadOptions, decided: LoadOptions) -> LoadOptions:
+    """What was left open as it was decided, but for the place, which is as open as in the settled options."""
+    step = Step(decided.ctx, decided.cache_type_k, decided.cache_type_v)
+    return with_batches(info, asked, step.into(replace(basis, parallel=decided.parallel)))
 
 
 def least_options(info: ModelInfo, asked: LoadOptions, basis: LoadOptions) -> LoadOptions:

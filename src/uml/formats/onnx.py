@@ -17,6 +17,7 @@ from uml.formats.bounded_json import child, count, read_object, scalars, text
 from uml.formats.hf import config as hf_config
 from uml.formats.hf import folder as hf
 from uml.formats.reader import Cursor, opened, read_at
+from uml.formats.sentence import files_of, modules
 
 GENAI_CONFIG = "genai_config.json"
 MAX_LAYERS = 4096
@@ -130,12 +131,14 @@ def _of_texts(path: Path) -> _Reader | None:
         except BadFile:
             return None  # a file by that name of something else; the graph is good without it
         role, because = hf_config.role(config, "modules.json" in names)
+        # The first one is the model itself, which the graph stands for.
+        further = files_of(folder, modules(folder, names)[1:])
         pooling = folder / "1_Pooling" / "config.json"
         return _Reader(
             folder,
             role if role in READERS else Role.UNKNOWN,
             because,
-            (*there, *([pooling] if pooling.is_file() else [])),
+            tuple(dict.fromkeys((*there, *([pooling] if pooling.is_file() else []), *further))),
             hf_config.architecture(config),
             hf_config.context_length(config, *beside),
             hf_config.shape(config),

@@ -73,11 +73,14 @@ def with_modules(
     info: ModelInfo, folder: Path, chain: Sequence[tuple[str, str]], root: Sequence[Path] = ()
 ) -> ModelInfo:
     """The model with all that goes with it: `root`, files of the folder itself, and the folders of its modules."""
-    files = dict.fromkeys((*info.files, *root))
-    for name, _ in chain:
-        if name and (folder / name).is_dir():
-            files |= dict.fromkeys(path for path in sorted((folder / name).iterdir()) if _belongs(path))
+    files = dict.fromkeys((*info.files, *root, *files_of(folder, chain)))
     return replace(info, path=folder, files=tuple(files), size_bytes=sum(path.stat().st_size for path in files))
+
+
+def files_of(folder: Path, chain: Sequence[tuple[str, str]]) -> tuple[Path, ...]:
+    """What lies in the folders of these modules."""
+    inside = (folder / name for name, _ in chain if name and (folder / name).is_dir())
+    return tuple(path for each in inside for path in sorted(each.iterdir()) if _belongs(path))
 
 
 def _belongs(path: Path) -> bool:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import base64
 import json
 import os
+import shutil
 import struct
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from tests.engines.hosted.test_projection import folder_of, unit, write_dense
 from tests.engines.onnx.conftest import plan_of
 from tests.worker.process import Worker
 from uml.core.install import Install
@@ -140,3 +143,22 @@ def test_it_pools_as_its_folder_says(builder: Install, engine: Onnx, tmp_path: P
     with Worker(engine, plan, tmp_path) as worker:
         code = worker.end()
     assert "one vector of many by 'max'" in str(engine.cause(plan, worker.log, code))
+
+
+def test_what_stands_behind_the_pooling_is_done(
+    engine: Onnx, folder: Path, vectors: list[list[float]], tmp_path: Path
+) -> None:
+    dense = folder_of(tmp_path, "Pooling", "Normalize", "Dense") / "3_Dense"
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    weight = np.random.default_rng(1).normal(size=(8, 32)).astype(np.float32)
+    write_dense(dense, tensors={"linear.weight": weight}, bias=False, in_features=32, out_features=8)
+    plan = plan_of(tmp_path / "onnx" / "model.onnx")
+    assert dense / "model.safetensors" in plan.model.info.files
+    with Worker(engine, plan, tmp_path) as worker:
+        found = worker.ready().post("/v1/embeddings", {"input": TEXTS})["data"]
+    for row, vector in zip(found, vectors, strict=True):
+        assert row["embedding"] == pytest.approx(unit(np.tanh(weight @ vector)), abs=1e-5)
+    write_dense(dense, activation_function="torch.nn.modules.activation.GELU")
+    with Worker(engine, plan, tmp_path) as worker:
+        code = worker.end()
+    assert "has the activation GELU" in str(engine.cause(plan, worker.log, code))

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
+import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from tests.engines.transformers.conftest import SOURCE, Start, broken, plan_of
+from tests.engines.hosted.test_projection import folder_of, unit, write_dense
+from tests.engines.transformers.conftest import PYTHON, SOURCE, Start, broken, plan_of
 from tests.worker.process import LEFT_S, Worker, events, question, text_of
 from uml.engines.handover import failure_in
 
@@ -105,6 +109,30 @@ def test_vectors_are_the_librarys(made: Made, start: Start) -> None:
     assert answer["data"][0]["embedding"] == pytest.approx(made["bert"]["vector"], abs=1e-4)
     status, refused = worker.request("POST", "/v1/completions", {"prompt": "a"})
     assert (status, "embeddings" in refused["error"]["message"]) == (400, True)
+
+
+def test_what_stands_behind_the_pooling_is_done(made: Made, start: Start, tmp_path: Path) -> None:
+    vector = made["bert"]["vector"]
+    weight = np.random.default_rng(1).normal(size=(8, len(vector))).astype(np.float32)
+    dense = folder_of(tmp_path, "Pooling", "Normalize", "Dense") / "3_Dense"
+    shutil.copytree(made["bert"]["folder"], tmp_path, dirs_exist_ok=True)
+    sizes = {"in_features": len(vector), "out_features": 8, "bias": False}
+    write_dense(dense, tensors={"linear.weight": weight}, **sizes)
+    expected = pytest.approx(unit(np.tanh(weight @ vector)), abs=1e-4)
+    asked = {"input": ["A small house"]}
+    assert start(tmp_path).post("/v1/embeddings", asked)["data"][0]["embedding"] == expected
+    older = tmp_path.with_name("older")
+    shutil.copytree(tmp_path, older)
+    code = "import safetensors.torch as s, sys, torch; torch.save(s.load_file(sys.argv[1]), sys.argv[2])"
+    safe, pickled = (older / "3_Dense" / name for name in ("model.safetensors", "pytorch_model.bin"))
+    subprocess.run((PYTHON, "-c", code, str(safe), str(pickled)), check=True)
+    safe.unlink()
+    assert start(older).post("/v1/embeddings", asked)["data"][0]["embedding"] == expected
+    # A pickle is a program: one that would call something is not run.
+    pickled.write_bytes(b"cos\nsystem\n(S'touch ran'\ntR.")
+    assert "which may be a program; not read" in str(failure_in(broken(plan_of(older), tmp_path).log))
+    (older / "1_Pooling" / "config.json").write_text(json.dumps({"pooling_mode": "max"}))
+    assert "the model says 'max'" in str(failure_in(broken(plan_of(older), tmp_path).log))
 
 
 def test_what_was_read_is_not_read_again(made: Made, start: Start) -> None:

@@ -16,6 +16,7 @@ from uml.core.errors import BadFile, BadRequest, ContextLengthExceeded, MissingS
 from uml.core.model import Role
 from uml.core.plan import LoadPlan
 from uml.engines.hosted.classes import classes_of
+from uml.engines.hosted.projection import Dense, Projection, projection_of
 from uml.engines.onnx.causes import cause, failure
 from uml.engines.onnx.language import TOKENIZER, check_ids, read_tokenizer
 from uml.engines.onnx.native import TELEMETRY
@@ -70,6 +71,12 @@ class Encoder:
             raise UnsupportedArchitecture(plan.model.id, told)
         self._pooling = self._pooling_of(outputs[self._output], plan.options.pooling)
         self._limit = plan.options.ctx or plan.model.info.context_length or 0
+        # A graph with its own `sentence_embedding` has all of that in it; whose vectors others are, nothing says.
+        whole = self._judges or self._output == POOLED[0]
+        self._project = Projection() if whole else projection_of(plan.model.id, self._folder)
+        if not self._pooling and any(isinstance(layer, Dense) for layer in self._project.layers):
+            told = f"its folder has a matrix behind the pooling, and {self._output} may be before or behind them"
+            raise UnsupportedArchitecture(plan.model.id, told)
         config = _read(self._folder / "config.json")
         self._classes = classes_of(config, self._labels(config)) if self._judges else None
 
@@ -129,10 +136,7 @@ class Encoder:
 
     def _vectors(self, rows: Sequence[Any]) -> Floats:
         found, mask = self._run(rows)
-        pooled = pool(found, mask, self._pooling) if self._pooling else found
-        lengths = np.maximum(np.linalg.norm(pooled, axis=1, keepdims=True), np.finfo(np.float32).tiny)
-        unit: Floats = pooled / lengths
-        return unit
+        return self._project(pool(found, mask, self._pooling) if self._pooling else found)
 
     def _run(self, rows: Sequence[Any]) -> tuple[Floats, NDArray[np.int64]]:
         """The output for tokenized texts, filled up to the longest, and which of their tokens are there."""

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from functools import cached_property
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import torch
 
 from uml.core.errors import BadOption, BadRequest, ContextLengthExceeded
-from uml.core.options import LoadOptions
+from uml.core.plan import LoadPlan
+from uml.engines.hosted.projection import projection_of
+from uml.engines.transformers.loading import translated
 from uml.formats.sentence import pooled_by
 
 WAYS: Final = ("mean", "cls", "last")
@@ -19,21 +22,27 @@ class Embedder:
     """Makes vectors of length 1 with one model.
 
     pooling: `mean`, `cls` (the first token) or `last`; what sentence-transformers' files beside the model say where no
-    option does, else `mean`.
+    option does, else `mean`. Raises BadOption for another way, and as `projection_of`.
     """
 
-    def __init__(self, model: Any, folder: Path, tokenizer: Any, options: LoadOptions) -> None:
+    def __init__(self, plan: LoadPlan, model: Any, tokenizer: Any) -> None:
+        self._plan, self._tokenizer = plan, tokenizer
         self._model = getattr(model, model.base_model_prefix, model)
-        self._tokenizer = tokenizer
-        self._said, self._folder = options.pooling, folder
+        path, said = plan.model.info.path, plan.options.pooling
+        folder = path if path.is_dir() else path.parent
+        self.pooling = said if said in WAYS else pooling_of(folder)
+        self._project = projection_of(plan.model.id, folder, self._unpickled)
 
-    @cached_property
-    def pooling(self) -> str:
-        """Looked for when the first vector is wanted: a model that writes texts need not say."""
-        return self._said if self._said in WAYS else pooling_of(self._folder)
+    def _unpickled(self, path: Path) -> Mapping[str, np.ndarray[Any, Any]]:
+        try:
+            found = torch.load(path, map_location="cpu", weights_only=True)
+            return {name: tensor.float().flatten().numpy() for name, tensor in found.items()}
+        except Exception as error:
+            # The boundary to the library: it raises errors of every kind for files that are not what they should be.
+            raise translated(self._plan, error) from error
 
     def embed(self, texts: list[str], context: int) -> list[list[float]]:
-        """One vector a text. Raises ContextLengthExceeded."""
+        """One vector a text. Raises BadRequest, ContextLengthExceeded."""
         return [self._one(text, context) for text in texts]
 
     def _one(self, text: str, context: int) -> list[float]:
@@ -46,13 +55,13 @@ class Embedder:
         with torch.inference_mode():
             states = self._model(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state[0].float()
         pooled = {"mean": states.mean(0), "cls": states[0], "last": states[-1]}[self.pooling]
-        vector: list[float] = torch.nn.functional.normalize(pooled, dim=0).tolist()
+        vector: list[float] = self._project(pooled[None].cpu().numpy())[0].tolist()
         return vector
 
 
 def pooling_of(folder: Path) -> str:
     """How a folder of sentence-transformers says that tokens become one. Raises BadOption for another way."""
-    said = pooled_by(folder) or pooled_by(folder.parent) or "mean"
+    said = pooled_by(folder) or "mean"
     if said not in WAYS:
         raise BadOption("pooling", "auto", f"{', '.join(WAYS)}: the model says {said!r}, which is not had here")
     return said

@@ -68,7 +68,8 @@ class TransformersHost:
         self._language = replace(language, samplers=opened(plan.samplers))
         self._structures = Structures(self._language.vocabulary)
         self._adapters = Adapters(loaded.model)
-        self._embedder = Embedder(loaded.model, loaded.folder, loaded.tokenizer, options)
+        if self._embeds:
+            self._embedder = Embedder(plan, loaded.model, loaded.tokenizer)
         if plan.model.info.role in READERS and plan.model.info.role is not Role.EMBEDDING:
             self._judge = Judge(loaded.model, loaded.tokenizer)
         for text in options.lora:
@@ -87,6 +88,10 @@ class TransformersHost:
         # Code of a model's own may read weights in ways that nobody knows.
         if options.repack and not loaded.code and helps(loaded.model.dtype):
             self._packing = Packing(loaded.model, self._runs.between_steps, torch.get_num_threads())
+
+    @property
+    def _embeds(self) -> bool:
+        return self._plan.options.embeddings or self._plan.model.info.role is Role.EMBEDDING
 
     def _runner(self) -> Runner | Alone:
         model, options = self._model, self._plan.options
@@ -176,7 +181,7 @@ class TransformersHost:
 
     def embed(self, texts: list[str]) -> list[list[float]]:
         """One vector a text. Raises BadRequest."""
-        if not (self._plan.options.embeddings or self._plan.model.info.role is Role.EMBEDDING):
+        if not self._embeds:
             raise BadRequest("this model was loaded without embeddings; load it with embeddings=true", param="input")
         assert self._runs is not None
 

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from uml.core.errors import EngineError
 from uml.sampling.chain import Chain, choose_all
-from uml.sampling.guidance import guided
 from uml.sampling.row import softmax
 from uml.sampling.settings import Settings
 from uml.sampling.vocabulary import Vocabulary
@@ -317,13 +316,6 @@ def test_mirostat_keeps_the_surprise() -> None:
             one = chain(None, vocabulary, post_sampling_probs=True, **request)
             surprises = [-one.choose(row).logprob / math.log(2) for row in rows]
             assert np.mean(surprises[100:]) == pytest.approx(tau, abs=0.5)
-
-
-def test_guidance_makes_more_of_what_the_prompt_adds() -> None:
-    there, elsewhere = logits(2, 1, 0), logits(2, 0, 0)
-    np.testing.assert_allclose(softmax(guided(there, elsewhere, 1)), softmax(there), rtol=1e-5)
-    np.testing.assert_allclose(softmax(guided(there, elsewhere, 0)), softmax(elsewhere), rtol=1e-5)
-    assert guided(there, elsewhere, 3).argmax() == 1
 
 
 @given(st.integers(0, 10_000), st.booleans(), st.integers(0, 3), st.booleans())

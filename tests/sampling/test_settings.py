@@ -58,7 +58,6 @@ def test_ranges_are_those_of_the_gateway() -> None:
         ({"do_sample": 1}, "do_sample", "true or false"),
         ({"banned_strings": [1]}, "banned_strings", "a list of texts, 768 at most"),
         ({"banned_strings": ["a"] * 769}, "banned_strings", "768 at most"),
-        ({"negative_prompt": 3}, "negative_prompt", "a text"),
         ({"logit_bias": 3}, "logit_bias", "an object of token ids"),
         ({"logit_bias": [[1]]}, "logit_bias", "an object of token ids"),
         ({"logit_bias": [[-1, 2]]}, "logit_bias", "number or false"),
@@ -159,5 +158,5 @@ def test_the_page_about_samplers_has_them_all_in_their_order() -> None:
     page = (Path(__file__).parents[2] / "docs" / "sampling.md").read_text("utf-8")
     cells = [line.split("|")[1] for line in page.splitlines() if line.startswith("| `")]
     assert [name for cell in cells for name in re.findall("`([a-z_]+)`", cell)] == list(order.DEFAULT)
-    parameters = {name for name in (*NUMBERS, *INTEGERS) if name not in ("seed", "guidance_scale", "min_keep")}
+    parameters = {name for name in (*NUMBERS, *INTEGERS) if name not in ("seed", "min_keep")}
     assert parameters <= set(re.findall("`([a-z_]+)`", page))

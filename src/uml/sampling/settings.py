@@ -58,7 +58,6 @@ NUMBERS: Final[Mapping[str, tuple[float, float]]] = {
     "encoder_repetition_penalty": (0.01, 10),
     "dry_multiplier": (0, 100),
     "dry_base": (1, 100),
-    "guidance_scale": (0, 100),
 }
 """Parameters that are numbers, with their inclusive bounds."""
 
@@ -126,8 +125,6 @@ class Settings:
     dry_allowed_length: int = 2
     dry_penalty_last_n: int = 64
     dry_sequence_breakers: tuple[str, ...] = ("\n", ":", '"', "*")
-    guidance_scale: float = 1.0
-    negative_prompt: str = ""
     logit_bias: tuple[Bias, ...] = ()
     banned_strings: tuple[str, ...] = ()
     ignore_eos: bool = False
@@ -210,12 +207,6 @@ def _number(name: str, value: Any) -> float:
 def _boolean(name: str, value: Any) -> bool:
     if type(value) is not bool:
         raise _refused(name, value, "true or false")
-    return value
-
-
-def _text(name: str, value: Any) -> str:
-    if type(value) is not str:
-        raise _refused(name, value, "a text")
     return value
 
 
@@ -329,23 +320,13 @@ _READERS: Final = {
     **dict.fromkeys(NUMBERS, _number),
     **dict.fromkeys(BOOLEANS, _boolean),
     **dict.fromkeys(TEXTS, _texts),
-    "negative_prompt": _text,
     "logit_bias": _biases,
 }
 
 DIALECT: Final[Mapping[str, str]] = {
-    name: name
-    for name in (
-        *_READERS,
-        *("sampler_priority", FOREIGN, "logprobs", "top_logprobs", "n_probs"),
-    )
-    if name not in ("guidance_scale", "negative_prompt")
+    name: name for name in (*_READERS, "sampler_priority", FOREIGN, "logprobs", "top_logprobs", "n_probs")
 }
-"""For the dialect of an engine that samples with `chain.Chain`: every parameter that it then has.
-
-Guidance needs a second row of logits for each token; an engine that computes one adds `guidance_scale` and
-`negative_prompt` itself.
-"""
+"""For the dialect of an engine that samples with `chain.Chain`: every parameter that it then has."""
 
 STRUCTURES: Final = ("grammar", "json_schema", "response_format", "regex", "choice")
 """Parameters that structure an answer; for the dialect of an engine that asks `grammar.Structures` what may come."""

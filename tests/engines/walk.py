@@ -129,6 +129,7 @@ ELSEWHERE: Final[Mapping[str, str]] = {
     **dict.fromkeys(("num_beams", "length_penalty", "early_stopping"), "tests/engines/transformers, of beams"),
     "top_logprobs": "as n_probs, in chats: tests/worker",
     "lora": "tests/engines/transformers and onnx, tests/worker: it takes an adapter",
+    "plugin_samplers": "tests/engines/test_contract.py: it takes a plug-in's file",
     "model": "it brings the request to the worker",
 }
 """Where the others are looked at, which an answer of the demo model cannot show."""

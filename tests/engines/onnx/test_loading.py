@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -140,7 +141,10 @@ def test_a_chat_template_is_found_wherever_it_lies(start: Start, fp32: Made, tmp
 
 
 def _internet_sockets(pid: int) -> list[str]:
-    ends = [str(link.readlink()) for link in Path(f"/proc/{pid}/fd").iterdir()]
+    ends = []
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # it lives, and may close one meanwhile
+            ends.append(str(link.readlink()))
     inodes = {end.removeprefix("socket:[").removesuffix("]") for end in ends if end.startswith("socket:")}
     tables = [Path(f"/proc/{pid}/net/{name}") for name in ("tcp", "tcp6", "udp", "udp6")]
     rows = [row for table in tables if table.exists() for row in table.read_text().splitlines()[1:]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -69,6 +70,20 @@ def test_what_cannot_be_is_said(server: Server, tmp_path: Path) -> None:
             client.scale_adapter(model, 7, 1)
         reply = server.post("/v1/models/adapters/scale", {"model": model, "id": 0, "scale": 1000})
         assert (reply.status_code, reply.json()["error"]["param"]) == (400, "scale")
+
+
+def test_one_that_cannot_be_copied_is_refused_and_leaves_nothing(server: Server, tmp_path: Path) -> None:
+    model = server.add_model("hollow")
+    server.load_fake(model)
+    hollow = tmp_path / "hollow"
+    shutil.copytree(PIRATE, hollow)
+    (hollow / "adapter_notes.txt").symlink_to(tmp_path / "nowhere")
+    with Client(server.url) as client:
+        with pytest.raises(BadRequest, match=r"cannot be copied for the worker: .*adapter_notes.txt: No such file"):
+            client.load_adapter(model, str(hollow))
+        assert client.adapters(model) == []
+        (hollow / "adapter_notes.txt").unlink()
+        assert client.load_adapter(model, str(hollow))["id"] == 0
 
 
 def test_llama_cpp_tells_and_scales_those_of_its_load(server: Server) -> None:

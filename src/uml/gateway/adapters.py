@@ -144,20 +144,23 @@ def _copied(path: Path, own: Path) -> Path:
 
     No link: a worker may write to what is in its folder.
     """
-    files = [file for file in path.iterdir() if file.name.startswith(ADAPTER_FILES)] if path.is_dir() else [path]
-    needed, free = sum(file.stat().st_size for file in files), shutil.disk_usage(own).free
-    if free < needed:
-        raise NoRoom(f"a copy of {path.name} for the worker", needed, free, own)
-    folder = Path(tempfile.mkdtemp(prefix="adapter-", dir=own))
+    folder: Path | None = None
     try:
+        files = [file for file in path.iterdir() if file.name.startswith(ADAPTER_FILES)] if path.is_dir() else [path]
+        needed, free = sum(file.stat().st_size for file in files), shutil.disk_usage(own).free
+        if free < needed:
+            raise NoRoom(f"a copy of {path.name} for the worker", needed, free, own)
+        folder = Path(tempfile.mkdtemp(prefix="adapter-", dir=own))
         place = folder / path.name
         if path.is_dir():
             place.mkdir()
         for file in files:
             shutil.copyfile(file, place / file.name if path.is_dir() else place)
     except OSError as error:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise BadRequest(f"{path} cannot be copied for the worker: {error.strerror}", param="adapter") from error
+        if folder:
+            shutil.rmtree(folder, ignore_errors=True)
+        told = f"{error.filename or own}: {error.strerror or error}"
+        raise BadRequest(f"{path} cannot be copied for the worker: {told}", param="adapter") from error
     return folder
 
 

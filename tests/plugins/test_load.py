@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import subprocess
 import sys
 import threading
@@ -45,6 +46,14 @@ def register_samplers():
     return [SamplerFile({name!r}, Path({file!r}))]
 """
 
+RUDE = """
+class Rude:
+    @property
+    def spec(self): return 1 / 0
+@hookimpl
+def register_engines(): return [Rude()]
+"""
+
 
 def loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, code: str) -> Plugins:
     """What comes of one plug-in of this code."""
@@ -65,6 +74,8 @@ def loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, code: str
         ("ours", SAMPLER.format(name="top_k", file=__file__), "a sampler is called top_k already"),
         ("loud", SAMPLER.format(name="Loud", file=__file__), "that is no SamplerFile, or whose name is not lower case"),
         ("no_function", SAMPLER.format(name="quiet", file=__file__), "has no function sampler(setting, about)"),
+        ("number", SAMPLER.format(name=5, file=__file__), "what it gives cannot be taken: TypeError"),
+        ("rude", RUDE, "what it gives cannot be taken: ZeroDivisionError"),
         ("arguments", "@hookimpl\ndef register_engines(a, b): return []", "a hook is not as it should be"),
         ("hook_raises", "@hookimpl\ndef register_engines(): raise OSError('no')", "register_engines() raised OSError"),
         ("no_list", "@hookimpl\ndef register_engines(): return 5", "register_engines gives int, expected a list"),
@@ -94,6 +105,28 @@ def test_a_plugin_that_is_no_good_is_left_out_and_says_why(
     assert says in found.says and not found.adds
     assert not (plugins.engines or plugins.detectors or plugins.processors or plugins.commands or plugins.samplers)
     assert f"the plug-in {name} is left out: " in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "says"),
+    [
+        ("deep", b"x = " + b"-" * 200_000 + b"1", "cannot be read: too deep"),
+        ("long_chain", b"x = a" + b".b" * 100_000, "recursion"),
+        ("large", b"#" * (1 << 20) + b"\ndef sampler(setting, about): ...", "at most 1048576 are read"),
+        ("binary", b"\0", "null bytes"),
+        ("pipe", None, "is not a regular file"),
+    ],
+)
+def test_a_samplers_file_that_is_no_good_keeps_no_server_from_starting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, code: bytes | None, says: str
+) -> None:
+    path = tmp_path / "sampler.py"
+    if code is None:
+        os.mkfifo(path)  # to open it would wait for a writer for ever
+    else:
+        path.write_bytes(code)
+    plugins = loaded(tmp_path, monkeypatch, name, SAMPLER.format(name="quiet", file=str(path)))
+    assert says in plugins.found[0].says and not plugins.samplers
 
 
 def test_what_it_added_before_it_failed_is_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

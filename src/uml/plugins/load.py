@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from uml.core.engine import Engine, EngineSpec
-from uml.core.errors import UmlError
+from uml.core.errors import BadFile, UmlError
 from uml.core.guard import Guard, LeftOut
 from uml.core.model import Format, ModelInfo
 from uml.core.plan import SamplerFile
+from uml.formats.reader import opened, read_at
 from uml.plugins import GROUP
 from uml.plugins.engine import GuardedEngine
 from uml.sampling.foreign import ENTRY
@@ -128,9 +129,10 @@ def load(taken: Collection[str] = (), points: Sequence[EntryPoint] | None = None
         try:
             _take(plugins, point, guard, adds)
         except (LeftOut, UmlError) as error:
-            guard.fail(str(error))
-            _forget(plugins, guard, adds)
-            log.warning("the plug-in %s is left out: %s", point.name, error)
+            _leave_out(plugins, guard, adds, str(error))
+        except Exception as error:
+            # The boundary to code of others: what it gives is looked at, and may be of any kind.
+            _leave_out(plugins, guard, adds, f"what it gives cannot be taken: {type(error).__name__}: {error}"[:500])
     return plugins
 
 
@@ -155,8 +157,10 @@ def _take(plugins: Plugins, point: EntryPoint, guard: Guard, adds: dict[str, tup
         raise LeftOut("it has none of the hooks: " + ", ".join(_ADD))
 
 
-def _forget(plugins: Plugins, guard: Guard, adds: dict[str, tuple[str, ...]]) -> None:
-    """Take back what a plug-in had added before it failed."""
+def _leave_out(plugins: Plugins, guard: Guard, adds: dict[str, tuple[str, ...]], reason: str) -> None:
+    """Call a plug-in no more, and take back what it had added before it failed."""
+    guard.fail(reason)
+    log.warning("the plug-in %s is left out: %s", guard.name, reason)
     for name in adds.pop("register_engines", ()):
         del plugins.engines[name]
     for name in adds.pop("register_commands", ()):
@@ -199,10 +203,13 @@ def _samplers(plugins: Plugins, guard: Guard, given: Any) -> tuple[str, ...]:
             raise LeftOut(f"a sampler is called {one.name} already")
         path = Path(one.path).resolve()
         try:
-            with path.open("rb") as file:
-                tree = ast.parse(file.read(MOST_CODE), str(path))
-        except (OSError, SyntaxError, ValueError) as error:
-            raise LeftOut(f"the file of the sampler {one.name} cannot be read: {error}") from error
+            with opened(path) as (file, size):
+                if size > MOST_CODE:
+                    raise BadFile(path, f"has {size} bytes; at most {MOST_CODE} are read")
+                tree = ast.parse(read_at(file, 0, size), str(path))
+        except (BadFile, SyntaxError, ValueError, RecursionError, MemoryError) as error:
+            # The last two: what the parser says of code that is nested too deeply.
+            raise LeftOut(f"the file of the sampler {one.name} cannot be read: {str(error) or 'too deep'}") from error
         if not any(isinstance(part, ast.FunctionDef) and part.name == ENTRY for part in tree.body):
             raise LeftOut(f"{path} has no function {ENTRY}(setting, about)")
         made[one.name] = SamplerFile(one.name, path, guard.name)

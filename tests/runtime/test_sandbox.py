@@ -20,7 +20,7 @@ from uml.config import Settings
 from uml.core.engine import Endpoint, Launch
 from uml.core.errors import SandboxUnavailable, UmlError
 from uml.core.options import LoadOptions
-from uml.core.plan import Footprint, LoadPlan, Placement
+from uml.core.plan import Footprint, LoadPlan, Placement, SamplerFile
 from uml.engines.fake import Fake
 from uml.engines.handover import failure_in
 from uml.house import House
@@ -296,6 +296,16 @@ def test_what_a_worker_may_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert ours == {"model.gguf", "lora.gguf", "projector.gguf", "libraries", "server", "further"}
     assert str(tmp_path) not in readable
     assert {"/usr", "/etc", sys.prefix} <= set(readable)
+
+
+def test_of_a_plugins_folder_a_worker_reads_its_sampler_alone(tmp_path: Path) -> None:
+    (tmp_path / "plugin").mkdir()
+    sampler = tmp_path / "plugin" / "sampler.py"
+    sampler.touch()
+    gone = SamplerFile("gone", tmp_path / "plugin" / "gone.py")
+    plan = replace(planned(tmp_path / "model.gguf"), samplers=(SamplerFile("lipogram", sampler), gone))
+    readable = policy.readable(plan, Launch((sys.executable,)), {}, [])
+    assert [path for path in readable if str(tmp_path) in path and "model" not in path] == [str(sampler)]
 
 
 def test_a_model_in_a_hubs_cache_is_readable_where_its_links_lead(tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ def launch(
         argv=(*worker(install), "--engine", engine),
         environment=dict(environment),
         stdin=to_line(plan, endpoint),
-        reads=((install.folder,) if install and not install.shared else ()) + _files(plan),
+        reads=(install.folder,) if install and not install.shared else (),
     )
 
 
@@ -60,12 +60,8 @@ def launch_host(place: str, plan: LoadPlan, endpoint: Endpoint, environment: Map
         argv=(*worker(), "--engine", place),
         environment=dict(environment),
         stdin=to_line(plan, endpoint),
-        reads=tuple(Path(folder).parent for folder in folders) + _files(plan),
+        reads=tuple(Path(folder).parent for folder in folders),
     )
-
-
-def _files(plan: LoadPlan) -> tuple[Path, ...]:
-    return tuple(sampler.path for sampler in plan.samplers)
 
 
 def worker(install: Install | None = None) -> tuple[str, ...]:
@@ -79,7 +75,10 @@ def worker(install: Install | None = None) -> tuple[str, ...]:
 
 
 def to_line(plan: LoadPlan, endpoint: Endpoint) -> bytes:
-    """The line: only what a child needs, and options only where they differ from the default."""
+    """The line: only what a child needs, and options only where they differ from the default.
+
+    What only planning asks a model for (its shape, its parameters) it has not: that is decided.
+    """
     info = plan.model.info
     document = {
         "version": VERSION,

@@ -76,6 +76,8 @@ def readable(plan: LoadPlan, launch: Launch, environ: Mapping[str, str], further
         *(str(path) for path in further),
         *(folder for folder in folders if os.path.isabs(folder)),  # noqa: PTH117 - a string may be no path at all
         *_of_model(plan),
+        # A file and not its folder, which is the plug-in's own affair.
+        *(str(sampler.path) for sampler in plan.samplers),
         *named_in_options(plan),
     ]
     return tuple(dict.fromkeys(path for path in paths if os.path.exists(path)))  # noqa: PTH110

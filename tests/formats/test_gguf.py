@@ -94,6 +94,11 @@ def test_a_truncated_file_is_reported_with_both_sizes(tmp_path: Path) -> None:
         inspect(path)
     assert str(whole.size_bytes) in str(caught.value)
     assert caught.value.path == path
+    for left in (30, 100):  # within the header, which promises more than is there
+        with path.open("r+b") as file:
+            file.truncate(left)
+        with pytest.raises(CorruptFile, match="it is truncated.*download it again"):
+            inspect(path)
 
 
 @pytest.mark.parametrize("size", [4, 7, 8, 20, 24, 60, 500])

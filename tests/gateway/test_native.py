@@ -220,3 +220,20 @@ def test_strangers_numbers_and_homes_are_refused(server: Server) -> None:
         reply = server.http.post("/v1/models/inspect", content=body)
         assert (reply.status_code, reply.json()["error"]["message"]) == (400, "the body is not JSON")
     assert server.get("/docs/").json()["error"]["code"] == "not_found"
+
+
+@pytest.mark.parametrize(
+    ("path", "hint"),
+    [
+        ("/chat/completions", "; did you mean /v1/chat/completions? The base URL of an OpenAI client ends in /v1"),
+        ("/v1/v1/models", "; did you mean /v1/models? The base URL has /v1 already"),
+        ("/v1/chat/completion", "; did you mean /v1/chat/completions?"),
+        ("/api/chat", "point the program at /v1 as an OpenAI server: /v1/chat/completions"),
+        ("/v1/images/generations", "there is nothing at /v1/images/generations; /docs lists what there is"),
+    ],
+)
+def test_a_client_at_the_wrong_address_is_told_the_right_one(server: Server, path: str, hint: str) -> None:
+    error = server.post(path, {}).json()["error"]
+    assert error["code"] == "not_found" and hint in error["message"]
+
+

@@ -140,6 +140,9 @@ def test_what_the_engine_cannot_do_is_told() -> None:
     reasons = {warning["param"]: warning["reason"] for warning in prepared.warnings}
     assert set(reasons) == {"tfs", "colour", "temperatur", "guidance_scale"}
     assert "llamacpp" in reasons["tfs"] and "did you mean temperature?" in reasons["temperatur"]
+    ollama = {each["param"]: each["reason"] for each in said(num_ctx=4096, options={"num_ctx": 4096}).warnings}
+    assert ollama["num_ctx"].endswith("left out; give it to the load as options.ctx")
+    assert "beside `model`" in ollama["options"] and "stream_options" not in ollama["options"]
     assert not said("embedding", dimensions=8).warnings, "the gateway cuts them"
     assert said(spec=FAKE, tfs=0.5).warnings[0]["param"] == "tfs"
     assert said("completion", echo=True).warnings[0]["param"] == "echo"

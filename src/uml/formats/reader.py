@@ -57,6 +57,8 @@ def cannot_read(path: Path, error: OSError) -> BadFile:
     """The operating system's refusal as one sentence."""
     match error:
         case FileNotFoundError():
+            if os.path.islink(path):  # noqa: PTH114  # the other one raises
+                return BadFile(path, f"it is a link to {path.readlink()}, and nothing is there")
             return BadFile(path, "there is no such file or folder")
         case PermissionError():
             return BadFile(path, "permission to read it is denied")
@@ -194,7 +196,7 @@ class Cursor:
             raise CorruptFile(
                 self.path,
                 f"{what} claims {count} entries",
-                f"at most {self.left // least_bytes} in the bytes left",
+                f"at most {self.left // least_bytes} in the bytes left; it is truncated or damaged, download it again",
                 self.at,
             )
 
@@ -208,7 +210,8 @@ class Cursor:
 
     def _need(self, count: int, what: str) -> None:
         if count > self.left:
-            raise CorruptFile(self.path, f"the file ends after {self.size} bytes", f"{count} bytes of {what}", self.at)
+            wish = f"{count} bytes of {what}; it is truncated, download it again"
+            raise CorruptFile(self.path, f"the file ends after {self.size} bytes", wish, self.at)
 
     def _fill(self, count: int) -> int:
         """Make sure that `count` bytes from `at` on are in the window; where in it they begin."""

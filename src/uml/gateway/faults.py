@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -48,11 +48,37 @@ async def _no_route(request: Request, error: Exception) -> Response:
     elif error.status_code == 400:
         answer = BadRequest("the body is not JSON").as_dict()
     else:
-        answer = NotFound(f"there is nothing at {path}; /docs lists what there is").as_dict()
+        hint = _route_hint(path, list(request.app.openapi()["paths"]))
+        answer = NotFound(f"there is nothing at {path}{hint}; /docs lists what there is").as_dict()
     reply = json_reply(answer, error.status_code)
     if allowed:
         reply.headers["allow"] = allowed
     return reply
+
+
+def _route_hint(path: str, known: Sequence[str]) -> str:
+    """What a client that was pointed at the wrong place may have meant."""
+    if f"/v1{path}" in known:
+        return f"; did you mean /v1{path}? The base URL of an OpenAI client ends in /v1"
+    if path.startswith("/v1/v1/"):
+        return f"; did you mean {path[3:]}? The base URL has /v1 already"
+    if path in _OLLAMA:
+        return f", where Ollama has its own API; point the program at /v1 as an OpenAI server: {_OLLAMA[path]}"
+    close = difflib.get_close_matches(path, known, 1, 0.85)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+_OLLAMA: Final[Mapping[str, str]] = {
+    "/api/chat": "/v1/chat/completions",
+    "/api/generate": "/v1/completions",
+    "/api/embed": "/v1/embeddings",
+    "/api/embeddings": "/v1/embeddings",
+    "/api/tags": "/v1/models",
+    "/api/show": "/v1/models",
+    "/api/ps": "/v1/models",
+    "/api/version": "/health/live",
+}
+"""A route of Ollama -> the one here that does that."""
 
 
 async def _invalid(request: Request, error: Exception) -> Response:

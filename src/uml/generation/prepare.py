@@ -7,13 +7,14 @@ look-up and one check a field.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final
 
 from uml.core.engine import EngineSpec
 from uml.core.errors import BadRequest, UnsupportedParameter
+from uml.core.options import options_by_name
 from uml.generation.bounds import has_bounds, schema_of
 from uml.generation.conversions import CONVERSIONS, CONVERTED
 from uml.generation.parameters import PARAMETERS, Endpoint, Parameter
@@ -147,6 +148,17 @@ def _check_whole(endpoint: Endpoint, body: Mapping[str, Any]) -> None:
         raise BadRequest("grammar and json_schema exclude each other; give one", param="grammar")
 
 
+def _unknown(name: str, known: Iterable[str]) -> str:
+    """Why a field was left out, and what may have been meant."""
+    if name in options_by_name():
+        option = options_by_name()[name].name
+        return f"a model is loaded with it, no request has it, left out; give it to the load as options.{option}"
+    if name == "options":  # of Ollama
+        return "not known here, left out; what it holds stands beside `model`, what a model is loaded with in the load"
+    close = difflib.get_close_matches(name, known, 1)
+    return f"not known here, left out{f'; did you mean {close[0]}?' if close else ''}"
+
+
 _READING: Final = ("embedding", "rerank", "classify")
 """Endpoints that generate nothing."""
 
@@ -172,9 +184,7 @@ def _translate(
         parameter = known.get(name)
         if parameter is None:
             # Looking takes a while, and a body may hold a hundred thousand of them.
-            close = difflib.get_close_matches(name, known, 1) if len(warnings) < _HINTS else ()
-            hint = f"; did you mean {close[0]}?" if close else ""
-            warnings.append({"param": name, "reason": f"not known here, left out{hint}"})
+            warnings.append({"param": name, "reason": _unknown(name, known if len(warnings) < _HINTS else ())})
         elif value is None or name == "strict" or parameter.ours:
             continue
         elif parameter.name in values and values[parameter.name] != value:

@@ -49,15 +49,20 @@ class Catalog:
         return self.shared.get(plain(name), ())
 
     def close(self, name: str) -> list[str]:
-        """Up to three names like this one: first those that it is the beginning of."""
-        if len(name) > MAX_ALIAS:
+        """Up to three names like this one.
+
+        First those that begin it, before a tag or an ending (`llama3:latest`); then those that it is the beginning of.
+        """
+        if not 0 < len(name) <= MAX_ALIAS:
             return []
         # difflib takes a fifth of a millisecond a name where many are alike: it sees the likeliest only.
         name = name.casefold()
         parts = {name[start : start + 3] for start in range(len(name))}
         likely = heapq.nlargest(50, self.names, key=lambda known: sum(part in known for part in parts))
+        shorter = [known for known in likely if name.startswith((f"{known}:", f"{known}.", f"{known}@"))]
         longer = [known for known in likely if known.startswith(name)]
-        return list(dict.fromkeys((*longer, *difflib.get_close_matches(name, likely, 3))))[:3]
+        shorter.sort(key=len, reverse=True)
+        return list(dict.fromkeys((*shorter, *longer, *difflib.get_close_matches(name, likely, 3))))[:3]
 
 
 def build(entries: Iterable[Entry], given: Mapping[str, str]) -> Catalog:

@@ -56,6 +56,14 @@ def test_a_tensor_that_is_missing_is_named(copy: Path, tmp_path: Path) -> None:
     assert (found.code, "layers.6" in found.message) == ("corrupt_file", True)
 
 
+def test_weights_without_their_tokenizer(copy: Path, tmp_path: Path) -> None:
+    for file in copy.glob("tokenizer*"):
+        file.unlink()
+    found = failure(copy, tmp_path)
+    assert found.code == "corrupt_file"
+    assert "there is no tokenizer that can be read beside the weights, expected tokenizer.json" in found.message
+
+
 def test_an_architecture_that_nobody_knows(copy: Path, tmp_path: Path) -> None:
     config = json.loads((copy / "config.json").read_text())
     (copy / "config.json").write_text(json.dumps({**config, "model_type": "unheard-of"}))

@@ -192,6 +192,12 @@ def translated(plan: LoadPlan, error: Exception) -> UmlError:
         return CorruptFile(
             path, "a file of PyTorch holds something else than weights, which may be a program; not read"
         )
+    if "backend tokenizer" in said:
+        return CorruptFile(
+            path,
+            "there is no tokenizer that can be read beside the weights",
+            "tokenizer.json or tokenizer.model, with tokenizer_config.json, from where the weights are from",
+        )
     if "SafetensorError" in said:
         return CorruptFile(path, short)
     if "does not recognize this architecture" in said or "Unrecognized model" in said:

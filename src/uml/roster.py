@@ -9,12 +9,13 @@ from functools import cached_property
 from typing import Final
 
 from uml.core.engine import Engine
+from uml.core.errors import BadOption
 from uml.core.machine import Machine
 from uml.core.model import ModelInfo
 from uml.hardware import snapshot
 from uml.planning import Ranked, choice, rank
 from uml.planning.advice import how_to_use, what_it_needs
-from uml.planning.plan import Specs
+from uml.planning.plan import Specs, named
 from uml.planning.rank import Honours, by_dialect, obstacle
 
 ASKED_EVERY_S: Final = 2.0
@@ -102,13 +103,16 @@ def choose(
     needs: what it should be able to do, as `rank` takes them.
     """
     if wanted != "auto":
-        spec, said = roster.specs[wanted]
-        availability = said.of(info)
+        try:
+            engine, availability = named(wanted, info, roster.specs)
+        except BadOption as error:  # of a profile, whose engine has gone
+            return Choice(None, "", error.message)
+        spec = roster.specs[engine][0]
         if why_not := obstacle(info, spec, availability):
             return Choice(None, "", why_not)
         if not availability.available:
             return Choice(None, "", f"{spec.title} is not installed: {availability.command(spec)}")
-        return Choice(wanted, f"{spec.title} was asked for ({source})")
+        return Choice(engine, f"{spec.title} was asked for ({source})")
     ranked = roster.ranked(info, needs)
     if not ranked:
         return Choice(None, "", what_it_needs(info))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -14,6 +15,7 @@ from tests.builders import llama_config, write_adapter_folder, write_hf_folder, 
 from uml.config import Settings
 from uml.core.errors import (
     BadOption,
+    BadRequest,
     CorruptFile,
     DoesNotFit,
     ModelNotFound,
@@ -198,12 +200,32 @@ def test_what_never_fits_is_said_by_the_plan_and_not_by_its_preparation(library:
 
 
 def test_companions_are_named_as_models_are(library: Library, tmp_path: Path) -> None:
-    demo = str(library.registry.resolve("demo").info.path)
-    options = library.options({"draft_model": "demo", "lora": ["demo=0.5", "/adapters/own.gguf=2"]})
+    model = library.registry.resolve("demo")
+    demo = str(model.info.path)
+    options = library.options(model, {"draft_model": "demo", "lora": ["demo=0.5", "/adapters/own.gguf=2"]})
     assert options.draft_model == demo
     assert options.lora == (f"{demo}=0.5", "/adapters/own.gguf=2")
     # What nobody knows stays as it was written, for the check of files to refuse.
-    assert library.options({"mmproj": "nobody.gguf"}).mmproj == "nobody.gguf"
+    assert library.options(model, {"mmproj": "nobody.gguf"}).mmproj == "nobody.gguf"
+
+
+def test_a_profile_is_of_a_model_and_not_of_its_name(library: Library, tmp_path: Path) -> None:
+    demo = library.find("demo")
+    library.save_profile(demo, {"ctx": 640})
+    assert library.usual(demo).ctx == library.options(demo, {"parallel": 1}).ctx == 640
+    other = tmp_path / "demo.gguf"
+    shutil.copyfile(demo.info.path, other)
+    assert library.look(str(other)).id == "demo"
+    assert library.usual(library.look(str(other))).ctx == 0
+
+
+def test_a_profile_of_before_whose_engine_or_option_is_gone_says_so(library: Library) -> None:
+    demo = library.find("demo")
+    library.registry.profiles.keep("demo", {"engine": "steam", "cylinders": 4})
+    with pytest.raises(BadRequest, match=r"profile of demo .*cylinders.*uml profile demo"):
+        library.usual(demo)
+    described = library.describe(demo)
+    assert described["engine"] is None and "steam" in described["needs"]
 
 
 @pytest.mark.parametrize(

@@ -216,3 +216,11 @@ def test_a_new_file_that_stays_locked_is_one_sentence(tmp_path: Path, monkeypatc
         Shelfless(tmp_path / "r.sqlite")
     other.close()
     Shelfless(tmp_path / "r.sqlite").close()
+
+
+def test_a_mistake_of_ours_is_no_damage(tmp_path: Path) -> None:
+    with Shelfless(tmp_path / "r.sqlite") as registry:
+        with pytest.raises(sqlite3.ProgrammingError):
+            registry.profiles.keep(("no", "text"), {"ctx": 1})  # type: ignore[arg-type]
+        assert not registry.notices and [model.id for model in registry.models()]
+    assert not list(tmp_path.glob("*.damaged-*"))

@@ -187,14 +187,18 @@ async def test_nothing_is_evicted_where_another_program_has_taken_the_memory(tmp
 
 async def test_memory_that_is_taken_while_room_is_made_is_told_as_that(tmp_path: Path) -> None:
     """One has left for it before anybody could know; the other is to stay."""
-    async with bench(tmp_path, room_for=2) as office:
+
+    class Faster(Unobserved):
+        """Another program, which takes the memory that a worker leaves."""
+
+        def worker_stopping(self, model: str, engine: str, reason: str) -> None:
+            office.room_for = 1
+
+    async with bench(tmp_path, room_for=2, observer=Faster()) as office:
         await office.supervisor.load(model("one"))
         await office.supervisor.load(model("two"), pin=True)
-        loading = asyncio.ensure_future(office.supervisor.load(model("three")))
-        await until(lambda: any(status.state == "stopping" for status in office.supervisor.status()))
-        office.room_for = 1  # another program has been faster
         with pytest.raises(DoesNotFit, match="three needs"):
-            await loading
+            await office.supervisor.load(model("three"))
         assert there(office, "two")
 
 

@@ -36,6 +36,7 @@ COMMANDS: Final[Mapping[str, Entry]] = {
     "logs": Entry("logs", "Server"),
     "ls": Entry("models", "Models"),
     "scan": Entry("models", "Models"),
+    "profile": Entry("profile", "Models"),
     "alias": Entry("forget", "Models"),
     "forget": Entry("forget", "Models"),
     "inspect": Entry("models", "Models"),

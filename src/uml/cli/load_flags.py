@@ -14,7 +14,7 @@ from uml.cli.names import expanded
 from uml.cli.result import Result, Table
 from uml.core.errors import BadOption, UnknownField
 from uml.core.option import Option
-from uml.core.options import OPTIONS, LoadOptions, options_by_name
+from uml.core.options import OPTIONS, LoadOptions, options_by_name, own_options
 
 COMMON: Final = (
     "ctx", "parallel", "gpu_layers", "threads", "cache_type_k", "cache_type_v", "flash_attention", "device",
@@ -83,9 +83,7 @@ def collect(given: Mapping[str, Any]) -> dict[str, Any]:
             raise BadOption(known.name, None, f"NAME=VALUE with {known.expected}")
         texts.setdefault(known.name, []).append(value.strip())
     values = {name: _value(options_by_name()[name], words) for name, words in texts.items()}
-    checked = LoadOptions.parse(values)
-    # `engine` may say two things: `transformers==5.23.0`.
-    return {name: _plain(getattr(checked, name)) for name in dict.fromkeys((*values, *checked.changed()))}
+    return own_options(values)
 
 
 def listing() -> Result:

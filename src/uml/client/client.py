@@ -140,6 +140,15 @@ class Client:
         """Take back a name that was given."""
         return self._server.ask("POST", "/v1/models/unalias", {"alias": alias})
 
+    def profile(self, name: str) -> dict[str, Any]:
+        """The load options that are saved for a model: `model` and `options`."""
+        return self._server.ask("GET", f"/v1/models/{quote(name, safe='')}/profile")
+
+    def save_profile(self, name: str, options: Mapping[str, Any], *, clear: bool = False) -> dict[str, Any]:
+        """Save load options for every load of a model, over those of before, or in place of all: what there is now."""
+        body = {"model": name, "options": dict(options), "clear": clear}
+        return self._server.ask("POST", "/v1/models/profile", body)
+
     def forget(self, name: str) -> dict[str, Any]:
         """Forget a model, or a folder of the server's machine; no file is deleted: `folder` and `models`."""
         return self._server.ask("POST", "/v1/models/forget", {"model": name})

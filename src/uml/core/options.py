@@ -341,6 +341,17 @@ class LoadOptions:
         return self == other or all(getattr(self, name) == getattr(other, name) for name in _ENGINES)
 
 
+def own_options(values: Mapping[str, object]) -> dict[str, Any]:
+    """Checked options as JSON values by their own names: those that are given, and what they say besides.
+
+    (`engine` may say two things.) Raises as `LoadOptions.parse` does.
+    """
+    options = LoadOptions.parse(values)
+    given = (options_by_name()[name.replace("-", "_")].name for name in values)
+    found = {name: getattr(options, name) for name in dict.fromkeys((*given, *options.changed()))}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in found.items()}
+
+
 _KIND_OF = {bool: "boolean", int: "integer", float: "number", str: "text"}
 
 OPTIONS: Final[tuple[Option, ...]] = tuple(

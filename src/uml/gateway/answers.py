@@ -23,7 +23,8 @@ REFERENCE: Final = "#/components/schemas/{model}"
 class ModelEntry:
     """A registered model; `state` is `unloaded`, `missing`, or its worker's.
 
-    `engine` is null where nothing here runs it; then `needs` says what would, else `reason` why this one.
+    `engine` is null where nothing here runs it; then `needs` says what would, else `reason` why this one. `profile` has
+    the load options that are saved for it.
     """
 
     id: str
@@ -43,6 +44,7 @@ class ModelEntry:
     reason: str
     state: str
     needs: str | None
+    profile: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)

@@ -97,7 +97,8 @@ def _kind(part: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
     if "enum" in part:
         words = ", ".join(str(value) for value in part["enum"])
     if "minimum" in part:
-        words += f" from {part['minimum']:.10g} to {part['maximum']:.10g}"
+        most = f" to {part['maximum']:.10g}" if "maximum" in part else ""
+        words += f" from {part['minimum']:.10g}{most}"
     return escape(words)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -15,8 +14,9 @@ from uml import __version__
 from uml.core.duration import EXPECTED as DURATION
 from uml.core.errors import BadRequest
 from uml.core.jsonable import jsonable
+from uml.core.model import Model
 from uml.core.options import LoadOptions
-from uml.gateway import adapters, capabilities, engines, faults, names, openapi, plugins, workbench
+from uml.gateway import adapters, capabilities, engines, faults, names, openapi, plugins, profiles, workbench
 from uml.gateway.bodies import Strict
 from uml.gateway.docs import page
 from uml.gateway.replies import Load, json_reply
@@ -106,6 +106,7 @@ def build(house: House, metrics: Metrics) -> FastAPI:
     capabilities.add(app, house)
     plugins.add(app, house)
     adapters.add(app, house)
+    profiles.add(app, house)
     # After the fixed paths: a name may hold slashes, and would swallow them.
     _one_model(app, house)
     engines.add(app, house)
@@ -156,15 +157,13 @@ def _described(house: House) -> list[dict[str, Any]]:
 def _actions(app: FastAPI, house: House) -> None:
     @app.post("/v1/models/load", tags=["workers"], summary="Load a model; closing the connection cancels")
     async def load(body: LoadBody) -> Response:
-        options = _options(house, body.options)
         keep_alive_s = stay(body.keep_alive)
-        model = await asyncio.to_thread(house.library.find, body.model)
+        model, options = await asyncio.to_thread(_wanted, house, body)
         return Load(house, model, options, keep_alive_s, stream=body.stream)
 
     @app.post("/v1/models/pin", tags=["workers"], summary="Load a model and keep it: it is never evicted")
     async def pin(body: PinBody) -> Response:
-        options = _options(house, body.options)
-        model = await asyncio.to_thread(house.library.find, body.model)
+        model, options = await asyncio.to_thread(_wanted, house, body)
         return Load(house, model, options, None, stream=False, pin=True)
 
     @app.post("/v1/models/unpin", tags=["workers"], summary="Let a model go when it is idle or in the way")
@@ -211,9 +210,11 @@ def _absolute(text: str, field: str) -> Path:
     return path
 
 
-def _options(house: House, given: Mapping[str, Any]) -> LoadOptions | None:
-    """Checked options over this server's defaults; None where none were given."""
-    return house.library.options(given) if given else None
+def _wanted(house: House, body: LoadBody | PinBody) -> tuple[Model, LoadOptions | None]:
+    """Which model, and its checked options over what is usual for it; None where none were given."""
+    LoadOptions.parse(body.options)  # before a path is added to the models
+    model = house.library.find(body.model)
+    return model, house.library.options(model, body.options) if body.options else None
 
 
 # --- the server -------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -61,6 +61,7 @@ class House:
             request_limit_s=settings.request_timeout_s,
             confinement=confinement,
             converter=library.converted.make,
+            usual=library.usual,
         ) as supervisor:
             yield cls(library, supervisor)
 
@@ -78,16 +79,17 @@ class House:
                 unknown.append(name)
                 continue
             if pin := pins.get(model.id):
-                self.supervisor.keep(model, "pinned", self._options(pin))
+                self.supervisor.keep(model, "pinned", self._options(model, pin.options))
             else:
-                self.supervisor.keep(model, "preloaded")
+                self.supervisor.keep(model, "preloaded", self._options(model))
         return tuple(unknown)
 
     async def pin(self, model: Model, options: LoadOptions | None = None) -> WorkerStatus:
         """Load a model and keep it, now and when the next server starts, until `unpin` or `unload`."""
         status = await self.supervisor.load(model, options, pin=True)
-        asked = self.supervisor.asked(model.id) or options or self.library.defaults
-        pin = Pin(model.id, asked.beyond(self.library.defaults))
+        usual = await asyncio.to_thread(self.library.usual, model)
+        asked = self.supervisor.asked(model.id) or options or usual
+        pin = Pin(model.id, asked.beyond(usual))
         try:
             await asyncio.to_thread(self.library.registry.pins.keep, pin)
         except UmlError as error:
@@ -123,16 +125,12 @@ class House:
             log.warning("what was pinned is not known: %s", error)
             return ()
 
-    def _options(self, pin: Pin) -> LoadOptions | None:
-        """How a pinned model is loaded; None: as the settings say."""
+    def _options(self, model: Model, pinned: Mapping[str, Any] | None = None) -> LoadOptions | None:
+        """How a model that is to be there is loaded; None: as the settings say."""
         try:
-            return self.library.options(pin.options) if pin.options else None
+            return self.library.options(model, pinned or {})
         except UmlError as error:
-            log.warning(
-                "%s was pinned with options that it cannot have any more, and has those of the settings: %s",
-                pin.model,
-                error,
-            )
+            log.warning("%s is loaded as the settings say, for it cannot be as it was wanted: %s", model.id, error)
             return None
 
     def describe(self, model: Model) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from uml.core.errors import AmbiguousModel, BadRequest, ModelNotFound, NotAllowe
 from uml.core.jsonable import jsonable
 from uml.core.machine import Machine
 from uml.core.model import Model, ModelInfo
-from uml.core.options import LoadOptions
+from uml.core.options import LoadOptions, options_by_name, own_options
 from uml.core.plan import Conversion, LoadPlan, Taken, WorkerStatus
 from uml.core.quote import quoted
 from uml.engines import builtin
@@ -78,12 +78,52 @@ class Library:
         """Load options where a request has none."""
         return located(self.registry, LoadOptions.parse({"engine": self.settings.engine, **self.settings.options}))
 
-    def options(self, given: Mapping[str, object]) -> LoadOptions:
-        """Checked options over the defaults; companions may be named as models are. Raises BadOption, UnknownField."""
-        defaults = self.defaults.changed()
+    def usual(self, model: Model) -> LoadOptions:
+        """How a model is loaded where nobody says: by its profile, over the defaults.
+
+        Raises BadRequest where the profile has what is no option any more.
+        """
+        profile = self.profile(model)
+        try:
+            return self._over(self.defaults, profile) if profile else self.defaults
+        except BadRequest as error:
+            sentence = f"the profile of {model.id} cannot be used: {error.message}; `uml profile {model.id}` shows it"
+            raise BadRequest(sentence, param=error.param) from error
+
+    def profile(self, model: Model) -> Mapping[str, Any]:
+        """The options that are saved for a model; none for a file that only happens to be called as one is."""
+        try:
+            known = self.registry.resolve(model.id)
+        except ModelNotFound:
+            return {}
+        return self.registry.profiles.of(known.id) if known.info.path == model.info.path else {}
+
+    def options(self, model: Model, given: Mapping[str, object]) -> LoadOptions:
+        """Checked options over what is usual; companions may be named as models are. Raises BadOption, UnknownField."""
+        return self._over(self.usual(model), given)
+
+    def _over(self, base: LoadOptions, given: Mapping[str, object]) -> LoadOptions:
+        under = base.changed()
         if "engine" in given:
-            defaults.pop("engine_version", None)  # it was of the default's engine
-        return located(self.registry, LoadOptions.parse({**defaults, **given}))
+            under.pop("engine_version", None)  # it was of the other engine
+        return located(self.registry, LoadOptions.parse({**under, **given}))
+
+    def save_profile(self, model: Model, given: Mapping[str, object], *, clear: bool = False) -> dict[str, Any]:
+        """Save options for every load of a model, over those of before; None takes one out. Returns all that are saved.
+
+        clear: those of before are forgotten. Raises BadOption, UnknownField; nothing is changed then.
+        """
+        known = options_by_name()
+        taken_out = {known[name].name for name, value in given.items() if value is None and name in known}
+        new = own_options({name: value for name, value in given.items() if value is not None or name not in known})
+        if new.get("engine", "auto") != "auto":
+            named(new["engine"], model.info, self.specs)
+        if "engine" in {*new, *taken_out}:
+            taken_out |= {"engine_version"}  # it was of the other engine
+        before = {} if clear else self.profile(model)
+        profile = {name: value for name, value in before.items() if name not in taken_out} | new
+        self.registry.profiles.keep(model.id, profile)
+        return profile
 
     @property
     def engines(self) -> Mapping[str, Engine]:
@@ -145,23 +185,25 @@ class Library:
 
     def inspect(self, name: str) -> ModelInfo:
         """What a registered model, or any path, is; `notes` end with what it needs where it cannot be loaded here."""
-        info = self.look(name).info
-        needs = self.choose(info).needs
+        model = self.look(name)
+        info, needs = model.info, self.choose(model).needs
         if made := self.converted.made_of(info):
             info = replace(info, notes=(f"it was made into GGUF: {gib(made.bytes)} in {made.place}", *info.notes[1:]))
         return replace(info, notes=(*info.notes, needs)) if needs else info
 
-    def choose(self, info: ModelInfo, needs: tuple[str, ...] = ()) -> Choice:
+    def choose(self, model: Model, needs: tuple[str, ...] = ()) -> Choice:
         """The engine that a load without any options would have, and why it. needs: as `rank` takes them."""
-        source = self.settings.sources.get("engine", "the settings")
-        return choose(self.roster, as_gguf(info), self.defaults.engine, source, needs)
+        wanted, source = self.defaults.engine, self.settings.sources.get("engine", "the settings")
+        if "engine" in (profile := self.profile(model)):
+            wanted, source = str(profile["engine"]), "its profile"
+        return choose(self.roster, as_gguf(model.info), wanted, source, needs)
 
     def capabilities(self, model: Model, worker: WorkerStatus | None = None, needs: str = "") -> dict[str, Any]:
         """What a model can do on the engine that has it, else on the one that would: `/v1/models/{id}/capabilities`.
 
         needs: names with commas, by which the engines are put in order. Raises BadRequest for an unknown one.
         """
-        chosen = self.choose(model.info, needs_named(needs))
+        chosen = self.choose(model, needs_named(needs))
         engine = worker.engine if worker else chosen.engine or (chosen.ranked[0].engine if chosen.ranked else None)
         found = {
             "model": model.id,
@@ -294,7 +336,7 @@ class Library:
 
     def estimate_model(self, model: Model, options: Mapping[str, object], *, ask: bool = True) -> dict[str, Any]:
         """The same for a model that no registry needs to know. ask: its engine too, which may take a second."""
-        wanted = self.options(options)
+        wanted = self.options(model, options)
         machine = snapshot()
         ranked = self.roster.ranked(as_gguf(model.info))
         if wanted.engine == "auto" and not (ranked and ranked[0].available):
@@ -322,7 +364,7 @@ class Library:
         then `needs` says what does, else `reason` why this one.
         """
         info = model.info
-        chosen = Choice(worker.engine, worker.choice) if worker else self.choose(info)
+        chosen = Choice(worker.engine, worker.choice) if worker else self.choose(model)
         return {
             "id": model.id,
             "object": "model",
@@ -340,6 +382,7 @@ class Library:
             "engine": chosen.engine,
             "reason": chosen.reason,
             "needs": chosen.needs or None,
+            "profile": dict(self.profile(model)),
             "state": worker.state if worker else ("unloaded" if model.present else "missing"),
         }
 

@@ -18,11 +18,13 @@ from typing import Self
 from uml import formats
 from uml.core.errors import AmbiguousModel, BadFile, BadRequest, ModelNotFound, UmlError, UnsupportedFormat
 from uml.core.model import Model
+from uml.formats.reader import cannot_read
 from uml.registry import catalog, names
 from uml.registry.entries import Entry, Found, ScanReport
 from uml.registry.measurements import Measurements
 from uml.registry.paths import absolute, check_text, is_folder, is_there, real
 from uml.registry.pins import Pins
+from uml.registry.profiles import Profiles
 from uml.registry.scan import Progress, Scan, gather
 from uml.registry.settle import Index, Inspect, Outcome, fingerprint, is_unchanged, settle, signature
 from uml.registry.sources import Candidates, Shelf, discover_here
@@ -73,6 +75,7 @@ class Registry:
         self._stored = threading.RLock()
         self.measurements = Measurements(self._store, self._stored)
         self.pins = Pins(self._store, self._stored)
+        self.profiles = Profiles(self._store, self._stored)
         self._scanning = threading.Lock()
         self._stale = True
         paths = {name: packaged_model(name) for name in PACKAGE} if package is None else package
@@ -197,7 +200,7 @@ class Registry:
         if known is not None:
             return self.fresh(known)
         if not is_there(path):
-            raise BadFile(path, "there is no such file or folder")
+            raise cannot_read(path, FileNotFoundError())
         # A scan that runs need not end first: a file that both meet gets one id in the database.
         now = self._refresh()
         index = Index.of(now.entries.values())

@@ -38,6 +38,7 @@ MIGRATIONS: Final[tuple[Migration, ...]] = (
         "CREATE INDEX measurements_by_age ON measurements (at)",
     ),
     ("CREATE TABLE pins (model TEXT PRIMARY KEY, options TEXT NOT NULL)",),
+    ("CREATE TABLE profiles (model TEXT PRIMARY KEY, options TEXT NOT NULL)",),
 )
 """Step n brings a file from version n to n + 1 (`PRAGMA user_version`). Add at the end, never edit."""
 
@@ -134,6 +135,8 @@ class Store:
                 raise FolderNotWritable(self.database, str(error)) from error
             raise SetupError(f"the registry {self.database} cannot be used: {error}") from error
         except sqlite3.DatabaseError as error:
+            if type(error) is not sqlite3.DatabaseError:
+                raise  # a mistake of ours; of damage SQLite says no more than this
             self._set_aside(error)
             self._open()
             self._seen_version = -1  # what the catalog was built of is no longer there
@@ -209,11 +212,12 @@ class Store:
             )
 
     def remove(self, entry: Entry) -> None:
-        """Forget a model, its aliases and its pin; remember its key, so that a rescan does not bring it back."""
+        """Forget a model and all that was kept of it; remember its key, so that a rescan does not bring it back."""
         with self._door(), self._transaction():
             self._db.execute("DELETE FROM models WHERE id = ?", (entry.id,))
             self._db.execute("DELETE FROM aliases WHERE model = ?", (entry.id,))
             self._db.execute("DELETE FROM pins WHERE model = ?", (entry.id,))
+            self._db.execute("DELETE FROM profiles WHERE model = ?", (entry.id,))
             self._db.execute("INSERT OR IGNORE INTO forgotten VALUES (?)", (entry.found.key,))
 
     def forgotten(self) -> frozenset[str]:

@@ -25,6 +25,7 @@ from uml.runtime.scheduling.events import (
     Measured,
     Ready,
     Released,
+    Start,
     Stop,
     Tick,
 )
@@ -145,3 +146,24 @@ def test_one_that_left_reloads_nothing() -> None:
     s.on(asked(2, "qwen", ctx=1024))
     s.on(Left(2))
     assert s.on(Released(1)) == []
+
+
+def test_a_model_comes_back_as_it_was_last_wanted_until_it_is_usually_loaded_otherwise() -> None:
+    s = scheduler(room_for=2)
+
+    def loaded(ticket: int, usual: int, **options: int) -> int:
+        """The context of the load for a request, after which the model dies of itself."""
+        wanted = LoadOptions.parse(options) if options else None
+        effects = s.on(Asked(ticket, model("qwen"), wanted, usual=LoadOptions(ctx=usual), person=True))
+        (start,) = (effect for effect in effects if isinstance(effect, Start))
+        s.on(Ready("qwen"))
+        s.on(Released(ticket))
+        s.on(Exited("qwen"))
+        s.on(Measured(machine(free=2 * SIZE)))
+        return start.plan.options.ctx
+
+    assert loaded(1, 256) == 256
+    assert loaded(2, 256, ctx=128) == 128
+    assert loaded(3, 256) == 128, "as it was last wanted"
+    assert loaded(4, 300) == 300, "what was wanted then was wanted of another profile"
+    assert loaded(5, 300) == 300

@@ -21,7 +21,8 @@ from uml.planning.evict import Running
 class Asked:
     """A request wants a model.
 
-    options: how it must be loaded; None: however it is, else as it was last asked for, else the defaults.
+    options: how it must be loaded; None: however it is, else as it was last asked for, else as usual.
+    usual: how it is loaded where nobody says; None: as it was, else by the defaults.
     slots: how many of the worker's slots the request takes; 0 for one that only needs it loaded.
     needs: names of flags of `LoadOptions` without which it cannot be answered.
     keep_alive_s: how long the model stays idle from now on; None: as before.
@@ -39,6 +40,7 @@ class Asked:
     keep_alive_s: float | None = None
     person: bool = False
     wants: tuple[str, ...] = ()
+    usual: LoadOptions | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""How each model is loaded: as a request wants it, else as it was last loaded well, else by the defaults."""
+"""How each model is loaded: as a request wants it, else as it was last loaded well, else as usual."""
 
 from __future__ import annotations
 
@@ -21,12 +21,13 @@ class Recipe:
     """How a model is loaded.
 
     asked: the options of who asked, before anything was resolved; given: what is left of them after memory
-    ran out, and `less` says so.
+    ran out, and `less` says so. usual: how the model was usually loaded then; None: nobody knew.
     """
 
     asked: LoadOptions
     given: LoadOptions
     less: tuple[str, ...] = ()
+    usual: LoadOptions | None = None
 
 
 class Recipes:
@@ -41,15 +42,20 @@ class Recipes:
         self._known: dict[str, Recipe] = {}
 
     def of(self, asked: Asked) -> Recipe:
-        """How to load a model for this request."""
+        """How to load a model for this request.
+
+        Where it is usually loaded otherwise than it was then, what was last asked for is out of date.
+        """
         known = self._known.get(asked.model.id)
-        options = asked.options or (known.asked if known else self._defaults)
+        if known and asked.usual and known.usual not in (None, asked.usual):
+            known = None
+        options = asked.options or (known.asked if known else asked.usual or self._defaults)
         missing: dict[str, Any] = {flag: True for flag in asked.needs if not getattr(options, flag)}
         if missing:
             options = replace(options, **missing)
         if known and options.loads_as(known.asked):
-            return Recipe(options, known.given, known.less)
-        return Recipe(options, options)
+            return Recipe(options, known.given, known.less, asked.usual or known.usual)
+        return Recipe(options, options, usual=asked.usual or (known.usual if known else None))
 
     def expect(self, model: str, options: LoadOptions) -> None:
         """It is to be loaded so, unless it has been loaded otherwise."""
@@ -73,13 +79,14 @@ class Recipes:
         step = degrade(recipe.asked, recipe.given, plan, device, self._honours(plan.engine))
         if step is None:
             return False
-        self._known[plan.model.id] = Recipe(recipe.asked, step.options, (*recipe.less, step.sentence))
+        less = (*recipe.less, step.sentence)
+        self._known[plan.model.id] = replace(recipe, given=step.options, less=less)
         return True
 
     def restore(self, model: str) -> None:
         """Try it with all that was asked for again."""
         if known := self._known.get(model):
-            self._known[model] = Recipe(known.asked, known.asked)
+            self._known[model] = replace(known, given=known.asked, less=())
 
     def forget(self, model: str) -> None:
         """Load it by the defaults again."""

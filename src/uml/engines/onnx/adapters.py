@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ class Adapters:
     def __init__(self, model: Model, slots: Slots) -> None:
         self._model, self._slots = model, slots
         self._loaded: dict[int, Adapter] = {}
-        self._serial = 0
+        self._ids = count()
 
     def shown(self) -> list[dict[str, Any]]:
         """As `SwapsAdapters.adapters`."""
@@ -36,12 +37,12 @@ class Adapters:
     def load(self, path: str, scale: float) -> int:
         """As `SwapsAdapters.load_adapter`."""
         _check(scale)
-        id, name = self._serial, f"adapter-{self._serial}"
+        id = next(self._ids)  # of its own, even where two are loaded at once
+        name = f"adapter-{id}"
         try:
             self._model.load_adapter(Path(path).expanduser(), name)
         except NativeError as error:
             raise BadRequest(f"{path} is no adapter of this model: {error}", param="lora") from error
-        self._serial += 1
         self._loaded[id] = Adapter(path, name, scale)
         return id
 

@@ -103,7 +103,8 @@ class Adapters:
 
     @property
     def _offered(self) -> list[Adapter]:
-        return [one for one in self._known.values() if one.id not in self._leaving]
+        # A copy, made at once: the thread that computes adds and drops some meanwhile.
+        return [one for one in list(self._known.values()) if one.id not in self._leaving]
 
     def shown(self) -> list[dict[str, Any]]:
         """Ids, paths and scales."""
@@ -111,9 +112,10 @@ class Adapters:
 
     def scale(self, scales: Mapping[int, float]) -> None:
         """What requests get that do not say. Raises BadRequest."""
-        self._check(scales)
-        for id, scale in scales.items():
-            self._known[id].scale = scale
+        with self._lock:
+            self._check(scales)
+            for id, scale in scales.items():
+                self._known[id].scale = scale
 
     def of(self, request: Mapping[str, Any]) -> dict[int, float]:
         """Adapter -> scale for a request: its `lora`, else what is set; none that is off. Raises BadRequest."""

@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import inspect
+import logging
 import os
 import sys
+import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -31,11 +34,18 @@ TRIM_SHARE: Final = 12
 """Memory is given back whenever the process has grown by so much, and by such a part of itself: what is given back is
 asked for again by the next tensor, which costs a processor 0.2 s for 135 million weights that are quantized."""
 
+_ONE: Final = threading.RLock()
+_log: Final = logging.getLogger(__name__)
 
+
+@functools.cache  # before anything is put in its place
 def reads_apart() -> bool:
     """Whether tensors can be read one by one into memory of their own: safetensors 0.8 can."""
     own = getattr(modeling_utils, "safe_open", None)
-    return own is not None and "backend" in inspect.signature(own).parameters
+    try:
+        return own is not None and "backend" in inspect.signature(own).parameters
+    except (TypeError, ValueError):  # of what is no function, or of one that does not tell
+        return False
 
 
 def in_place(plan: LoadPlan, stored: torch.dtype | None) -> bool:
@@ -53,23 +63,29 @@ def in_place(plan: LoadPlan, stored: torch.dtype | None) -> bool:
 def lean(plan: LoadPlan, stored: torch.dtype | None) -> Iterator[None]:
     """While the library loads a model: read one tensor at a time where it is not used in place, and hoard nothing.
 
-    What it is told here holds for all models that it loads meanwhile. stored: as for `in_place`.
+    What it is told here is told to all of its threads, so one load waits for another. stored: as for `in_place`.
     """
-    own: Any = getattr(modeling_utils, "safe_open", None)
-    hook = getattr(transformers.utils.logging, "set_tqdm_hook", None)
-    apart = reads_apart() and not in_place(plan, stored)
-    if apart:
-        # How a file is read is said where it is opened, and nowhere else.
-        modeling_utils.safe_open = lambda *place, **more: own(*place, **{**more, "backend": "pread"})
-    before = hook(_trimming) if hook else None
-    try:
-        yield
-    finally:
+    with _ONE:
+        own: Any = getattr(modeling_utils, "safe_open", None)
+        hook = getattr(transformers.utils.logging, "set_tqdm_hook", None)
+        apart = not in_place(plan, stored)
+        if apart and not reads_apart():
+            _log.warning(
+                "this version of Transformers cannot be told how to read files: it takes more memory meanwhile"
+            )
+            apart = False
         if apart:
-            modeling_utils.safe_open = own
-        if hook:
-            hook(before)
-        trim()
+            # How a file is read is said where it is opened, and nowhere else.
+            modeling_utils.safe_open = lambda *place, **more: own(*place, **{**more, "backend": "pread"})
+        before = hook(_trimming) if hook else None
+        try:
+            yield
+        finally:
+            if apart:
+                modeling_utils.safe_open = own
+            if hook:
+                hook(before)
+            trim()
 
 
 def _trimming(bar: Any, place: tuple[Any, ...], more: dict[str, Any]) -> Any:

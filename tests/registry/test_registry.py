@@ -87,6 +87,18 @@ def test_an_unknown_name_is_never_another_model(registry: Registry, folder: Path
         registry.resolve("x" * 100_000)
 
 
+def test_a_name_with_a_tag_of_another_program_is_close_to_the_one_without(registry: Registry, folder: Path) -> None:
+    for name in ("yi", "yi-pirate", "yi-6b"):
+        gguf(folder / f"{name}.gguf")
+    registry.scan(folder)
+    for typed, close in (("yi:latest", "yi"), ("yi-6b:q4_0", "yi-6b"), ("yi.gguf", "yi")):
+        with pytest.raises(ModelNotFound) as caught:
+            registry.resolve(typed)
+        assert caught.value.details["close"][0] == close
+    with pytest.raises(ModelNotFound, match="no model is called ''; `uml ls`"):
+        registry.resolve("")
+
+
 def test_names_that_two_models_claim_are_nobodys(registry: Registry, folder: Path) -> None:
     gguf(folder / "yi-q4_0.gguf", name="Yi")
     eight = gguf(folder / "yi-q8_0.gguf", name="Yi", context=128)
@@ -326,7 +338,9 @@ def test_a_folder_stands_for_the_one_model_in_it(registry: Registry, folder: Pat
 
 def test_a_path_without_a_model_is_one_sentence(registry: Registry, folder: Path) -> None:
     (folder / "text.txt").write_text("hello")
+    (folder / "link.gguf").symlink_to("/nowhere/x.gguf")
     for path, sentence in (
+        (folder / "link.gguf", "it is a link to /nowhere/x.gguf, and nothing is there"),
         (folder / "no.gguf", "there is no such file or folder"),
         (folder / ("x" * 300), "there is no such file or folder"),
         (folder / "\0", "not valid UTF-8"),

@@ -115,13 +115,13 @@ def _card(out: Path, size: Size) -> None:
 
 
 STAGES: Final = (
-    Stage("model", 0.45, _model),
-    Stage("practice", 0.29, _practice),
+    Stage("model", 0.33, _model),
+    Stage("practice", 0.41, _practice),
     Stage("draft", 0.08, _draft),
-    Stage("adapter", 0.06, _adapter),
+    Stage("adapter", 0.05, _adapter),
     Stage("embedding", 0.05, _embedding),
     Stage("files", 0.01, _files),
-    Stage("scores", 0.06, _scores),
+    Stage("scores", 0.07, _scores),
     Stage("card", 0.0, _card),
 )
 

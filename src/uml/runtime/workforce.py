@@ -44,6 +44,7 @@ class Workforce:
     tell: called with Ready, Failed, Exited and Weighed. relieved: awaited after each Ready: who still waits is for
     another model, and to be planned with what this one really took.
     live: workers by model, until their end was told. failed: the last ones that ended by themselves.
+    converted: models that were converted, and whose load is to go on from there.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class Workforce:
     ) -> None:
         self.live: dict[str, Attended] = {}
         self.failed: dict[str, Attended] = {}
+        self.converted: set[str] = set()
         self._engines = engines
         self._folder = folder
         self._log_folder = log_folder
@@ -78,7 +80,6 @@ class Workforce:
         self._converter = converter
         self._tending: set[asyncio.Task[None]] = set()
         self._evicting_since = 0.0
-        self._converted: set[str] = set()
 
     def open(self) -> tuple[str, ...]:
         """Make the folders ready, in a thread. Returns the models whose left-behind workers were ended.
@@ -127,10 +128,10 @@ class Workforce:
         if self._sessions:
             worker.sitting = self._sessions.attend(engine, plan, process.channel, saved)
             worker.not_saved = self._sessions.obstacle(engine, plan)
-        began = model not in self._converted
+        began = model not in self.converted
         if not began:
             process.meter.begin_after(plan.asked.info.size_bytes)
-            self._converted.discard(model)
+            self.converted.discard(model)
         # Nothing starts while memory comes back, so that what left last has left for this one.
         worker.swapping_since, self._evicting_since = self._evicting_since, 0.0
         self.failed.pop(model, None)
@@ -210,7 +211,7 @@ class Workforce:
         worker.ending = ending
         if ending.converted and not worker.told:
             # Half of a load: what is left of it is planned now.
-            self._converted.add(model)
+            self.converted.add(model)
             self._tell(Exited(model))
             worker.gone.set()
             return

@@ -104,6 +104,21 @@ async def test_nobody_leaves_for_it_before_it_can_be_loaded(tmp_path: Path) -> N
         assert [one.model for one in office.supervisor.status()] == ["old"]
 
 
+async def test_a_load_that_was_given_up_after_its_conversion_begins_anew(tmp_path: Path) -> None:
+    work = Work()
+    async with bench(tmp_path, room_for=1, converter=work) as office:
+        await office.supervisor.load(DEMO, flags())
+        load = asyncio.ensure_future(office.supervisor.load(OLD, flags()))
+        await until(lambda: work.calls)
+        async with office.supervisor.lease(DEMO):
+            work.go_on.set()
+            await until(lambda: [place.waits_for for place in office.supervisor.queue()] == ["memory"])
+            load.cancel()
+            await until(load.done)
+        steps = [step async for step in office.supervisor.load_progress(OLD, flags("load_s=1"))]
+        assert {step.total_bytes for step in steps if step.stage == "loading"} == {SIZE}
+
+
 async def test_what_is_to_be_there_comes_after_its_conversion_too(tmp_path: Path) -> None:
     work = Work()
     work.go_on.set()

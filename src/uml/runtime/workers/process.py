@@ -122,7 +122,7 @@ class WorkerProcess:
             if self._converter:
                 self.state = "converting" if self._needed else "starting"
                 await convert_first(
-                    *(self.plan, self._converter, self.meter, self._told, self._stall_limit_s), self._confine
+                    self.plan, self._converter, self.meter, self._told, self._stall_limit_s, self._confine
                 )
                 if self._needed:
                     return Ending(None, converted=True)

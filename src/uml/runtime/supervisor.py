@@ -75,6 +75,7 @@ class Supervisor:
     Entering raises FolderNotWritable, and ends workers that a killed server left behind.
 
     fresh: looks a model's file up once more, in a thread, when something went wrong with it. Raises BadFile.
+    usual: how a model is loaded where nobody says, asked in a thread before each load; None: by the defaults.
     """
 
     def __init__(
@@ -97,6 +98,7 @@ class Supervisor:
         request_limit_s: float | None = None,
         confinement: Confinement | None = None,
         converter: Converter | None = None,
+        usual: Callable[[Model], LoadOptions] | None = None,
     ) -> None:
         self._engines = engines
         minded = Remembering(planner, sessions.shelf.of) if sessions else planner
@@ -105,6 +107,7 @@ class Supervisor:
         self._defaults = defaults
         self._policy = policy or Policy()
         self._fresh = fresh
+        self._usual = usual or (lambda model: defaults)
         self._observer = observer or Unobserved()
         self._scheduler: Scheduler
         self._tickets = Tickets()
@@ -257,8 +260,9 @@ class Supervisor:
         begin, model = time.monotonic(), asked.model
         worker = self._workforce.live.get(model.id)
         if worker is None or not worker.ready_at or not self._scheduler.serves(asked):
-            model = await self._look_ahead(asked)
-        ticket, granted = self._ask(replace(asked, model=model))
+            asked = await self._look_ahead(asked)
+            model = asked.model
+        ticket, granted = self._ask(asked)
         place = 0 if granted.done() else self._scheduler.position(ticket)
         try:
             worker = await granted
@@ -278,8 +282,7 @@ class Supervisor:
         self, model: Model, options: LoadOptions | None, keep_alive_s: float | None
     ) -> AsyncIterator[tuple[int, asyncio.Future[Attended]]]:
         asked = Asked(0, model, options, 0, (), keep_alive_s, person=True)
-        model = await self._look_ahead(asked)
-        ticket, granted = self._ask(replace(asked, model=model))
+        ticket, granted = self._ask(await self._look_ahead(asked))
         try:
             yield ticket, granted
         finally:
@@ -287,16 +290,16 @@ class Supervisor:
             if granted.done() and not granted.cancelled():
                 granted.exception()  # has been seen, or nobody wants to any more
 
-    async def _look_ahead(self, asked: Asked) -> Model:
-        """What a load is planned with: what is free, what the load takes, and the file where it was at fault."""
+    async def _look_ahead(self, asked: Asked) -> Asked:
+        """What a load is planned with: what is free, what the load takes, its usual options, the file if at fault."""
         model = asked.model
         if self._open and self._scheduler.held_back(model.id):
             model = await asyncio.to_thread(self._fresh, model)
+        asked = replace(asked, model=model, usual=await asyncio.to_thread(self._usual, model))
         await self._measure()
-        asked = replace(asked, model=model)
         if self._open and not self._scheduler.serves(asked):
             await self._planner.prepare(model, *self._scheduler.outlook(asked))
-        return model
+        return asked
 
     def _ask(self, asked: Asked) -> tuple[int, asyncio.Future[Attended]]:
         """Put it into the queue under a ticket of its own."""

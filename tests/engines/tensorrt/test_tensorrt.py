@@ -18,8 +18,9 @@ from uml.core.errors import BadOption, CorruptFile, EngineNotInstalled, LoadFail
 from uml.core.install import Install
 from uml.core.model import Format
 from uml.core.plan import LoadPlan, Placement
+from uml.engines.external import cause
 from uml.engines.tensorrt.arguments import arguments
-from uml.engines.tensorrt.causes import cause
+from uml.engines.tensorrt.causes import FINDINGS
 from uml.engines.tensorrt.engine import TensorRt
 from uml.engines.tensorrt.spec import DIALECT
 from uml.generation import PARAMETERS, check, prepare
@@ -134,11 +135,11 @@ def test_where_there_is_no_program(tmp_path: Path) -> None:
     ],
 )
 def test_causes(log: str, kind: type[Exception], says: str) -> None:
-    found = cause(plan_of(), f"some lines\n{log}\nmore\n", 1)
+    found = cause(FINDINGS, plan_of(), f"some lines\n{log}\nmore\n", 1)
     assert type(found) is kind and says in str(found)
 
 
 def test_no_cause_where_nothing_tells() -> None:
-    assert cause(plan_of(), "all is well\n", 0) is None
-    wrong = cause(plan_of(extra_flags=["--nothing"]), "Error: No such option: --nothing", 2)
+    assert cause(FINDINGS, plan_of(), "all is well\n", 0) is None
+    wrong = cause(FINDINGS, plan_of(extra_flags=["--nothing"]), "Error: No such option: --nothing", 2)
     assert isinstance(wrong, BadOption)

@@ -16,8 +16,9 @@ from uml.core.errors import BadOption, CorruptFile, EngineNotInstalled, LoadFail
 from uml.core.install import Install
 from uml.core.model import Role
 from uml.core.plan import LoadPlan, Placement
+from uml.engines.external import cause
 from uml.engines.vllm.arguments import arguments, visible
-from uml.engines.vllm.causes import cause
+from uml.engines.vllm.causes import FINDINGS
 from uml.engines.vllm.engine import ENVIRONMENT, Vllm
 from uml.engines.vllm.spec import DIALECT
 from uml.generation import PARAMETERS
@@ -133,9 +134,9 @@ def test_where_its_program_comes_from(tmp_path: Path) -> None:
     ],
 )
 def test_causes(log: str, kind: type[Exception], says: str) -> None:
-    found = cause(plan_of(), f"INFO starting\n{log}\nTraceback\n", 1)
+    found = cause(FINDINGS, plan_of(), f"INFO starting\n{log}\nTraceback\n", 1)
     assert type(found) is kind and says in str(found)
 
 
 def test_no_cause_where_nothing_tells() -> None:
-    assert cause(plan_of(), "all is well\n", 0) is None
+    assert cause(FINDINGS, plan_of(), "all is well\n", 0) is None

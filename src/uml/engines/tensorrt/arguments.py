@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from uml.core.errors import BadOption
 from uml.core.model import Format
 from uml.core.plan import LoadPlan
+from uml.engines.external import spread
 
 
 def arguments(plan: LoadPlan, host: str, port: str) -> list[str]:
@@ -15,7 +15,8 @@ def arguments(plan: LoadPlan, host: str, port: str) -> list[str]:
         *("serve", str(info.path), "--host", host, "--port", port),
         *("--backend", "tensorrt" if built else "pytorch", "--log_level", "info"),
         *("--max_batch_size", str(max(1, options.parallel))),
-        *_spread(plan),
+        # A built engine has its GPUs in it already.
+        *([] if built else spread(plan, "--pipeline_parallel_size", "--tensor_parallel_size")),
     ]
     if options.ctx:
         words += ["--max_seq_len", str(options.ctx)]
@@ -25,20 +26,3 @@ def arguments(plan: LoadPlan, host: str, port: str) -> list[str]:
     if template := options.chat_template_file or options.chat_template:
         words += ["--chat_template", template]
     return words + list(options.extra_flags)
-
-
-def gpus(plan: LoadPlan) -> tuple[str, ...]:
-    """The GPUs of a plan, in order."""
-    chosen = plan.placement.device_bytes if plan.options.device == "auto" else plan.options.device.split(",")
-    return tuple(name for part in chosen if (name := part.strip()) not in ("", "cpu"))
-
-
-def _spread(plan: LoadPlan) -> list[str]:
-    """Over several GPUs: layer after layer, or each layer in parts. A built engine has that in it already."""
-    count = len(gpus(plan))
-    if count < 2 or plan.model.info.format is Format.TENSORRT_LLM:
-        return []
-    if plan.options.split_mode == "none":
-        raise BadOption("split_mode", "none", "layer, row or tensor: the plan has several GPUs; name one with device")
-    way = "--pipeline_parallel_size" if plan.options.split_mode == "layer" else "--tensor_parallel_size"
-    return [way, str(count)]

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Final
 
 from uml.core.engine import Availability, Endpoint, Launch
-from uml.core.errors import EngineNotInstalled, UmlError
+from uml.core.errors import UmlError
 from uml.core.install import Installed, nowhere
 from uml.core.plan import LoadPlan
 from uml.engines import handover
-from uml.engines.tensorrt.arguments import arguments, gpus
-from uml.engines.tensorrt.causes import cause
-from uml.engines.tensorrt.spec import INSTALL, NAME, SPEC
+from uml.engines.external import Program, cause, gpus
+from uml.engines.tensorrt.arguments import arguments
+from uml.engines.tensorrt.causes import FINDINGS
+from uml.engines.tensorrt.spec import SPEC
 
 ENVIRONMENT: Final = {
     # Nothing leaves the machine, and nothing is fetched: a model is on disk or is not there.
@@ -35,28 +35,15 @@ class TensorRt:
 
     def __init__(self, installed: Installed = nowhere, program: Path | None = None) -> None:
         self.spec = SPEC
-        self._installed = installed
-        self._program = program
+        self._program = Program(SPEC, "trtllm-serve", SPEC.devices, installed, program)
 
     def available(self) -> Availability:
         """Whether there is a program; it is not started."""
-        if self._program:
-            if not self._program.is_file() or not os.access(self._program, os.X_OK):
-                return Availability(False, way="external", reason=f"{self._program} is not a program that can be run")
-            return Availability(True, "", "external", str(self._program))
-        install = self._installed(NAME, "")
-        if install is None:
-            return Availability(False, way="external", reason=INSTALL)
-        return Availability(True, install.version, "external", str(install.folder))
+        return self._program.available()
 
     def launch(self, plan: LoadPlan, endpoint: Endpoint) -> Launch:
         """The command for a worker. Raises EngineNotInstalled, BadOption."""
-        label = plan.options.engine_version
-        install = self._installed(NAME, label) if label or not self._program else None
-        program = install.python.parent / "trtllm-serve" if install else None if label else self._program
-        if program is None:
-            engine, command = (f"{NAME}=={label}", f"{INSTALL}=={label}") if label else (NAME, INSTALL)
-            raise EngineNotInstalled(engine, plan.model.id, command)
+        program, reads = self._program.find(plan)
         visible = {"CUDA_VISIBLE_DEVICES": ",".join(gpu.partition(":")[2] for gpu in gpus(plan))} if gpus(plan) else {}
         order: dict[str, object] = {"environment": {}}
         if endpoint.socket:
@@ -69,10 +56,10 @@ class TensorRt:
             argv=(*handover.worker(), way),
             environment={**ENVIRONMENT, **visible},
             stdin=json.dumps(order, separators=(",", ":")).encode() + b"\n",
-            reads=(install.folder,) if install else (program.parent.parent,),
+            reads=reads,
             loopback=True,
         )
 
     def cause(self, plan: LoadPlan, log: str, exit_code: int | None) -> UmlError | None:
         """A typed cause from the end of a dead worker's log."""
-        return cause(plan, log, exit_code)
+        return cause(FINDINGS, plan, log, exit_code)

@@ -11,6 +11,7 @@ from uml.core.errors import BadOption
 from uml.core.model import Role
 from uml.core.options import LoadOptions
 from uml.core.plan import LoadPlan
+from uml.engines.external import gpus, spread
 
 CACHES: Final[Mapping[str, str]] = {"auto": "auto", "f16": "auto", "bf16": "bfloat16", "q8_0": "fp8"}
 """Types of the cache. Of 8 bits it has FP8; of 16 the model's own, which `f16` leaves to it."""
@@ -30,7 +31,7 @@ def arguments(plan: LoadPlan, endpoint: Endpoint, totals: Mapping[str, int]) -> 
         *("--disable-uvicorn-access-log", "--disable-log-stats", "--disable-fastapi-docs"),
         *("--max-num-seqs", str(max(1, options.parallel))),
         *_cache(options),
-        *_spread(plan),
+        *spread(plan, "--pipeline-parallel-size", "--tensor-parallel-size"),
         *_share(plan, totals),
     ]
     if options.ctx:
@@ -50,12 +51,6 @@ def arguments(plan: LoadPlan, endpoint: Endpoint, totals: Mapping[str, int]) -> 
     return words + list(options.extra_flags)
 
 
-def gpus(plan: LoadPlan) -> tuple[str, ...]:
-    """The GPUs of a plan, in order."""
-    chosen = plan.placement.device_bytes if plan.options.device == "auto" else plan.options.device.split(",")
-    return tuple(name for part in chosen if (name := part.strip()) not in ("", "cpu"))
-
-
 def visible(plan: LoadPlan) -> dict[str, str]:
     """What lets the program see the GPUs of its plan, and no others."""
     found = gpus(plan)
@@ -70,17 +65,6 @@ def _cache(options: LoadOptions) -> list[str]:
     if CACHES[keys] != CACHES.get(values):
         raise BadOption("cache_type_v", values, f"{keys}, as cache_type_k: vLLM has one type for both")
     return [] if CACHES[keys] == "auto" else ["--kv-cache-dtype", CACHES[keys]]
-
-
-def _spread(plan: LoadPlan) -> list[str]:
-    """Over several GPUs: layer after layer (a pipeline), or each layer in parts (in parallel)."""
-    count = len(gpus(plan))
-    if count < 2:
-        return []
-    if plan.options.split_mode == "none":
-        raise BadOption("split_mode", "none", "layer, row or tensor: the plan has several GPUs; name one with device")
-    way = "--pipeline-parallel-size" if plan.options.split_mode == "layer" else "--tensor-parallel-size"
-    return [way, str(count)]
 
 
 def _share(plan: LoadPlan, totals: Mapping[str, int]) -> list[str]:

@@ -122,23 +122,15 @@ class Chain:
 
         Raises EngineError as `choose` and the structure.
         """
-        token = self.soon(logits, guide)
-        if token is not None:
-            return Choice(token)
+        # What is likeliest is mostly allowed, and to ask for one token is to ask less than for a mask.
+        if self._plain:
+            token = int(logits.argmax())
+            if token < len(self._vocabulary) and math.isfinite(logits[token]) and guide.take(token):
+                self.history.add(token)
+                return Choice(token)
         choice = self.choose(logits, guide.mask())
         guide.accept(choice.token)
         return choice
-
-    def soon(self, logits: Floats, guide: Guide) -> int | None:
-        """The same where that is known soon: what is likeliest is mostly allowed, and to ask for one token is to ask
-        less. Else None, and nothing has happened."""
-        if not self._plain:
-            return None
-        token = int(logits.argmax())
-        if token >= len(self._vocabulary) or not math.isfinite(logits[token]) or not guide.take(token):
-            return None
-        self.history.add(token)
-        return token
 
     def _read(self, logits: Floats) -> NDArray[np.float32]:
         logits = logits[: len(self._vocabulary)]

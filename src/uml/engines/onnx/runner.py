@@ -7,7 +7,6 @@ place in it.
 
 from __future__ import annotations
 
-import math
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -73,17 +72,13 @@ class Answer:
     def next(self, logits: NDArray[np.float32], made: int, cached: int) -> Told:
         """Choose the token that follows by its scores; so many were made before. Raises EngineError."""
         guide, chain = self.guide, self.chain
+        choice = chain.choose_within(logits, guide) if guide else chain.choose(logits)
         # A structure that is complete and closed would let nothing but an end follow.
-        if guide is not None and made and (token := chain.soon(logits, guide)) is not None:
-            finish = "stop" if not guide.free_to_choose else "length" if made + 1 >= self.most else None
-            return News(token, finish) if finish else token
-        choice = chain.choose(logits, guide.mask() if guide else None)
-        if guide is not None:
-            guide.accept(choice.token)
         ended = choice.token in self.ends or (guide is not None and not guide.free_to_choose)
         finish = "stop" if ended else "length" if made + 1 >= self.most else None
-        told = None if math.isnan(choice.logprob) else choice.logprob
-        return News(choice.token, finish, told, choice.top, 0 if made else cached)
+        if chain.settings.alternatives is not None:
+            return News(choice.token, finish, choice.logprob, choice.top, 0 if made else cached)
+        return News(choice.token, finish, cached=0 if made else cached) if finish or not made else choice.token
 
 
 class Runner:

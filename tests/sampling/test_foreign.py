@@ -20,7 +20,7 @@ from uml.sampling.settings import Settings
 from uml.sampling.vocabulary import Vocabulary
 
 WORDS = [b"</s>", b" sea", b" old", b" hut", b" TIDE"]
-VOCABULARY = Vocabulary.of_pieces(WORDS, ends=[0])
+VOCABULARY = Vocabulary(WORDS, frozenset({0}), frozenset({0}))
 ROW = np.array([0, 4, 3, 2, 1], np.float32)
 """Likeliest first: sea, old, hut, TIDE, the end."""
 
@@ -107,6 +107,7 @@ def test_what_cannot_come_stays_so(make: Make) -> None:
         ("return lambda logits, tokens: logits - float('inf')", "its step leaves no token"),
         ("return lambda logits, tokens: logits * float('nan')", "gives a logit that is no number"),
         ("return lambda: 1", "its step raised TypeError"),
+        ("about.pieces.clear()", "'tuple' object has no attribute"),
         ("return 5", r"sampler\(\) gives int, expected a function"),
         ("raise KeyError(setting)", r"sampler\(\) raised KeyError"),
     ],

@@ -20,7 +20,8 @@ def step(
 ) -> Callable[[Candidates], None]:
     """The sampler of one answer. Raises BadRequest for a setting that it refuses (with ValueError), EngineError."""
     sampler = wish.sampler
-    about = About(vocabulary.pieces, vocabulary.ends, history.prompt, uniform)
+    # A tuple is itself; of a list, a sampler that sorts it would take the tokens of all other answers along.
+    about = About(tuple(vocabulary.pieces), vocabulary.ends, history.prompt, uniform)
     assert sampler.begin is not None  # one that is left out is not wished for
     try:
         act = sampler.guard.call(f"{ENTRY}()", sampler.begin, wish.setting, about)

@@ -305,6 +305,7 @@ class App:
             return
         if isinstance(body.get("unload"), int):
             await asyncio.to_thread(host.unload_adapter, body["unload"])
+            self._origins.pop(body["unload"], None)
         elif isinstance(body.get("id"), int):
             host.scale_adapters({body["id"]: scale_of(body)})
         else:

@@ -35,7 +35,7 @@ def language_of(model: Any, tokenizer: Any, options: LoadOptions, *, image: str 
     begin = tokenizer.bos_token_id
     specials = {name: str(value) for name, value in tokenizer.special_tokens_map.items() if isinstance(value, str)}
     return Language(
-        vocabulary=Vocabulary(pieces, ends, special, encode),
+        vocabulary=Vocabulary(tuple(pieces), ends, special, encode),
         marks=marks_of(source or "", lambda text: text in known),
         template=Template(source, specials, image) if source else None,
         begins=(begin,) if begin is not None and empty[:1] == [begin] else (),

@@ -15,8 +15,8 @@ from uml.core.model import ModelInfo
 from uml.hardware import snapshot
 from uml.planning import Ranked, choice, rank
 from uml.planning.advice import how_to_use, what_it_needs
-from uml.planning.plan import Specs, named
-from uml.planning.rank import Honours, by_dialect, obstacle
+from uml.planning.rank import Honours, Specs, by_dialect, obstacle
+from uml.planning.runner import named
 
 ASKED_EVERY_S: Final = 2.0
 """How long an engine's answer to whether it is installed is believed: it takes a millisecond of reading files."""

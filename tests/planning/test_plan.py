@@ -30,7 +30,7 @@ from uml.core.model import Format, Model, Quantization, Role, Shape, TensorGroup
 from uml.core.options import LoadOptions
 from uml.planning import Running, plan
 from uml.planning.budget import room
-from uml.planning.plan import Specs
+from uml.planning.rank import Specs
 
 AUTO = LoadOptions()
 

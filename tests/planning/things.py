@@ -9,7 +9,7 @@ from uml.core.engine import Availability, EngineSpec
 from uml.core.machine import Device, Machine
 from uml.core.model import Format, Model, ModelInfo, Quantization, Role, Scalar, Shape
 from uml.core.options import OPTIONS
-from uml.planning.plan import Specs
+from uml.planning.rank import Specs
 
 MIB = 1 << 20
 GIB = 1 << 30

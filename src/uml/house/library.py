@@ -31,8 +31,9 @@ from uml.planning.budget import Budget, room, within_budget
 from uml.planning.elsewhere import outlook
 from uml.planning.estimate import companion_paths
 from uml.planning.evict import Running
-from uml.planning.plan import Specs, named
+from uml.planning.rank import Specs
 from uml.planning.refine import Figures, Foretelling, Known, first_of, together
+from uml.planning.runner import named
 from uml.plugins.load import Plugins
 from uml.plugins.load import load as load_plugins
 from uml.registry import Registry

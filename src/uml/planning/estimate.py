@@ -13,7 +13,7 @@ from uml.core.plan import Buffer, Footprint
 from uml.planning import libraries
 from uml.planning.batches import with_batches
 from uml.planning.cache import cache
-from uml.planning.llamacpp import rules as rules
+from uml.planning.llamacpp import rules
 from uml.planning.llamacpp.projector import projector_compute
 from uml.planning.llamacpp.weights import Weights, place_weights
 

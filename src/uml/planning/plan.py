@@ -15,13 +15,11 @@ from uml.planning.evict import Running, leaving
 from uml.planning.fit import Fit
 from uml.planning.layers import layers_of
 from uml.planning.place import chosen_gpus
-from uml.planning.rank import Honours, by_dialect
+from uml.planning.rank import Honours, Specs, by_dialect
 from uml.planning.refine import Known
 from uml.planning.resolve import placeless, unhonoured
-from uml.planning.runner import Specs, named, runner
+from uml.planning.runner import runner
 from uml.planning.shortage import shortage
-
-__all__ = ["Specs", "named", "plan"]
 
 
 def plan(

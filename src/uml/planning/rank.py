@@ -24,6 +24,8 @@ _ABILITIES: Final = ("lora", "mmproj", "embeddings", "draft_model", "control_vec
 _INPUTS: Final = frozenset({"image", "audio", "video"})
 
 
+Specs = Mapping[str, tuple[EngineSpec, Availability]]
+"""Every engine by name, and whether it can be started here."""
 Honours = Callable[[EngineSpec, str], bool]
 """Whether an engine honours a request parameter of this name."""
 
@@ -56,7 +58,7 @@ class Ranked:
 def rank(
     info: ModelInfo,
     machine: Machine | None,
-    specs: Mapping[str, tuple[EngineSpec, Availability]],
+    specs: Specs,
     needs: Collection[str] = (),
     honours: Honours = by_dialect,
 ) -> tuple[Ranked, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from uml.core.engine import Availability, EngineSpec
@@ -11,10 +11,7 @@ from uml.core.machine import Machine
 from uml.core.model import Model, ModelInfo
 from uml.core.options import LoadOptions
 from uml.planning.advice import how_to_use, runs_elsewhere, what_it_needs
-from uml.planning.rank import Honours, Ranked, by_dialect, choice, needs_of, obstacle, rank, usable
-
-Specs = Mapping[str, tuple[EngineSpec, Availability]]
-"""Every engine by name, and whether it can be started here."""
+from uml.planning.rank import Honours, Ranked, Specs, by_dialect, choice, needs_of, obstacle, rank, usable
 
 
 @dataclass(frozen=True, slots=True)

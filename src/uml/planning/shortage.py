@@ -31,7 +31,9 @@ def shortage(case: Case, machine: Machine) -> DoesNotFit:
     smaller = _smaller(case, machine)
     made = None if smaller else _made(case, machine)
     remedy = Remedy(changes(case.model.info, case.options, fits), smaller, _in_the_way(case), made)
-    needed = case.weigh(replace(options, device="cpu", gpu_layers=0) if case.runner.on_cpu else options)
+    if case.runner.on_cpu:
+        options = case.fitter.batched(replace(options, device="cpu", gpu_layers=0))
+    needed = case.weigh(options)
     free = max((room(device) for device in machine.devices if case.runner.on_cpu or device.kind != "cpu"), default=0)
     would_fit, others = as_data(remedy)
     return DoesNotFit(

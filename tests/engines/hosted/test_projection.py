@@ -113,7 +113,7 @@ def test_a_layer_without_its_numbers_is_refused(tmp_path: Path) -> None:
     (folder / "pytorch_model.bin").touch()
     with pytest.raises(UnsupportedArchitecture, match="a file of PyTorch, which this engine does not read"):
         projection_of("m", tmp_path)
-    tensors = {"linear.weight": WEIGHT.astype(np.float16).flatten(), "linear.bias": BIAS}
+    tensors: dict[str, Any] = {"linear.weight": WEIGHT.astype(np.float16).flatten(), "linear.bias": BIAS}
     found = projection_of("m", tmp_path, lambda path: tensors)(GIVEN)
     assert found[0] == pytest.approx(unit(np.tanh(SUMS[0])), abs=1e-6)
 

@@ -116,8 +116,7 @@ def test_what_stands_behind_the_pooling_is_done(made: Made, start: Start, tmp_pa
     weight = np.random.default_rng(1).normal(size=(8, len(vector))).astype(np.float32)
     dense = folder_of(tmp_path, "Pooling", "Normalize", "Dense") / "3_Dense"
     shutil.copytree(made["bert"]["folder"], tmp_path, dirs_exist_ok=True)
-    sizes = {"in_features": len(vector), "out_features": 8, "bias": False}
-    write_dense(dense, tensors={"linear.weight": weight}, **sizes)
+    write_dense(dense, tensors={"linear.weight": weight}, bias=False, in_features=len(vector), out_features=8)
     expected = pytest.approx(unit(np.tanh(weight @ vector)), abs=1e-4)
     asked = {"input": ["A small house"]}
     assert start(tmp_path).post("/v1/embeddings", asked)["data"][0]["embedding"] == expected

@@ -26,6 +26,7 @@ from uml.core.model import Format, Model, ModelInfo, Role
 from uml.core.options import LoadOptions
 from uml.core.plan import Conversion, Footprint, LoadPlan, Placement
 from uml.engines.fake import Fake
+from uml.planning.batches import with_batches
 from uml.planning.evict import Running, evict
 from uml.runtime.scheduling.policy import Policy
 from uml.runtime.supervisor import Observer, Supervisor
@@ -102,7 +103,7 @@ def plan(
     return LoadPlan(
         model=model,
         engine="fake" if options.engine == "auto" else options.engine,
-        options=replace(options, ctx=options.ctx or 512, parallel=2),
+        options=with_batches(model.info, options, replace(options, ctx=options.ctx or 512, parallel=2)),
         footprint=Footprint(size, 0, 0),
         placement=Placement({"cpu": size}),
         evict=victims,

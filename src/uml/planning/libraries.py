@@ -98,42 +98,57 @@ def weigh(info: ModelInfo, options: LoadOptions, *, in_memory: bool) -> Footprin
         shape = packed.shape
         copied, mapped = (packed.copied, packed.mapped) if in_memory else (0, 0)
     if shape is None:
-        kept, least, computed = weights // 4, 0, weights // 4
+        use = _Use(weights // 4, 0, weights // 4)
     else:
         size = (changed.element_bytes if changed else 0) or _computed_in(info, library, in_memory)
-        kinds = (options.cache_type_k, options.cache_type_v)
-        keys, values = (_element_bytes(kind) if library.typed_cache else float(size) for kind in kinds)
-        kept = _cached(info, shape, options, keys, values)
-        least = min(_cached(info, shape, options, min(keys, 2), min(values, 2)), _latent(info, shape, options) or kept)
-        computed = _activations(shape, options, size, library, in_memory=in_memory)
-        if library.batches and info.metadata.get("graph.scores") == "all":
-            # Of a whole batch, where the last token's are all that anybody wants.
-            computed += min(options.ctx, options.batch) * shape.vocabulary * 4 * options.parallel
-        if library is TORCH:
-            copied = packed_besides(info, options, plain=plain) if size == 2 and in_memory else 0
-            # An image is read before the prompt that it is in.
-            computed = max(computed, vision_compute(info, options, size))
+        use = _use(info, shape, options, library, size, in_memory=in_memory)
+        if library is TORCH and size == 2 and in_memory:
+            copied = packed_besides(info, options, plain=plain)
     if library.mapped and options.mmap and plain and in_memory and info.format is Format.SAFETENSORS:
         mapped = weights
     own = library.base_bytes + (_BITSANDBYTES if library is TORCH and _by_bitsandbytes(info, options) else 0)
-    base = own + copied
-    # PyTorch's are packed while it answers.
-    loaded = (base if library.packs else own) + (weights - mapped if in_memory else 0)
+    here = weights - mapped if in_memory else 0
     found = Footprint(
         weight_bytes=weights,
-        kv_bytes=kept,
-        compute_bytes=computed,
-        other_bytes=base,
+        kv_bytes=use.kept,
+        compute_bytes=use.computed,
+        other_bytes=own + copied,
         mapped_bytes=mapped,
-        loaded_bytes=loaded,
-        used_bytes=base + (weights - mapped + kept + computed if in_memory else 0),
+        # PyTorch's are packed while it answers.
+        loaded_bytes=here + own + (copied if library.packs else 0),
+        used_bytes=here + own + copied + (use.kept + use.computed if in_memory else 0),
         mapped_with_use=True,
     )
     total = found.total_bytes
     if info.shape is None:
         return replace(found, low_bytes=weights + library.base_bytes, high_bytes=total + weights)
-    low = int((total - kept + least) * library.low)
+    low = int((total - use.kept + use.least) * library.low)
     return replace(found, low_bytes=max(weights, low), high_bytes=int(total * library.high))
+
+
+@dataclass(frozen=True, slots=True)
+class _Use:
+    """Bytes that come with use: keys and values as they are likely kept, and at least; what is computed in."""
+
+    kept: int
+    least: int
+    computed: int
+
+
+def _use(info: ModelInfo, shape: Shape, options: LoadOptions, library: Library, size: int, *, in_memory: bool) -> _Use:
+    """What requests take of a model of this shape. size: bytes of an element that is computed with."""
+    kinds = (options.cache_type_k, options.cache_type_v)
+    keys, values = (_element_bytes(kind) if library.typed_cache else float(size) for kind in kinds)
+    kept = _cached(info, shape, options, keys, values)
+    least = min(_cached(info, shape, options, min(keys, 2), min(values, 2)), _latent(info, shape, options) or kept)
+    computed = _activations(shape, options, size, library, in_memory=in_memory)
+    if library.batches and info.metadata.get("graph.scores") == "all":
+        # Of a whole batch, where the last token's are all that anybody wants.
+        computed += min(options.ctx, options.batch) * shape.vocabulary * 4 * options.parallel
+    if library is TORCH:
+        # An image is read before the prompt that it is in.
+        computed = max(computed, vision_compute(info, options, size))
+    return _Use(kept, least, computed)
 
 
 def _by_bitsandbytes(info: ModelInfo, options: LoadOptions) -> bool:

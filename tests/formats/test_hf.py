@@ -319,7 +319,9 @@ def test_how_tokens_become_one_is_read_in_old_words_and_new(tmp_path: Path, said
     write_json(tmp_path / "1_Pooling" / "config.json", said)
     assert pooled_by(tmp_path) == way
     (tmp_path / "1_Pooling" / "config.json").write_text("{")
-    assert pooled_by(tmp_path) == pooled_by(tmp_path / "none") == ""
+    with pytest.raises(CorruptFile, match="no JSON"):
+        pooled_by(tmp_path)
+    assert pooled_by(tmp_path / "none") == ""
 
 
 def test_a_sentence_transformer_may_keep_its_model_in_a_folder_inside(tmp_path: Path) -> None:

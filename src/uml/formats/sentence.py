@@ -11,7 +11,7 @@ from pathlib import Path
 
 from uml.core.errors import BadFile
 from uml.core.model import ModelInfo
-from uml.formats.bounded_json import parse, text
+from uml.formats.bounded_json import parse, read_object, text
 from uml.formats.reader import opened, read_at
 
 MODULES = "modules.json"
@@ -44,19 +44,16 @@ def modules(folder: Path, names: Sequence[str]) -> tuple[tuple[str, str], ...]:
 def pooled_by(folder: Path) -> str:
     """How its `N_Pooling` folder says that the states of tokens become one vector: `mean`, `cls` or `last`.
 
-    Another way by the name that it has there; empty where nothing is said.
+    Another way by the name that it has there; empty where nothing is said. Raises BadFile, CorruptFile.
     """
-    for path in sorted(folder.glob("*_Pooling/config.json")):
-        try:
-            with opened(path) as (file, size):
-                found = parse(path, read_at(file, 0, size)) if size <= MAX_BYTES else None
-        except BadFile:
-            continue
-        if isinstance(found, dict):
-            said = [key.removeprefix(_FLAG) for key, value in found.items() if key.startswith(_FLAG) and value is True]
-            # Newer versions name it in one word.
-            return _WAYS.get(way, way) if (way := "+".join(said) or text(found, "pooling_mode")) else ""
-    return ""
+    path = min(folder.glob("*_Pooling/config.json"), default=None)
+    if path is None:
+        return ""
+    found = read_object(path, MAX_BYTES)
+    said = [key.removeprefix(_FLAG) for key, value in found.items() if key.startswith(_FLAG) and value is True]
+    # Newer versions name it in one word.
+    way = "+".join(said) or text(found, "pooling_mode")
+    return _WAYS.get(way, way)
 
 
 def _is_inside(name: str) -> bool:

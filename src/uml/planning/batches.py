@@ -25,7 +25,7 @@ def with_batches(info: ModelInfo, asked: LoadOptions, options: LoadOptions) -> L
 
     No batch is longer than the context, no ubatch longer than the batch. An open batch has room for the ubatch that
     was asked for, and for a token of every slot.
-    asked: as the options came, of which 0 leaves a batch open; options: settled, with context, slots and device.
+    asked: as the options came, of which 0 leaves a batch open; options: with context, slots and device decided.
     """
     whole = _in_one_piece(info, options)
     if whole:

@@ -32,6 +32,7 @@ COMFORTABLE_CTX: Final = 8192
 MODEST_CTX: Final = 4096
 SMALLEST_AUTO_CTX: Final = 2048
 UNKNOWN_TRAINED_CTX: Final = 4096
+"""Taken for the context of a model whose header does not tell it."""
 SLOTS: Final = (4, 2)
 SMALL_CACHE_BYTES: Final = 512 << 20
 

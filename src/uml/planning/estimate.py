@@ -13,12 +13,12 @@ from uml.core.plan import Buffer, Footprint
 from uml.planning import libraries
 from uml.planning.batches import with_batches
 from uml.planning.cache import cache
+from uml.planning.choose import UNKNOWN_TRAINED_CTX
 from uml.planning.llamacpp import rules
 from uml.planning.llamacpp.projector import projector_compute
 from uml.planning.llamacpp.weights import Weights, place_weights
 
 _MIB: Final = 1 << 20
-_FALLBACK_CTX: Final = 4096
 
 
 def estimate(
@@ -30,6 +30,8 @@ def estimate(
     amx: bool = False,
 ) -> Footprint:
     """Bytes this model needs once loaded by this engine with these (resolved) options.
+
+    What they leave open counts as the trained context, one slot, and batches that suit those.
 
     - GGUF: llama.cpp's rules, `planning.cache` and `planning.llamacpp.rules`.
     - GGUF of an unknown shape: the files' size and a half more; between once and twice and a half the size.
@@ -47,7 +49,7 @@ def estimate(
     companions: what `options.mmproj`, `options.lora` and `options.draft_model` name, by path; the
     sizes of others are not counted. amx: the engine is built for AMX, and copies more of the weights.
     """
-    options = _settled(info, options)
+    options = _resolved(info, options)
     if info.format is not Format.GGUF:
         found = libraries.weigh(info, options, in_memory=not _gpu_layers(info.shape, options, spec))
     elif info.shape is None:
@@ -70,9 +72,9 @@ def estimate(
     return found
 
 
-def _settled(info: ModelInfo, options: LoadOptions) -> LoadOptions:
+def _resolved(info: ModelInfo, options: LoadOptions) -> LoadOptions:
     """Figures where the options still say 0, so that an estimate of anything is possible."""
-    ctx = options.ctx or info.context_length or _FALLBACK_CTX
+    ctx = options.ctx or info.context_length or UNKNOWN_TRAINED_CTX
     return with_batches(info, options, replace(options, ctx=ctx, parallel=options.parallel or 1))
 
 

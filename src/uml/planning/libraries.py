@@ -82,7 +82,7 @@ _OTHER: Final = Library(40 * _MIB, element_bytes=2, typed_cache=True, low=0.7, h
 
 
 def weigh(info: ModelInfo, options: LoadOptions, *, in_memory: bool) -> Footprint:
-    """Bytes of a model that is no GGUF, with settled options, in the library that runs its format.
+    """Bytes of a model that is no GGUF, with resolved options, in the library that runs its format.
 
     in_memory: no layer is meant for a GPU. Of a model without a shape, cache and activations are a quarter of the
     weights each, and the range is wide.

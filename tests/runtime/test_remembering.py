@@ -18,10 +18,10 @@ from uml.core.options import LoadOptions
 from uml.core.plan import LoadPlan
 from uml.planning import plan
 from uml.planning.evict import Running
-from uml.runtime.remembering import RECENT_S, Remembering
 from uml.runtime.scheduling.events import BetterLater
 from uml.runtime.sessions import Sessions
-from uml.runtime.shelf import Kept
+from uml.runtime.sessions.remembering import RECENT_S, Remembering
+from uml.runtime.sessions.shelf import Kept
 
 EIGHT = model()
 """8 GiB of weights, 128 KiB of cache a token in f16."""

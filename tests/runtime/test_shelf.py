@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from uml.core.engine import SessionKey
 from uml.core.errors import FolderNotWritable
-from uml.runtime.shelf import Kept, Mark, Shelf, fingerprint, leaving
+from uml.runtime.sessions.shelf import Kept, Mark, Shelf, fingerprint, leaving
 
 
 def kept(name: str, size: int = 100, at: int = 1, marks: tuple[Mark, ...] = (), model: str = "demo") -> Kept:

@@ -30,7 +30,6 @@ from uml.runtime.lease import Lease, Leasing
 from uml.runtime.memory import Gauge
 from uml.runtime.observer import Observer, Unobserved
 from uml.runtime.planner import CarefulPlanner
-from uml.runtime.remembering import Remembering
 from uml.runtime.sandbox.confinement import Confinement
 from uml.runtime.scheduling.events import (
     Asked,
@@ -56,6 +55,7 @@ from uml.runtime.scheduling.policy import Policy
 from uml.runtime.scheduling.queue import Place
 from uml.runtime.scheduling.scheduler import Scheduler
 from uml.runtime.sessions import Sessions
+from uml.runtime.sessions.remembering import Remembering
 from uml.runtime.taken import Records
 from uml.runtime.tickets import Tickets
 from uml.runtime.workers.converting import Converter

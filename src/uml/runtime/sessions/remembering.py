@@ -19,7 +19,7 @@ from uml.core.plan import LoadPlan
 from uml.planning.cache import PADDING
 from uml.planning.evict import Running
 from uml.runtime.scheduling.events import BetterLater, Planner
-from uml.runtime.shelf import Kept
+from uml.runtime.sessions.shelf import Kept
 
 RECENT_S: Final = 3600.0
 """For so long a conversation is expected to go on: an older one makes nobody leave, and nobody wait."""

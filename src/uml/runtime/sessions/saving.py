@@ -20,7 +20,7 @@ from typing import Final
 from uml.core.engine import Ask, Engine, Held, KeepsSessions
 from uml.core.errors import EngineError, UmlError, gib
 from uml.core.plan import LoadPlan
-from uml.runtime.shelf import Kept, Mark, Shelf, fingerprint
+from uml.runtime.sessions.shelf import Kept, Mark, Shelf, fingerprint
 from uml.runtime.workers.channel import Channel, ChannelBroken
 
 log = logging.getLogger(__name__)

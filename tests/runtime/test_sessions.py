@@ -23,9 +23,8 @@ from uml.core.engine import Ask, Held
 from uml.core.model import Format, Model, ModelInfo, Role
 from uml.core.options import LoadOptions
 from uml.engines.llamacpp.engine import LlamaCpp
-from uml.runtime import sessions as room
 from uml.runtime.scheduling.policy import Policy
-from uml.runtime.sessions import Sessions
+from uml.runtime.sessions import Sessions, saving
 
 STORY = "The counting goes " + " ".join(str(number) for number in range(90))
 OTHER = "Of quite another kind: " + " ".join(f"zebra {number}" for number in range(40))
@@ -318,7 +317,7 @@ async def test_saving_ends_with_its_time(slow: Slow, tmp_path: Path, caplog: pyt
 async def test_an_answer_that_does_not_end_is_not_waited_for(
     slow: Slow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(room, "BUSY_LIMIT_S", 0.1)
+    monkeypatch.setattr(saving, "BUSY_LIMIT_S", 0.1)
     slow.pause, slow.busy = for_ever, True
     async with office(tmp_path, slow, stop_s=3600) as at:
         await say(at, demo(tmp_path), STORY)
@@ -381,7 +380,7 @@ async def test_reading_back_ends_with_its_time(
     async with office(tmp_path, slow) as at:
         await say(at, model, STORY)
         await at.supervisor.unload()
-        monkeypatch.setattr(room, "RESTORE_LIMIT_S", 0.1)
+        monkeypatch.setattr(saving, "RESTORE_LIMIT_S", 0.1)
         slow.pause = for_ever
         assert await say(at, model, STORY) == 0
         assert "it took more than 0.1 s" in caplog.text

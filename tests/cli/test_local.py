@@ -91,7 +91,7 @@ def test_estimate_adds_up(uml: Uml) -> None:
         (["--cache-type-k", "i32"], "q8_0"),
         (["-o", "ctxx=1"], "did you mean ctx"),
         (["-o", "zzzz=1"], "zzzz"),
-        (["-o", "ctx"], "NAME=VALUE"),
+        (["-o", "ctx"], "--option ctx has no value; expected ctx=VALUE with a whole number"),
         (["--ctx", "1", "-o", "n_ctx=2"], "given twice"),
         (["-o", "tensor_split=a,b"], "list of numbers"),
         (["-o", "kv_offload=maybe"], "true or false"),

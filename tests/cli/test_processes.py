@@ -124,6 +124,12 @@ def test_ctrl_c_stops_an_answer_of_the_own_server(uml: Uml) -> None:
     eventually(lambda: not servers(uml.data))
 
 
+def test_a_server_whose_parent_never_asks_after_it_is_stopped_at_once(uml: Uml) -> None:
+    with serving(uml.data) as server:
+        stopped = uml_process("stop")
+        assert stopped.stdout == f"stopped the server at {server['url']}\n", stopped.stderr
+
+
 def test_a_server_from_start_to_stop(uml: Uml) -> None:
     with serving(uml.data, "--threads", "1") as server:
         said = uml("load", "demo", "--ctx", "512")

@@ -12,7 +12,7 @@ import typer
 
 from uml.cli.names import expanded
 from uml.cli.result import Result, Table
-from uml.core.errors import BadOption, UnknownField
+from uml.core.errors import BadOption, BadRequest, UnknownField
 from uml.core.option import Option
 from uml.core.options import OPTIONS, LoadOptions, options_by_name, own_options
 
@@ -80,7 +80,7 @@ def collect(given: Mapping[str, Any]) -> dict[str, Any]:
             LoadOptions.parse({name.strip(): None})  # says which names are close
             raise UnknownField(f"options.{name}")
         if not sign:
-            raise BadOption(known.name, None, f"NAME=VALUE with {known.expected}")
+            raise BadRequest(f"--option {name} has no value; expected {known.name}=VALUE with {known.expected}")
         texts.setdefault(known.name, []).append(value.strip())
     values = {name: _value(options_by_name()[name], words) for name, words in texts.items()}
     return own_options(values)

@@ -8,6 +8,7 @@ import signal
 import sys
 import tempfile
 import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -22,6 +23,8 @@ from uml.client.find import ServerFile, find_server, read_server_file
 from uml.core.errors import NoServer, SetupError
 
 if TYPE_CHECKING:
+    import psutil
+
     from uml.config import Settings
 
 _STOP_S: Final = 30.0
@@ -147,6 +150,17 @@ def _is_ours(server: ServerFile, data: Path) -> bool:
     return False
 
 
+def _left(process: psutil.Process) -> None:
+    """Wait until it has left; so has one that its parent never asks after, as in a container. Raises TimeoutExpired."""
+    import psutil
+
+    end = time.monotonic() + _STOP_S
+    while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+        if time.monotonic() > end:
+            raise psutil.TimeoutExpired(_STOP_S)
+        time.sleep(0.05)
+
+
 def _end(pid: int, force: bool) -> None:
     import psutil
 
@@ -154,14 +168,14 @@ def _end(pid: int, force: bool) -> None:
         process = psutil.Process(pid)
         process.terminate()
         try:
-            process.wait(_STOP_S)
+            _left(process)
         except psutil.TimeoutExpired:
             if not force:
                 raise SetupError(
                     f"the server (process {pid}) did not leave within {_STOP_S:.0f} s; kill it with: uml stop --force"
                 ) from None
             process.kill()
-            process.wait(_STOP_S)
+            _left(process)
     except psutil.NoSuchProcess:
         return
     except psutil.AccessDenied as error:

@@ -24,6 +24,7 @@ AT_WORK = """0.07.078.600 I srv  update_slots: all slots are idle
         (f"0.07.070.000 E srv: the disk is full\n{AT_WORK}", "; its last words: srv: the disk is full"),
         (f"{AT_WORK}terminate called without an active exception\n\n", "; its last words: terminate called without"),
         ("INFO: done\nValueError: seven\n", "; its last words: ValueError: seven"),
+        ("ValueError: eight\n'\n", "; its last words: ValueError: eight"),  # the end of a text of several lines
     ],
 )
 def test_usual_work_is_not_given_as_a_reason(log: str, said: str) -> None:

@@ -109,7 +109,7 @@ def how(exit_code: int | None) -> str:
 def _words(model: str, log: str, exit_code: int | None) -> str:
     """How it ended, and the last line that may tell why: what an engine says of its usual work never does."""
     lines = (line.strip() for line in reversed(log.splitlines()) if not CHATTER.match(line))
-    if last := next((line for line in lines if line), ""):
+    if last := next((line for line in lines if any(map(str.isalnum, line))), ""):
         return f"{how(exit_code)}; its last words: {STAMP.sub('', last)[:300]}"
     if log.strip():
         return f"{how(exit_code)}; its log tells of no error (uml logs {model})"

@@ -83,6 +83,16 @@ def test_estimate_adds_up(uml: Uml) -> None:
     assert said.code == 0 and "kv cache" in said.out and "fits" in said.out
 
 
+def test_a_folder_that_is_called_like_no_model_is_pointed_at(
+    uml: Uml, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").mkdir()
+    said = uml("inspect", "mine")
+    assert said.code == 4 and said.err.endswith("\n  there is a folder of this name here; to mean it: ./mine\n")
+    assert "of this name here" not in uml("inspect", "other").err
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

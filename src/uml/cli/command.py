@@ -14,6 +14,7 @@ import typer
 
 from uml.cli import load_flags, render
 from uml.cli.exits import Exit, exit_for
+from uml.cli.names import path_hint
 from uml.cli.result import Result
 from uml.cli.session import Flags, Session
 from uml.core.errors import UmlError
@@ -103,7 +104,7 @@ def _run(
         render.show(result, flags.json)
         return result.exit
     except UmlError as error:
-        render.fail(error, flags.json)
+        render.fail(error, flags.json, path_hint(error, given.get("model")))
         return exit_for(error)
     except KeyboardInterrupt:
         render.note("stopped")

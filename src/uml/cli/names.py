@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from uml.client.client import Client
+from uml.core.errors import ModelNotFound, UmlError
 
 
 def expanded(text: str | Path) -> Path:
@@ -28,6 +29,13 @@ def as_path(name: str) -> Path | None:
         return path.absolute() if os.sep in name and path.exists() else None
     except OSError:  # not readable, or too long for a path
         return None
+
+
+def path_hint(error: UmlError, name: object) -> str:
+    """How to mean the file or folder that is here by a name which no model has; empty where there is none."""
+    if isinstance(error, ModelNotFound) and isinstance(name, str) and name and os.path.exists(name):  # noqa: PTH110
+        return f"there is a {'folder' if Path(name).is_dir() else 'file'} of this name here; to mean it: ./{name}"
+    return ""
 
 
 def name_for(client: Client, name: str) -> str:

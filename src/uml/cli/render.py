@@ -57,12 +57,12 @@ def note(text: str) -> None:
     sys.stderr.flush()
 
 
-def fail(error: UmlError, as_json: bool) -> None:
+def fail(error: UmlError, as_json: bool, hint: str = "") -> None:
     """An error on stderr: the server's JSON object with `--json`, else the sentence and what helps."""
     if as_json:
         sys.stderr.write(json.dumps(error.as_dict(), ensure_ascii=False) + "\n")
         return
-    _complain(error.message, _help(error.details))
+    _complain(error.message, [*([hint] if hint else []), *_help(error.details)])
 
 
 def crash(error: BaseException, as_json: bool, debug: bool) -> None:

@@ -18,7 +18,8 @@ HELP: Final = """\
 /system TEXT    set the system message and forget what was said; without TEXT: show it
 /exit           leave (so does Ctrl-D)
 \"\"\"             begin and end a text of several lines
-Ctrl-C          stop the answer"""
+Ctrl-C          stop the answer
+What chooses tokens, and how the model is loaded, are options of the command: uml run --help"""
 
 PROMPT: Final = ">>> "
 MORE: Final = "... "
@@ -95,6 +96,8 @@ def command(conversation: Conversation, line: str) -> bool:
             render.note("the system message is set; a new conversation begins")
         case "system":
             render.note(conversation.system or "there is no system message")
+        case "set" if argument.startswith("system "):  # as other programs have it
+            return command(conversation, f"/{argument}")
         case _:
             render.note(f"/{name} is not known here; /help tells what is")
     return True

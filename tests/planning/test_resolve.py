@@ -187,7 +187,7 @@ def test_with_a_gpu_the_place_decides_later_and_its_memory_counts() -> None:
     assert (found.device, found.gpu_layers) == ("auto", -1)
     assert found.ctx > resolved(info(), where=machine(8 * GIB)).ctx
     assert resolved(info(), LoadOptions(device="cpu"), where).gpu_layers == 0
-    with pytest.raises(BadOption, match="auto, or one or more, with commas, of cpu"):
+    with pytest.raises(BadOption, match="auto, or one or more, with commas, of cpu; no GPU is found here"):
         resolved(info(), LoadOptions(device="cuda:0"))
 
 

@@ -31,7 +31,8 @@ def chosen_gpus(machine: Machine, options: LoadOptions) -> tuple[Device, ...]:
         known = {device.id: device for device in machine.devices}
         names = [name.strip() for name in options.device.split(",")]
         if any(name not in known for name in names):
-            raise BadOption("device", options.device, f"auto, or one or more, with commas, of {', '.join(known)}")
+            none = "" if gpus else "; no GPU is found here"
+            raise BadOption("device", options.device, f"auto, or one or more, with commas, of {', '.join(known)}{none}")
         gpus = tuple(known[name] for name in dict.fromkeys(names) if known[name].kind != "cpu")
     _check_shares(options.tensor_split, len(gpus))
     if not gpus:

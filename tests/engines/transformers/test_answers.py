@@ -122,7 +122,12 @@ def test_what_stands_behind_the_pooling_is_done(made: Made, start: Start, tmp_pa
     assert start(tmp_path).post("/v1/embeddings", asked)["data"][0]["embedding"] == expected
     older = tmp_path.with_name("older")
     shutil.copytree(tmp_path, older)
-    code = "import safetensors.torch as s, sys, torch; torch.save(s.load_file(sys.argv[1]), sys.argv[2])"
+    # As parameters, which older versions saved.
+    code = (
+        "import safetensors.torch as s, sys, torch\n"
+        "found = s.load_file(sys.argv[1])\n"
+        "torch.save({name: torch.nn.Parameter(one) for name, one in found.items()}, sys.argv[2])"
+    )
     safe, pickled = (older / "3_Dense" / name for name in ("model.safetensors", "pytorch_model.bin"))
     subprocess.run((PYTHON, "-c", code, str(safe), str(pickled)), check=True)
     safe.unlink()

@@ -36,7 +36,7 @@ class Embedder:
     def _unpickled(self, path: Path) -> Mapping[str, np.ndarray[Any, Any]]:
         try:
             found = torch.load(path, map_location="cpu", weights_only=True)
-            return {name: tensor.float().flatten().numpy() for name, tensor in found.items()}
+            return {name: tensor.detach().float().flatten().numpy() for name, tensor in found.items()}
         except Exception as error:
             # The boundary to the library: it raises errors of every kind for files that are not what they should be.
             raise translated(self._plan, error) from error

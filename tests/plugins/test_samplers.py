@@ -56,7 +56,7 @@ def test_it_acts_in_answers_that_ask_for_it_streamed_or_not(server: Server, mode
     plain, without = (server.post("/v1/completions", asked(model, **more)) for more in ({}, wish))
     assert without.status_code == 200, without.text
     text = without.json()["choices"][0]["text"]
-    assert "e" in plain.json()["choices"][0]["text"] and len(text) > 20 and "e" not in text
+    assert "e" in plain.json()["choices"][0]["text"] and text.strip() and "e" not in text
     assert "warnings" not in without.json()
     streamed = server.chat(model, stream=True, max_tokens=30, temperature=0, **wish)
     assert "e" not in spoken(events(streamed.text)) != ""

@@ -13,11 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.runtime.stand_in import DEMO, SIZE, bench, flags, model
+from tests.runtime.stand_in import DEMO, LARGE, SIZE, bench, flags, model
 from tests.waiting import until
 from uml.core.engine import Launch
-from uml.core.errors import Cancelled, ConversionFailed, LoadSuspended, LoadTimeout, UmlError
+from uml.core.errors import Cancelled, ConversionFailed, LoadSuspended, LoadTimeout, OutOfMemory, UmlError
 from uml.core.model import Model
+from uml.core.options import LoadOptions
 from uml.core.plan import LoadPlan
 from uml.runtime.conversions.packing import Confine
 from uml.runtime.conversions.workshop import Making
@@ -31,7 +32,7 @@ OLD = model("old")
 class Work:
     """A converter that is half done until it is let go on, or told to stop."""
 
-    def __init__(self, error: ConversionFailed | None = None) -> None:
+    def __init__(self, error: UmlError | None = None) -> None:
         self.calls = self.looks = 0
         self.stopped = 0
         self.go_on = threading.Event()
@@ -186,6 +187,17 @@ async def test_a_failure_is_told_and_not_tried_for_every_request(tmp_path: Path)
         with pytest.raises(LoadSuspended, match="the disk is full"):
             async with office.supervisor.lease(OLD, flags()):
                 pass
+        assert work.calls == 1
+
+
+async def test_one_that_runs_out_of_memory_is_not_tried_with_less(tmp_path: Path) -> None:
+    """A smaller context makes no conversion smaller."""
+    work = Work(OutOfMemory("old", "cpu"))
+    work.go_on.set()
+    large = LoadOptions.parse({"engine": "fake", "ctx": LARGE, "degrade": "context"})
+    async with bench(tmp_path, converter=work) as office:
+        with pytest.raises(OutOfMemory):
+            await office.supervisor.load(OLD, large)
         assert work.calls == 1
 
 

@@ -174,9 +174,10 @@ class KeptFiles:
 
     def sweep(self) -> None:
         """Remove what was never finished, and what is of no use any more; nothing while a file is being made."""
-        if not self.folder.is_dir():
-            return
-        folder = os.open(self.folder, os.O_RDONLY)
+        try:
+            folder = os.open(self.folder, os.O_RDONLY)
+        except OSError:
+            return  # there is none yet; one that cannot be read is told of by the first conversion
         try:
             if _locked(folder):
                 self._sweep()

@@ -217,7 +217,8 @@ class Scheduler:
     def _failed(self, model: str, error: UmlError) -> list[Effect]:
         books = self._books
         worker = books.gone(model)
-        if books.recipes.less(worker.recipe, worker.plan, error):
+        # With less, a conversion would take as much.
+        if not worker.plan.converts and books.recipes.less(worker.recipe, worker.plan, error):
             return []
         books.recipes.failed(model, worker.recipe)
         books.breaker.failed(worker.plan.asked, worker.asked, error, books.now_s)

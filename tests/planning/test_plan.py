@@ -79,8 +79,11 @@ def test_an_engine_that_takes_anything_runs_when_it_is_asked_for() -> None:
 
 
 def test_an_unknown_engine_is_answered_with_the_known_ones() -> None:
-    with pytest.raises(BadOption, match="auto or one of llamacpp"):
-        plan(model(), LoadOptions(engine="lamacpp"), machine(), SPECS)
+    for typed in ("lamacpp", "llama", "llama.cpp"):
+        with pytest.raises(BadOption, match=r"auto or one of llamacpp.*; did you mean llamacpp\?"):
+            plan(model(), LoadOptions(engine=typed), machine(), SPECS)
+    with pytest.raises(BadOption, match=r"auto or one of llamacpp$"):
+        plan(model(), LoadOptions(engine="koboldcpp?"), machine(), SPECS)
 
 
 def test_a_missing_engine_is_answered_with_the_command() -> None:

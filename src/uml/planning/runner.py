@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -111,5 +112,7 @@ def named(engine: str, info: ModelInfo, specs: Specs) -> tuple[str, Availability
     others = [(name, state) for name, (_, said) in specs.items() for state in said.others.values()]
     found = next(((name, state) for name, state in others if state.install == engine), None)
     if found is None:
-        raise BadOption("engine", engine, f"auto or one of {', '.join(sorted(specs))}")
+        close = difflib.get_close_matches(engine.lower().replace(".", ""), sorted(specs), 1)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        raise BadOption("engine", engine, f"auto or one of {', '.join(sorted(specs))}{hint}")
     return found

@@ -235,5 +235,3 @@ def test_strangers_numbers_and_homes_are_refused(server: Server) -> None:
 def test_a_client_at_the_wrong_address_is_told_the_right_one(server: Server, path: str, hint: str) -> None:
     error = server.post(path, {}).json()["error"]
     assert error["code"] == "not_found" and hint in error["message"]
-
-

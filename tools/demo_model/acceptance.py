@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tools.demo_model.corpus import FAMILIES
-from tools.demo_model.evaluate import SEED, ask, worker
+from tools.demo_model.evaluate import MAX_TOKENS, SEED, ask, worker
 
 DRAFT_TOKENS = 4
 """Tokens guessed at a time: a model this small is soon through with its own."""
@@ -30,13 +30,15 @@ class Acceptance:
         return self.accepted / self.guessed if self.guessed else 0.0
 
 
-async def acceptance(model: str, draft: str, family: str = "stories", count: int = 40) -> Acceptance:
+async def acceptance(
+    model: str, draft: str, family: str = "stories", count: int = 40, max_tokens: int = MAX_TOKENS
+) -> Acceptance:
     """Ask `count` held-out questions of a family, one at a time, greedily. Raises UmlError where a load fails."""
     options = {"draft_model": draft, "draft_max": DRAFT_TOKENS, "parallel": 1}
     guessed = accepted = 0
     async with worker(model, options) as channel:
         for case in FAMILIES[family].prompts(SEED, count):
-            _, answer = await ask(channel, case)
+            _, answer = await ask(channel, case, max_tokens)
             guessed += answer["timings"].get("draft_n", 0)
             accepted += answer["timings"].get("draft_n_accepted", 0)
     return Acceptance(guessed, accepted)

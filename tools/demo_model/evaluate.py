@@ -76,14 +76,20 @@ def questions(families: Sequence[str] = tuple(FAMILIES), count: int = 100) -> Qu
 
 
 async def evaluate(
-    model: str, asked: Questions | None = None, options: Mapping[str, object] | None = None
+    model: str,
+    asked: Questions | None = None,
+    options: Mapping[str, object] | None = None,
+    max_tokens: int = MAX_TOKENS,
 ) -> tuple[Score, ...]:
     """Load the model, an id or a path, and ask; None asks a hundred questions of every family.
 
-    options: load options over the evaluation's own. Raises UmlError where the model cannot be loaded.
+    options: load options over the evaluation's own. max_tokens: of an answer.
+    Raises UmlError where the model cannot be loaded.
     """
     async with worker(model, options) as channel:
-        return tuple([await _family(channel, name, cases) for name, cases in (asked or questions()).items()])
+        return tuple(
+            [await _family(channel, name, cases, max_tokens) for name, cases in (asked or questions()).items()]
+        )
 
 
 @asynccontextmanager
@@ -97,20 +103,20 @@ async def worker(model: str, options: Mapping[str, object] | None = None) -> Asy
             yield lease.channel
 
 
-async def _family(channel: Channel, name: str, cases: Sequence[Case]) -> Score:
+async def _family(channel: Channel, name: str, cases: Sequence[Case], max_tokens: int) -> Score:
     room = asyncio.Semaphore(AT_ONCE)
 
     async def check(case: Case) -> Failure | None:
         async with room:
-            return await _check(channel, case)
+            return await _check(channel, case, max_tokens)
 
     failures = await asyncio.gather(*map(check, cases))
     return Score(name, len(cases), tuple(failure for failure in failures if failure))
 
 
-async def _check(channel: Channel, case: Case) -> Failure | None:
+async def _check(channel: Channel, case: Case, max_tokens: int) -> Failure | None:
     try:
-        status, answer = await ask(channel, case)
+        status, answer = await ask(channel, case, max_tokens)
     except (ChannelBroken, json.JSONDecodeError) as error:
         return Failure(case, f"no answer: {error}")
     if status != 200:
@@ -119,14 +125,14 @@ async def _check(channel: Channel, case: Case) -> Failure | None:
     return None if case.check(Reply.of(message)) else Failure(case, _shown(message))
 
 
-async def ask(channel: Channel, case: Case) -> tuple[int, Any]:
+async def ask(channel: Channel, case: Case, max_tokens: int = MAX_TOKENS) -> tuple[int, Any]:
     """Status and answer of one question, greedily. Raises ChannelBroken, and JSONDecodeError for what is no answer."""
-    response = await channel.request("POST", "/v1/chat/completions", json.dumps(_body(case)).encode())
+    response = await channel.request("POST", "/v1/chat/completions", json.dumps(_body(case, max_tokens)).encode())
     return response.status, json.loads(await response.read(REPLY_LIMIT))
 
 
-def _body(case: Case) -> dict[str, Any]:
-    body: dict[str, Any] = {"messages": case.messages, "temperature": 0, "max_tokens": MAX_TOKENS}
+def _body(case: Case, max_tokens: int) -> dict[str, Any]:
+    body: dict[str, Any] = {"messages": case.messages, "temperature": 0, "max_tokens": max_tokens}
     return body | {"tools": case.tools, "parallel_tool_calls": True} if case.tools else body
 
 

@@ -23,12 +23,18 @@ from tools.demo_model import draft, embedding, lora, scores, train
 from tools.demo_model.card import card
 from tools.demo_model.convert import TYPES, convert
 from tools.demo_model.documents import documents
+from tools.demo_model.evaluate import MAX_TOKENS
 from tools.demo_model.export import blend, export, trained, write_folder
+from tools.demo_model.perplexity import DIALOGUES
+from tools.demo_model.run import Settings
 
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """Steps of each training; documents that the tokenizer learns from, questions a family, kinds of file."""
+    """Steps of each training, and batches of a step, each in a process of its own but where it is one; documents that
+    the tokenizer learns from; questions a family, tokens of an answer at most, dialogues whose perplexity is measured,
+    kinds of file.
+    """
 
     model: int = 3800
     practice: tuple[int, ...] = (1400, 1000, 800, 500, 500, 500)
@@ -36,15 +42,30 @@ class Size:
     draft: int = 900
     adapter: int = 400
     embedding: int = 500
+    batches: int = Settings().batches
     documents: int = 20_000
     questions: int = 100
+    answer: int = MAX_TOKENS
+    dialogues: int = DIALOGUES
     kinds: tuple[str, ...] = tuple(TYPES)
 
 
 QUICK: Final = Size(
-    model=3, practice=(2, 1), draft=2, adapter=1, embedding=2, documents=500, questions=1, kinds=("f16", "q8_0")
+    model=2,
+    practice=(1, 1),
+    draft=1,
+    adapter=1,
+    embedding=1,
+    batches=1,
+    documents=300,
+    questions=1,
+    answer=8,
+    dialogues=20,
+    kinds=("f16", "q8_0"),
 )
-"""A few steps of every stage, to see that they fit together; the model says nothing."""
+"""A few steps of every stage, to see that they fit together; the model says nothing. Processes would take longer to
+start than they work.
+"""
 
 
 PRACTICE_RATES: Final = {"matrix-rate": 0.004, "rate": 0.0008}
@@ -61,26 +82,33 @@ class Stage:
 
 
 def _model(out: Path, size: Size) -> None:
-    train.main([str(out / "model"), "--steps", str(size.model), "--documents-for-tokenizer", str(size.documents)])
+    given = ["--steps", str(size.model), *_batches(size), "--documents-for-tokenizer", str(size.documents)]
+    train.main([str(out / "model"), *given])
+
+
+def _batches(size: Size) -> tuple[str, str]:
+    return "--batches", str(size.batches)
 
 
 def _practice(out: Path, size: Size) -> None:
     rates = [f"--{name}={rate}" for name, rate in PRACTICE_RATES.items()]
     rounds = [out / "model"]
     for number, steps in enumerate(size.practice, 1):
-        given = ["--base", str(rounds[-1]), "--seed", str(1 + number), "--steps", str(steps), *rates]
+        given = ["--base", str(rounds[-1]), "--seed", str(1 + number), "--steps", str(steps), *_batches(size)]
         rounds.append(out / f"practised-{number}")
-        train.main([str(rounds[-1]), *given], partial(documents, practice=number))
+        train.main([str(rounds[-1]), *given, *rates], partial(documents, practice=number))
     blend(rounds[-2:], out / "practised")
     export(out / "practised")
 
 
 def _draft(out: Path, size: Size) -> None:
-    draft.main([str(out / "draft"), "--teacher", str(out / "practised"), "--steps", str(size.draft)])
+    given = ["--teacher", str(out / "practised"), "--steps", str(size.draft), *_batches(size)]
+    draft.main([str(out / "draft"), *given])
 
 
 def _adapter(out: Path, size: Size) -> None:
-    lora.main([str(out / "pirate"), "--base", str(out / "practised"), "--steps", str(size.adapter)])
+    given = ["--base", str(out / "practised"), "--steps", str(size.adapter), *_batches(size)]
+    lora.main([str(out / "pirate"), *given])
 
 
 def _embedding(out: Path, size: Size) -> None:
@@ -105,7 +133,7 @@ def _files(out: Path, size: Size) -> None:
 
 
 def _scores(out: Path, size: Size) -> None:
-    found = scores.measure(out / "files", size.kinds, size.questions)
+    found = scores.measure(out / "files", size.kinds, size.questions, dialogues=size.dialogues, max_tokens=size.answer)
     (out / "files" / "scores.json").write_text(scores.written(found), "utf-8")
 
 

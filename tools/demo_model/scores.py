@@ -52,8 +52,11 @@ class Scores:
     pairs: int
 
 
-def measure(files: Path, names: Sequence[str], count: int) -> Scores:
-    """Ask everything in a folder of `make`: kinds of file by name, `count` questions of each family."""
+def measure(files: Path, names: Sequence[str], count: int, *, dialogues: int, max_tokens: int) -> Scores:
+    """Ask everything in a folder of `make`: kinds of file by name, `count` questions of each family.
+
+    dialogues: held-out ones, whose perplexity is measured. max_tokens: of an answer.
+    """
     from tokenizers import Tokenizer
 
     from tools.demo_model.acceptance import acceptance
@@ -61,19 +64,19 @@ def measure(files: Path, names: Sequence[str], count: int) -> Scores:
     from tools.demo_model.perplexity import held_out, perplexity, read_gguf
     from uml.formats import inspect
 
-    several = held_out(Tokenizer.from_file(str(files / "demo-safetensors" / "tokenizer.json")))
+    several = held_out(Tokenizer.from_file(str(files / "demo-safetensors" / "tokenizer.json")), dialogues)
     kinds = {}
     for kind in names:
         path = files / "kinds" / f"demo-{kind}.gguf"
-        scores = asyncio.run(evaluate(str(path.absolute()), questions(count=count)))
+        scores = asyncio.run(evaluate(str(path.absolute()), questions(count=count), max_tokens=max_tokens))
         right = {score.family: score.right for score in scores}
         kinds[kind] = Kind(path.stat().st_size, round(perplexity(*read_gguf(path), several), 4), right)
         print(f"{kind}: {sum(right.values())} of {count * len(right)}, perplexity {kinds[kind].perplexity}", flush=True)
-    demo = str((files / "demo.gguf").absolute())
-    unnamed = asyncio.run(evaluate(demo, {UNNAMED.name: tuple(UNNAMED.prompts(SEED, count))}))
-    guesses = asyncio.run(acceptance(demo, str((files / "demo-draft.gguf").absolute()), count=min(count, 40)))
+    demo, draft = str((files / "demo.gguf").absolute()), str((files / "demo-draft.gguf").absolute())
+    unnamed = asyncio.run(evaluate(demo, {UNNAMED.name: tuple(UNNAMED.prompts(SEED, count))}, max_tokens=max_tokens))
+    guesses = asyncio.run(acceptance(demo, draft, count=min(count, 40), max_tokens=max_tokens))
     adapter = {"lora": [str((files / "demo-pirate.gguf").absolute())]}
-    pirates = asyncio.run(evaluate(demo, pirate_questions(count), adapter))
+    pirates = asyncio.run(evaluate(demo, pirate_questions(count), adapter, max_tokens))
     nearest, pairs = asyncio.run(_nearest(str((files / "demo-embedding.gguf").absolute())))
     return Scores(
         count=count,

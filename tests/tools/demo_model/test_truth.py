@@ -50,7 +50,7 @@ async def serving(model: Path, data: Path, **options: object) -> AsyncIterator[C
     settings = Settings.load({"data": str(data)}, {"HOME": str(data), "PATH": os.environ["PATH"]})
     async with House.open(settings) as house:
         found = house.library.find(str(model))
-        wanted = house.library.options({"ctx": 2048, "parallel": 1, "threads": 1, **options})
+        wanted = house.library.options(found, {"ctx": 2048, "parallel": 1, "threads": 1, **options})
         async with house.supervisor.lease(found, wanted) as lease:
             yield lease.channel
 

@@ -71,21 +71,22 @@ def test_the_overview_says_what_there_is_and_what_can_be_had(library: Library) -
 def test_a_load_may_be_pinned_to_an_install(library: Library) -> None:
     model = library.look(str(packaged_model()))
     with pytest.raises(EngineNotInstalled, match=r"needs the engine llamacpp==9, which is not installed"):
-        library.decide(model, library.options({"engine": "llamacpp==9"}), snapshot())
+        library.decide(model, library.options(model, {"engine": "llamacpp==9"}), snapshot())
     with pytest.raises(BadOption, match="engine_version"):
-        library.decide(model, library.options({"engine_version": "9"}), snapshot())
-    pinned = library.options({"engine": "llamacpp == 9"})
+        library.decide(model, library.options(model, {"engine_version": "9"}), snapshot())
+    pinned = library.options(model, {"engine": "llamacpp == 9"})
     assert (pinned.engine, pinned.engine_version) == ("llamacpp", "9")
     with pytest.raises(BadOption, match="engine_version"):
-        library.options({"engine": "llamacpp==9", "engine_version": "8"})
+        library.options(model, {"engine": "llamacpp==9", "engine_version": "8"})
 
 
 def test_the_setting_may_pin_one_and_a_request_for_another_engine_is_not_bound_by_it(tmp_path: Path) -> None:
     library = Library.open(Settings.load({"data": tmp_path, "engine": "transformers==5"}, {"UML_CONFIG": ""}))
     try:
+        demo = library.find("demo")
         assert library.defaults.engine_version == "5"
-        assert library.options({"ctx": 512}).engine_version == "5"
-        assert library.options({"engine": "llamacpp"}).engine_version == ""
+        assert library.options(demo, {"ctx": 512}).engine_version == "5"
+        assert library.options(demo, {"engine": "llamacpp"}).engine_version == ""
     finally:
         library.registry.close()
 

@@ -97,7 +97,7 @@ def test_a_truncated_file_is_reported_with_both_sizes(tmp_path: Path) -> None:
     for left in (30, 100):  # within the header, which promises more than is there
         with path.open("r+b") as file:
             file.truncate(left)
-        with pytest.raises(CorruptFile, match="it is truncated.*download it again"):
+        with pytest.raises(CorruptFile, match=r"it is truncated.*download it again"):
             inspect(path)
 
 

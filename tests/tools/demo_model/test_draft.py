@@ -18,6 +18,7 @@ import torch
 from tests.tools.demo_model.stand_in import small_corpus
 from tools.demo_model.draft import agreement, distilled, main
 from tools.demo_model.network import FINAL_NORM
+from tools.demo_model.parallel import gradients
 from tools.demo_model.run import Run, Settings
 from tools.demo_model.train import language, scorer, train
 from uml.formats import inspect
@@ -58,6 +59,15 @@ def test_a_draft_comes_nearer_to_its_teacher(tmp_path: Path) -> None:
     before = agreement(run, scores, teacher.weights, teacher_scores)
     train(run, partial(distilled, run.shape, teacher.shape, teacher.weights, False), scores)
     assert agreement(run, scores, teacher.weights, teacher_scores) > before + 0.2
+
+
+def test_processes_of_their_own_learn_from_the_teacher_as_one_does(tmp_path: Path) -> None:
+    run = Run.open(Settings(steps=1, layers=1, **SMALL), tmp_path, small_corpus)
+    teacher = {name: weight.detach() for name, weight in run.weights.items()}
+    objective = partial(distilled, run.shape, run.shape, teacher, False)
+    batches = [run.packer.next(0.0) for _ in range(2)]
+    with gradients(run.weights, objective, 1) as alone, gradients(run.weights, objective, 2) as together:
+        assert together.of(batches) == pytest.approx(alone.of(batches), rel=1e-5)
 
 
 def test_nothing_is_cheaper_than_the_teacher_itself(tmp_path: Path) -> None:

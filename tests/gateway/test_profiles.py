@@ -25,9 +25,8 @@ def save(server: Server, **options: Any) -> dict[str, Any]:
 
 
 def loaded(server: Server) -> dict[str, Any]:
-    """The options of the worker."""
-    (worker,) = server.get("/v1/models/status").json()["workers"]
-    return dict(worker["options"])
+    """The options of the model's worker."""
+    return dict(server.worker("alpha")["options"])
 
 
 def test_a_request_that_says_nothing_gets_the_model_as_its_profile_says(clean: Server) -> None:

@@ -229,7 +229,7 @@ class Supervisor:
         A busy one goes when its requests are done. Returns the models that were loaded.
         """
         live = self._workforce.live
-        wanted = (*live, *self._scheduler.wished) if models is None else tuple(models)
+        wanted = (*live, *self._scheduler.wished, *self._workforce.failed) if models is None else tuple(models)
         for model in wanted:
             self._workforce.failed.pop(model, None)
         leaving = [live[model] for model in dict.fromkeys(wanted) if model in live]

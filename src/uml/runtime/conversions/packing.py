@@ -121,6 +121,6 @@ def _pack(
 def _reason(lines: deque[str], code: int) -> str:
     errors = [line for line in lines if re.match(r"^[\w.]*(?:Error|Exception)\b:", line)]
     if errors:
-        return errors[-1].partition(": ")[2]
+        return errors[0].partition(": ")[2]  # what fails after it, on the way out, is not why
     told = next((line for line in reversed(lines) if not _HEARD.match(line)), "")
     return told or f"the process that packs weights ended with code {code}"

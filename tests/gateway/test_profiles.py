@@ -72,6 +72,7 @@ def test_options_are_saved_beside_one_another_and_null_takes_one_out(clean: Serv
         ({"ctxx": 1}, "unknown_field", "ctx"),
         ({"ctxx": None}, "unknown_field", "ctx"),
         ({"ctx": -1}, "bad_option", "0 to"),
+        ({"ctx": 90_000}, "bad_option", "was trained for"),
         ({"engine": "steam"}, "bad_option", "llamacpp"),
     ],
 )

@@ -226,6 +226,7 @@ def test_a_profile_of_before_whose_engine_or_option_is_gone_says_so(library: Lib
         library.usual(demo)
     described = library.describe(demo)
     assert described["engine"] is None and "steam" in described["needs"]
+    assert library.save_profile(demo, {"cylinders": None, "engine": None, "ctx": 512}) == {"ctx": 512}
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -15,7 +16,7 @@ from uml.core.errors import AmbiguousModel, BadRequest, ModelNotFound, NotAllowe
 from uml.core.jsonable import jsonable
 from uml.core.machine import Machine
 from uml.core.model import Model, ModelInfo
-from uml.core.options import LoadOptions, options_by_name, own_options
+from uml.core.options import LoadOptions
 from uml.core.plan import Conversion, LoadPlan, Taken, WorkerStatus
 from uml.core.quote import quoted
 from uml.engines import builtin
@@ -26,6 +27,7 @@ from uml.generation.capabilities import honours
 from uml.generation.wants import named as needs_named
 from uml.hardware import gpu_use, snapshot
 from uml.house.paths import at_home, path_in
+from uml.house.usual import over, profile, revised, usual
 from uml.planning import plan
 from uml.planning.budget import Budget, room, within_budget
 from uml.planning.elsewhere import outlook
@@ -47,6 +49,8 @@ from uml.runtime.conversions.kept import KeptFiles
 from uml.runtime.installs import Installs
 from uml.runtime.rehearsal import rehearse
 from uml.runtime.workers.limits import cores
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,51 +84,33 @@ class Library:
         return located(self.registry, LoadOptions.parse({"engine": self.settings.engine, **self.settings.options}))
 
     def usual(self, model: Model) -> LoadOptions:
-        """How a model is loaded where nobody says: by its profile, over the defaults.
-
-        Raises BadRequest where the profile has what is no option any more.
-        """
-        profile = self.profile(model)
-        try:
-            return self._over(self.defaults, profile) if profile else self.defaults
-        except BadRequest as error:
-            sentence = f"the profile of {model.id} cannot be used: {error.message}; `uml profile {model.id}` shows it"
-            raise BadRequest(sentence, param=error.param) from error
-
-    def profile(self, model: Model) -> Mapping[str, Any]:
-        """The options that are saved for a model; none for a file that only happens to be called as one is."""
-        try:
-            known = self.registry.resolve(model.id)
-        except ModelNotFound:
-            return {}
-        return self.registry.profiles.of(known.id) if known.info.path == model.info.path else {}
+        """How a model is loaded where nobody says. Raises BadRequest where its profile cannot be used any more."""
+        return usual(self.registry, self.defaults, model)
 
     def options(self, model: Model, given: Mapping[str, object]) -> LoadOptions:
         """Checked options over what is usual; companions may be named as models are. Raises BadOption, UnknownField."""
-        return self._over(self.usual(model), given)
+        return over(self.registry, self.usual(model), given)
 
-    def _over(self, base: LoadOptions, given: Mapping[str, object]) -> LoadOptions:
-        under = base.changed()
-        if "engine" in given:
-            under.pop("engine_version", None)  # it was of the other engine
-        return located(self.registry, LoadOptions.parse({**under, **given}))
+    def profile(self, model: Model) -> Mapping[str, Any]:
+        """The options that are saved for a model."""
+        return profile(self.registry, model)
 
     def save_profile(self, model: Model, given: Mapping[str, object], *, clear: bool = False) -> dict[str, Any]:
-        """Save options for every load of a model, over those of before; None takes one out. Returns all that are saved.
+        """Save options for every load of a model, over those of before, or with `clear` in place of them.
 
-        clear: those of before are forgotten. Raises BadOption, UnknownField; nothing is changed then.
+        None takes one out. Returns all that are saved. Raises BadOption, UnknownField, also for what no load of this
+        model could have; nothing is changed then.
         """
-        known = options_by_name()
-        taken_out = {known[name].name for name, value in given.items() if value is None and name in known}
-        new = own_options({name: value for name, value in given.items() if value is not None or name not in known})
-        if new.get("engine", "auto") != "auto":
-            named(new["engine"], model.info, self.specs)
-        if "engine" in {*new, *taken_out}:
-            taken_out |= {"engine_version"}  # it was of the other engine
-        before = {} if clear else self.profile(model)
-        profile = {name: value for name, value in before.items() if name not in taken_out} | new
-        self.registry.profiles.keep(model.id, profile)
-        return profile
+        new = revised({} if clear else self.profile(model), given)
+        if new:
+            try:
+                self.decide(model, over(self.registry, self.defaults, new), snapshot())
+            except BadRequest:
+                raise
+            except UmlError as error:  # of today: memory that is taken, an engine that is not installed yet
+                log.debug("%s could not be loaded by its new profile now: %s", model.id, error)
+        self.registry.profiles.keep(model.id, new)
+        return new
 
     @property
     def engines(self) -> Mapping[str, Engine]:
@@ -194,9 +180,12 @@ class Library:
 
     def choose(self, model: Model, needs: tuple[str, ...] = ()) -> Choice:
         """The engine that a load without any options would have, and why it. needs: as `rank` takes them."""
+        return self._choose(model, self.profile(model), needs)
+
+    def _choose(self, model: Model, saved: Mapping[str, Any], needs: tuple[str, ...] = ()) -> Choice:
         wanted, source = self.defaults.engine, self.settings.sources.get("engine", "the settings")
-        if "engine" in (profile := self.profile(model)):
-            wanted, source = str(profile["engine"]), "its profile"
+        if "engine" in saved:
+            wanted, source = str(saved["engine"]), "its profile"
         return choose(self.roster, as_gguf(model.info), wanted, source, needs)
 
     def capabilities(self, model: Model, worker: WorkerStatus | None = None, needs: str = "") -> dict[str, Any]:
@@ -364,8 +353,8 @@ class Library:
         created: when its newest file was written. engine: what runs it or would, None where nothing here does;
         then `needs` says what does, else `reason` why this one.
         """
-        info = model.info
-        chosen = Choice(worker.engine, worker.choice) if worker else self.choose(model)
+        info, saved = model.info, self.profile(model)
+        chosen = Choice(worker.engine, worker.choice) if worker else self._choose(model, saved)
         return {
             "id": model.id,
             "object": "model",
@@ -383,7 +372,7 @@ class Library:
             "engine": chosen.engine,
             "reason": chosen.reason,
             "needs": chosen.needs or None,
-            "profile": dict(self.profile(model)),
+            "profile": dict(saved),
             "state": worker.state if worker else ("unloaded" if model.present else "missing"),
         }
 

@@ -83,6 +83,20 @@ def command(*, server: bool = True, load_options: bool = False) -> Callable[[Cal
     return wrap
 
 
+def group(name: str, panel: str, help: str) -> typer.Typer:
+    """Commands under one word, as `uml engine ls`. panel: of the help page that shows the word."""
+    return typer.Typer(
+        name=name,
+        help=help,
+        no_args_is_help=True,
+        add_completion=False,
+        rich_markup_mode="rich",
+        rich_help_panel=panel,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+
+
 def _reflowed(function: Callable[..., Any]) -> str:
     """The docstring with one line a paragraph: the help page breaks lines by the width of the terminal."""
     paragraphs = (inspect.getdoc(function) or "").split("\n\n")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 import typer
 
 from uml.cli import complete, render, words
-from uml.cli.command import command
+from uml.cli.command import command, group
 from uml.cli.exits import Exit
 from uml.cli.progress import followed, install_bar
 from uml.cli.result import Lines, Result, Table, View, said
@@ -42,15 +42,8 @@ Install = Annotated[
 ]  # fmt: skip
 Installer = Annotated[str, typer.Option("--installer", metavar="pip|uv", help="Either reads its own configuration")]
 
-engine = typer.Typer(
-    name="engine",
-    help="Engines, each in environments of its own: several versions side by side, one in use.",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode="rich",
-    rich_help_panel="Engines",
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+engine = group(
+    "engine", "Engines", "Engines, each in environments of its own: several versions side by side, one in use."
 )
 
 

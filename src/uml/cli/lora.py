@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from uml.cli.arguments import Model
-from uml.cli.command import command
+from uml.cli.command import command, group
 from uml.cli.names import name_for
 from uml.cli.result import Result, Table, said
 from uml.cli.session import Session
@@ -19,16 +19,7 @@ if TYPE_CHECKING:
 
 _Which = Annotated[str, typer.Argument(metavar="ADAPTER", help="Its number or name, as `uml lora ls` shows them")]
 
-lora = typer.Typer(
-    name="lora",
-    help="LoRA adapters of a model that is loaded: they come and go while it answers.",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode="rich",
-    rich_help_panel="Server",
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+lora = group("lora", "Server", "LoRA adapters of a model that is loaded: they come and go while it answers.")
 
 
 @command()

@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import typer
-
-from uml.cli.command import command
+from uml.cli.command import command, group
 from uml.cli.result import Lines, Result, Table, View
 from uml.cli.session import Session
 
-plugin = typer.Typer(name="plugin", no_args_is_help=True, rich_markup_mode="rich", pretty_exceptions_enable=False)
+plugin = group(
+    "plugin",
+    "This program",
+    "Plug-ins: packages of others that add engines, formats, samplers, processors and commands.",
+)
 
 
 @plugin.callback()
 def _group() -> None:
-    """Plug-ins: packages of others that add engines, formats, samplers, processors and commands."""
+    # Without it typer takes the only command for the group itself.
+    pass
 
 
 @plugin.command("ls")

@@ -119,7 +119,7 @@ def calls(about: ModelInfo, options: LoadOptions, ground: Machine) -> int:
 
     def seen(frame: FrameType, event: str, arg: object) -> None:
         nonlocal count
-        count += 1
+        count += event in ("call", "c_call")
         if count > MOST_CALLS:
             sys.setprofile(None)
             raise TimeoutError(f"{count} calls")

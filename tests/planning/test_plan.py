@@ -235,6 +235,32 @@ def test_what_the_user_should_know() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("batch", "ubatch", "told"),
+    [
+        (1024, 512, ()),
+        (8192, 0, ("batch 8192 was asked for, and ctx is 1024: no more can be read at once",)),
+        (0, 2048, ("ubatch 2048 was asked for, and ctx is 1024: no more can be computed at once",)),
+        (256, 2048, ("ubatch 2048 was asked for, and batch 256: no more can be computed at once",)),
+        (
+            *(8192, 2048),
+            (
+                "batch 8192 was asked for, and ctx is 1024: no more can be read at once",
+                "ubatch 2048 was asked for, and ctx is 1024: no more can be computed at once",
+            ),
+        ),
+    ],
+)
+def test_a_batch_that_is_smaller_than_was_asked_for_is_told_with_what_limits_it(
+    batch: int, ubatch: int, told: tuple[str, ...]
+) -> None:
+    asked = LoadOptions(ctx=1024, batch=batch, ubatch=ubatch)
+    assert plan(model(), asked, machine(), SPECS).warnings == told
+    deaf = installed(spec(title="Deaf", options=frozenset({"ctx"})))
+    warned = plan(model(), asked, machine(), deaf).warnings
+    assert all(text.startswith("Deaf does not honour the option ") for text in warned), "and not a second time"
+
+
 # --- who leaves ---
 
 

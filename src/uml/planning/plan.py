@@ -102,10 +102,10 @@ def _warnings(case: Case, fit: Fit, machine: Machine) -> tuple[str, ...]:
         found.append(f"{', '.join(unused)} cannot be used by this install of {case.runner.spec.title}")
     if asked.gpu_layers > 0 and not fit.placement.gpu_layers:
         found.append(f"gpu_layers {asked.gpu_layers} was asked for, and there is no GPU to use")
-    if asked.ubatch > asked.batch > 0:
-        found.append(f"ubatch {asked.ubatch} was asked for, and batch {asked.batch}: no more can be computed at once")
     if asked.main_gpu and not chosen_gpus(case.runner.machine, asked):
         found.append(f"main_gpu {asked.main_gpu} was asked for, and no GPU is used")
+    if "batch" in case.runner.spec.options:
+        found += _of_batches(asked, fit.options)
     found += _of_what_was_open(asked, fit, info.context_length or 0)
     limited = case.budget.gpus if isinstance(case.budget, Budget) else {}
     if absent := sorted(set(limited) - {EVERY_GPU} - {gpu.id for gpu in machine.gpus}):
@@ -118,6 +118,17 @@ def _warnings(case: Case, fit: Fit, machine: Machine) -> tuple[str, ...]:
     if info.shape is None:
         found.append("its header does not tell its shape: the estimate is rough")
     return tuple(found)
+
+
+def _of_batches(asked: LoadOptions, had: LoadOptions) -> list[str]:
+    """What of a prompt is read at once in smaller parts than was asked for."""
+    found, cut = [], asked.batch > had.batch
+    if cut:
+        found.append(f"batch {asked.batch} was asked for, and ctx is {had.ctx}: no more can be read at once")
+    if asked.ubatch > had.ubatch:
+        limit = f"batch {had.batch}" if asked.batch and not cut else f"ctx is {had.ctx}"
+        found.append(f"ubatch {asked.ubatch} was asked for, and {limit}: no more can be computed at once")
+    return found
 
 
 def _of_what_was_open(asked: LoadOptions, fit: Fit, trained: int) -> list[str]:

@@ -106,6 +106,49 @@ def test_probabilities_are_those_of_transformers_and_sum_to_one(worker: Worker, 
             assert sum(top) + 1 - share == pytest.approx(1, abs=2e-3)
 
 
+@pytest.mark.usefixtures("real")
+def test_guidance_leads_away_from_another_text(worker: Worker, subject: Subject) -> None:
+    """By the formula of Sanchez and others, of the probabilities that each text alone gives; and token for token."""
+    if subject.make().spec.dialect.get("guidance_scale") is None:
+        pytest.skip("it cannot be guided, and tells so")
+    scale, away = 1.5, {"guidance_scale": 1.5, "negative_prompt": "The dog"}
+
+    def first(prompt: str, **more: Any) -> dict[int, float]:
+        told = completed(worker, prompt, max_tokens=1, n_probs=100, **more)["logprobs"]["content"][0]
+        return {one["id"]: one["logprob"] for one in told["top_logprobs"]}
+
+    led, free, guided = first("The king"), first("The dog"), first("The king", **away)
+    known = sorted(led.keys() & free.keys() & guided.keys())
+    assert len(known) > 10
+    wanted = [scale * led[token] + (1 - scale) * free[token] for token in known]
+    off = [guided[token] - value for token, value in zip(known, wanted, strict=True)]
+    assert max(off) - min(off) < 0.1, "all differ by what makes probabilities of them, and by no more"
+
+    asked = {"max_tokens": 16, "ignore_eos": True, **away}
+    alone = completed(worker, "The king", **asked)["text"]
+    assert alone != completed(worker, "The king", max_tokens=16, ignore_eos=True)["text"]
+    with ThreadPoolExecutor(SLOTS) as pool:
+        both = [pool.submit(completed, worker, "The king", **more) for more in (asked, {}, asked, {}, asked)]
+        found = [one.result()["text"] for one in both]
+    assert found[::2] == [alone] * 3
+    assert found[1] == found[3] == completed(worker, "The king")["text"]
+
+
+def test_a_negative_prompt_stands_where_the_system_message_does(worker: Worker, subject: Subject) -> None:
+    if subject.make().spec.dialect.get("guidance_scale") is None:
+        pytest.skip("it cannot be guided, and tells so")
+    asked = {**question("Who are you?", max_tokens=8), "temperature": 0}
+    system = [{"role": "system", "content": "You are a pirate."}]
+    other = {**asked, "messages": [*system, *asked["messages"]]}
+    # At 0 nothing but the other text leads.
+    guided = worker.post(CHAT, {**asked, "guidance_scale": 0, "negative_prompt": "You are a pirate."})
+    assert guided["choices"][0]["message"] == worker.post(CHAT, other)["choices"][0]["message"]
+    told = worker.post(CHAT, {**asked, "negative_prompt": "You are a pirate."})
+    assert [one["param"] for one in told["warnings"]] == ["negative_prompt"]
+    long = worker.request("POST", CHAT, {**asked, "guidance_scale": 2, "negative_prompt": "word " * CONTEXT})
+    assert (long[0], long[1]["error"]["param"]) == (400, "negative_prompt")
+
+
 def test_a_stream_is_the_answer_in_order(worker: Worker) -> None:
     asked = question("Tell me a story about a dog.", max_tokens=20)
     chunks = worker.stream(CHAT, {**asked, "stream_options": {"include_usage": True}})

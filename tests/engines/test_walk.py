@@ -127,5 +127,6 @@ def test_the_page_of_samplers_is_true() -> None:
             expected = {"temperature": 0.8, "top_k": 40, "top_p": 0.95, "min_p": 0.05}.get(name, float(off.split()[0]))
             assert default == expected or (off.strip() == "0 or less" and default <= 0), (name, default, off)
     apart = {"do_sample", "sampler_priority", "temperature_last", "plugin_samplers", "logit_bias", "custom_token_bans"}
-    lacking = {"penalty_alpha", "guidance_scale", "negative_prompt"}
+    apart |= {"guidance_scale", "negative_prompt"}
+    lacking = {"penalty_alpha"}
     assert set(SAMPLERS) - named - apart - lacking - {"min_keep"} == set()

@@ -93,6 +93,8 @@ CHANGES: Final[Mapping[str, Case]] = {
     "response_format": Case({"type": "json_object"}, {"max_tokens": 24}),
     "regex": Case("[0-9]{3}"),
     "choice": Case(["yes", "no"]),
+    "guidance_scale": Case(5.0, {"negative_prompt": "A cat"}),
+    "negative_prompt": Case("A cat", {"guidance_scale": 5.0}),
     "stop": Case(["MIDDLE"], {"max_tokens": 24, "temperature": 0, "ignore_eos": True}),
     "max_tokens": Case(2),
     "ignore_eos": Case(True, _ENDS),

@@ -16,12 +16,12 @@ def _names(text: str) -> tuple[str, ...]:
 SERVER: Final = _names(
     "model messages prompt input stream stream_options n stop max_tokens tools tool_choice parallel_tool_calls "
     "response_format json_schema grammar chat_template_kwargs reasoning_effort reasoning_format add_generation_prompt "
-    "continue_final_message return_tokens lora cache_prompt encoding_format strict"
+    "continue_final_message return_tokens lora cache_prompt encoding_format strict guidance_scale negative_prompt"
 )
 """What our own server does with a request, as far as the host does its part."""
 _ABSENT: Final = _names(
     "n_keep n_discard n_indent t_max_predict_ms timings_per_token return_progress reasoning_budget_tokens "
-    "penalty_alpha guidance_scale negative_prompt echo suffix best_of dimensions"
+    "penalty_alpha echo suffix best_of dimensions"
 )
 
 DIALECT: Final[Mapping[str, str | None]] = {

@@ -12,6 +12,7 @@ from uml.engines.hosted.speech import Marks, Reader, wants_tools
 from uml.engines.hosted.template import Template
 from uml.sampling.bans import unheard
 from uml.sampling.foreign import Foreign
+from uml.sampling.guidance import Guidance, scale_of, unguided
 from uml.sampling.settings import Settings
 from uml.sampling.vocabulary import Vocabulary
 
@@ -21,12 +22,14 @@ class Ask:
     """What a request asks for.
 
     tokens: of the prompt. most: tokens to generate. thinking: the prompt has opened a thought already.
+    guidance: away from another text, where that is asked for.
     """
 
     tokens: list[int]
     most: int
     settings: Settings
     thinking: bool
+    guidance: Guidance | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +58,7 @@ class Language:
 
     def ask(self, request: Mapping[str, Any], context: int) -> Ask:
         """A request, checked. context: tokens that prompt and answer may have. Raises BadRequest."""
-        settings = self._heard(Settings.of(request, samplers=self.samplers))
+        settings = self._heard(Settings.of(request, samplers=self.samplers), unguided(request))
         thinking = False
         if "messages" in request:
             text = self.prompt(request)
@@ -69,11 +72,33 @@ class Language:
         if len(tokens) >= context:
             param = "messages" if "messages" in request else "prompt"
             raise ContextLengthExceeded(len(tokens), context, param)
-        room = context - len(tokens)
-        return Ask(tokens, min(request.get("max_tokens") or room, room), settings, thinking)
+        guidance = self._guidance(request, tokens)
+        read = max(len(tokens), len(guidance.tokens) if guidance else 0)
+        if read >= context:
+            raise ContextLengthExceeded(read, context, "negative_prompt")
+        room = context - read
+        return Ask(tokens, min(request.get("max_tokens") or room, room), settings, thinking, guidance)
 
-    def _heard(self, settings: Settings) -> Settings:
-        """The settings, with a notice of the biases that they cannot have an effect by."""
+    def _guidance(self, request: Mapping[str, Any], tokens: list[int]) -> Guidance | None:
+        """Away from a negative prompt: in a chat it stands in the system message's place, before the same talk.
+
+        Without one, away from what the model says with nothing but the prompt's last token before it.
+        """
+        scale = scale_of(request)
+        if scale is None:
+            return None
+        text = request.get("negative_prompt")
+        if not text:
+            return Guidance(scale, tokens[-1:])
+        if "messages" not in request:
+            return Guidance(scale, self.encode(text))
+        rest = [message for message in request["messages"] if message.get("role") not in ("system", "developer")]
+        talk = {**request, "messages": [{"role": "system", "content": text}, *rest]}
+        return Guidance(scale, self.encode(self.prompt(talk)))
+
+    def _heard(self, settings: Settings, notices: tuple[Mapping[str, str], ...]) -> Settings:
+        """The settings, with these notices, and one of the biases that they cannot have an effect by."""
+        settings = replace(settings, notices=(*settings.notices, *notices)) if notices else settings
         gone = unheard(settings.logit_bias, len(self.vocabulary))
         if not gone:
             return settings

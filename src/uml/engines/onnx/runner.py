@@ -22,6 +22,7 @@ from uml.engines.onnx.native import Generator, NativeError
 from uml.engines.onnx.slots import Slot, Slots
 from uml.sampling.chain import Chain
 from uml.sampling.grammar import Guide
+from uml.sampling.guidance import Guidance
 
 
 @dataclass(slots=True, eq=False)
@@ -30,7 +31,7 @@ class Answer:
 
     most: tokens to generate, 1 or more. ends: tokens that end it. feed: where it is told.
     guide: what it must look like. adapter: name of the one that works here, or empty.
-    reuse: whether what a slot has read before may be gone on from.
+    reuse: whether what a slot has read before may be gone on from. guidance: away from what follows another text.
     """
 
     prompt: list[int]
@@ -41,6 +42,7 @@ class Answer:
     guide: Guide | None = None
     adapter: str = ""
     reuse: bool = True
+    guidance: Guidance | None = None
     gone: bool = False
     """Nobody listens any more."""
     _reading: Generator | None = None
@@ -61,13 +63,22 @@ class Answer:
     @property
     def endless(self) -> bool | None:
         """Whether the library never to choose an end would be right; None where it is not to choose at all."""
-        if self.guide is not None or not (self.chain.endless or self.chain.bare):
+        if not self._free or not (self.chain.endless or self.chain.bare):
             return None
         return self.chain.endless
 
+    @property
+    def texts(self) -> tuple[list[int], ...]:
+        """What is read before the answer, each text in a slot of its own; the prompt is the first."""
+        return (self.prompt, self.guidance.tokens) if self.guidance else (self.prompt,)
+
+    @property
+    def _free(self) -> bool:
+        return self.guide is None and self.guidance is None
+
     def ahead(self, generator: Generator) -> bool:
         """Whether the library chooses as is asked for, and nothing is to be told of its tokens but what they are."""
-        return self.guide is None and (self.chain.endless if generator.endless else self.chain.bare)
+        return self._free and (self.chain.endless if generator.endless else self.chain.bare)
 
     def next(self, logits: NDArray[np.float32], made: int, cached: int) -> Told:
         """Choose the token that follows by its scores; so many were made before. Raises EngineError."""
@@ -103,11 +114,14 @@ class Runner:
         if answer.gone:
             return
         try:
-            with self._slots.take(answer.prompt, answer.adapter, reuse=answer.reuse, endless=answer.endless) as slot:
-                assert slot.generator is not None
-                cached = len(slot.tokens)
-                self._read(answer, slot, slot.generator)
-                self._go_on(answer, slot, slot.generator, cached)
+            with self._slots.take(answer.texts, answer.adapter, reuse=answer.reuse, endless=answer.endless) as slots:
+                cached = len(slots[0].tokens)
+                for slot, text in zip(slots, answer.texts, strict=True):
+                    self._read(answer, slot, text)
+                if answer.guidance:
+                    _go_on_guided(answer, slots, answer.guidance, cached)
+                else:
+                    _go_on(answer, slots[0], cached)
         except NativeError as error:
             answer.feed.put(News(None, error=self._translate(str(error))))
         except UmlError as error:
@@ -116,35 +130,58 @@ class Runner:
             # The boundary of this thread: an answer that nothing is told of would wait for ever.
             answer.feed.put(News(None, error=EngineError("the answer", f"{type(error).__name__}: {error}")))
 
-    def _read(self, answer: Answer, slot: Slot, generator: Generator) -> None:
-        rest = answer.prompt[len(slot.tokens) :]
-        answer.reads(generator)
+    def _read(self, answer: Answer, slot: Slot, text: list[int]) -> None:
+        rest = text[len(slot.tokens) :]
+        answer.reads(slot.running)
         try:
             for start in range(0, len(rest), self._batch):
                 if answer.gone:
                     return
                 piece = rest[start : start + self._batch]
-                generator.append(piece)
+                slot.running.append(piece)
                 slot.tokens += piece
         finally:
             answer.reads(None)
 
-    def _go_on(self, answer: Answer, slot: Slot, generator: Generator, cached: int) -> None:
-        made = 0
-        while not answer.gone:
-            # Of the first token the chain sees that scores are numbers.
-            if made and answer.ahead(generator):
-                _run_ahead(answer, slot, generator, made)
-                break
-            told = answer.next(generator.logits(), made, cached)
-            made += 1
-            # Told before the next one is computed: what is done with it costs no time then.
-            answer.feed.put(told)
-            token = told if isinstance(told, int) else None if told.finish else told.token
-            if token is None:
-                break
-            generator.step(token)
+
+def _go_on(answer: Answer, slot: Slot, cached: int) -> None:
+    """The answer behind a prompt that is read."""
+    generator, made = slot.running, 0
+    while not answer.gone:
+        # Of the first token the chain sees that scores are numbers.
+        if made and answer.ahead(generator):
+            _run_ahead(answer, slot, generator, made)
+            break
+        told = answer.next(generator.logits(), made, cached)
+        made += 1
+        # Told before the next one is computed: what is done with it costs no time then.
+        answer.feed.put(told)
+        token = _goes_on(told)
+        if token is None:
+            break
+        generator.step(token)
+        slot.tokens.append(token)
+
+
+def _go_on_guided(answer: Answer, slots: list[Slot], guidance: Guidance, cached: int) -> None:
+    """The same by the scores behind two texts, which go on with the same tokens."""
+    made = 0
+    while not answer.gone:
+        led, free = (slot.running.logits() for slot in slots)
+        told = answer.next(guidance.of(led, free), made, cached)
+        made += 1
+        answer.feed.put(told)
+        token = _goes_on(told)
+        if token is None:
+            break
+        for slot in slots:
+            slot.running.step(token)
             slot.tokens.append(token)
+
+
+def _goes_on(told: Told) -> int | None:
+    """The token to be read next; None behind the last one."""
+    return told if isinstance(told, int) else None if told.finish else told.token
 
 
 def _run_ahead(answer: Answer, slot: Slot, generator: Generator, made: int) -> None:

@@ -25,6 +25,12 @@ class Slot:
     busy: bool = False
     used: int = 0
 
+    @property
+    def running(self) -> Generator:
+        """The generator of a slot that was taken."""
+        assert self.generator is not None
+        return self.generator
+
 
 class Slots:
     """Room for `slots` conversations of `context` tokens each. May be used from as many threads as there are slots.
@@ -37,38 +43,48 @@ class Slots:
         self._slots = [Slot() for _ in range(slots)]
         self._lock = threading.Condition()
         self._clock = count(1)
+        self._turn = threading.Lock()
 
     @contextmanager
     def take(
-        self, prompt: Sequence[int], adapter: str, *, reuse: bool = True, endless: bool | None = None
-    ) -> Iterator[Slot]:
-        """A slot that holds the beginning of a prompt, all but its last token at most; the rest is to be read.
+        self, prompts: Sequence[Sequence[int]], adapter: str, *, reuse: bool = True, endless: bool | None = None
+    ) -> Iterator[list[Slot]]:
+        """A slot for each prompt that holds its beginning, all but its last token at most; the rest is to be read.
 
-        endless: whether its generator should be, where that matters; nothing is read anew for it.
+        There must be as many slots; they are waited for. endless: whether generators should be, where that matters;
+        nothing is read anew for it.
         Raises NativeError where a generator cannot be made. One that was stopped or that failed is not kept.
         """
-        slot = self._choose(prompt, adapter)
+        taken = self._choose(prompts, adapter)
         kept = False
         try:
-            self._prepare(slot, prompt, adapter, reuse=reuse, endless=endless)
-            yield slot
-            kept = slot.generator is not None and not slot.generator.stopped
+            for slot, prompt in zip(taken, prompts, strict=True):
+                self._prepare(slot, prompt, adapter, reuse=reuse, endless=endless)
+            yield taken
+            kept = True
         finally:
-            if not kept:
-                self._drop(slot)
+            for slot in taken:
+                if not kept or slot.running.stopped:
+                    self._drop(slot)
             with self._lock:
-                slot.used = next(self._clock)
-                slot.busy = False
+                for slot in taken:
+                    slot.used = next(self._clock)
+                    slot.busy = False
                 self._lock.notify_all()
 
-    def _choose(self, prompt: Sequence[int], adapter: str) -> Slot:
-        with self._lock:
-            free = [slot for slot in self._slots if not slot.busy]
-            alike = max(free, key=lambda slot: shared(slot.tokens, prompt) if slot.adapter == adapter else -1)
-            if alike.adapter != adapter or shared(alike.tokens, prompt) < self._similarity * len(prompt):
-                alike = min(free, key=lambda slot: slot.used)
-            alike.busy = True
-            return alike
+    def _choose(self, prompts: Sequence[Sequence[int]], adapter: str) -> list[Slot]:
+        # In turn, or who wants two would wait for as long as others come who want one.
+        with self._turn, self._lock:
+            self._lock.wait_for(lambda: sum(not slot.busy for slot in self._slots) >= len(prompts))
+            return [self._best(prompt, adapter) for prompt in prompts]
+
+    def _best(self, prompt: Sequence[int], adapter: str) -> Slot:
+        free = [slot for slot in self._slots if not slot.busy]
+        alike = max(free, key=lambda slot: shared(slot.tokens, prompt) if slot.adapter == adapter else -1)
+        if alike.adapter != adapter or shared(alike.tokens, prompt) < self._similarity * len(prompt):
+            alike = min(free, key=lambda slot: slot.used)
+        alike.busy = True
+        return alike
 
     def _prepare(self, slot: Slot, prompt: Sequence[int], adapter: str, *, reuse: bool, endless: bool | None) -> None:
         # The library keeps no scores of what it read before, so the last token is always read again.

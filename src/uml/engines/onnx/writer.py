@@ -94,6 +94,9 @@ class Writer:
     def _prepare(self, request: Mapping[str, Any], loop: asyncio.AbstractEventLoop) -> tuple[Answer, Teller]:
         language = self._language
         ask = language.ask(request, self._context)
+        if ask.guidance and self._plan.options.parallel < 2:
+            told = "guidance_scale needs a second slot, for what is led away from; load this model with parallel=2"
+            raise BadRequest(told, param="guidance_scale")
         forced = tools.grammar(request, language.marks)
         answer = Answer(
             prompt=ask.tokens,
@@ -103,6 +106,7 @@ class Writer:
             feed=Feed(loop, fast=self._fast),
             guide=self._structures.guide("tool_choice", forced) if forced else self._structures.of(request),
             adapter=self._adapters.of(request),
+            guidance=ask.guidance,
             reuse=self._plan.options.cache_prompt and request.get("cache_prompt") is not False,
         )
         return answer, language.teller(request, ask)

@@ -1,8 +1,8 @@
 """One answer after the other, by the library's own loop: for models whose rows cannot be at different places.
 
 Those are models with recurrent layers, encoders and decoders, and layers that share keys with others. Prompts with
-images and searches by beams are answered so too, of a model whose other answers run in rows: the two take turns, step
-by step.
+images, searches by beams and answers that are guided away from another text are answered so too, of a model whose
+other answers run in rows: the two take turns, step by step.
 """
 
 from __future__ import annotations
@@ -104,10 +104,11 @@ class Alone:
     def _generate(self, answer: Answer) -> None:
         model = self._model
         own = {name: getattr(model.generation_config, name, None) for name in _KEPT}
-        beams = answer.beams
+        beams, guidance = answer.beams, answer.guidance
         settings = GenerationConfig(
             **own,
             **(beams.generation if beams else {}),
+            guidance_scale=guidance.scale if guidance else None,
             do_sample=False,
             max_new_tokens=answer.most,
             eos_token_id=sorted(answer.ends),
@@ -115,10 +116,12 @@ class Alone:
         )
         each = Watched if beams else Chosen
         ids = torch.tensor([answer.prompt], device=model.device)
+        away = torch.tensor([guidance.tokens], device=model.device) if guidance else None
         with torch.inference_mode():
             found = model.generate(
                 ids,
                 attention_mask=torch.ones_like(ids),
+                negative_prompt_ids=away,
                 generation_config=settings,
                 logits_processor=LogitsProcessorList([each(answer, lambda: self._between(answer))]),
                 **answer.inputs,

@@ -13,6 +13,7 @@ from uml.engines.hosted.answer import News
 from uml.engines.transformers.beams import Beams
 from uml.sampling.chain import Chain
 from uml.sampling.grammar import Guide
+from uml.sampling.guidance import Guidance
 
 
 @dataclass(slots=True, eq=False)
@@ -22,6 +23,7 @@ class Answer:
     most: tokens to generate. ends: tokens that end it, and are told like others. guide: what the answer must look
     like, where that is asked for. scales: adapter -> how strongly it works here. inputs: what the model takes beside
     the prompt's tokens: the pixels of images. beams: a search for the likeliest answer in place of its choices.
+    guidance: away from what follows another text.
     """
 
     prompt: list[int]
@@ -33,6 +35,7 @@ class Answer:
     scales: Mapping[int, float] = field(default_factory=dict)
     inputs: Mapping[str, Any] = field(default_factory=dict)
     beams: Beams | None = None
+    guidance: Guidance | None = None
     reuse: bool = True
     """Whether what an earlier answer has left may be gone on with."""
     made: list[int] = field(default_factory=list)

@@ -76,7 +76,8 @@ class TransformersHost:
             self._adapters.load(*parse(text))
         self._context = options.ctx or plan.model.info.context_length or FALLBACK_CONTEXT
         self._runs = self._runner()
-        # Rows hold one answer's tokens each; what pixels of a prompt add to these, and beams, have no place there.
+        # Rows hold one answer's tokens each; what pixels of a prompt add to these, beams and a second text have no
+        # place there.
         alone = self._runs if isinstance(self._runs, Alone) else None
         self._sees = alone or Alone(loaded.model, self._translate, self._adapters, self._turns)
         if not isinstance(self._runs, Runner):
@@ -124,7 +125,8 @@ class TransformersHost:
         assert self._runs is not None
         # A long prompt takes the tokenizer a while, and a large schema its compiler.
         answer, teller = await asyncio.to_thread(self._prepare, request, asyncio.get_running_loop())
-        runs = self._sees if self._sees is not None and (answer.inputs or answer.beams) else self._runs
+        alone = answer.inputs or answer.beams or answer.guidance
+        runs = self._sees if self._sees is not None and alone else self._runs
         self._adapters.hold(answer.scales)
         runs.submit(answer)
         try:
@@ -149,6 +151,8 @@ class TransformersHost:
         guide = self._structures.guide("tool_choice", forced) if forced else self._structures.of(request)
         if searched and guide:
             raise BadRequest("num_beams follows no structure: no schema, grammar or forced tool", param="num_beams")
+        if ask.guidance and (cause := self._unguided(searched=searched is not None, seen=seen is not None)):
+            raise BadRequest(f"guidance_scale has no effect {cause}; leave it out", param="guidance_scale")
         answer = Answer(
             prompt=ask.tokens,
             most=ask.most,
@@ -159,9 +163,16 @@ class TransformersHost:
             scales=self._adapters.of(request),
             inputs=seen.inputs if seen else {},
             beams=searched,
+            guidance=ask.guidance,
             reuse=request.get("cache_prompt", True) is not False,
         )
         return answer, self._language.teller(request, ask)
+
+    def _unguided(self, *, searched: bool, seen: bool) -> str:
+        """Why an answer cannot be guided; empty where it can."""
+        if not isinstance(self._runs, Runner):
+            return "on this model: it is recurrent or has an encoder, and cannot read a second text beside the prompt"
+        return "on a search by beams" if searched else "on prompts with images" if seen else ""
 
     def prompt(self, request: Mapping[str, Any]) -> str:
         """What a chat request makes the model read."""

@@ -83,7 +83,7 @@ SPEC: Final = EngineSpec(
         "FP4 and INT8, torchao INT8 and FP8, compressed-tensors W4A16, BitNet, FP8 by block (made bfloat16 while it is "
         "loaded), and, with the environment `gptqmodel`, GPTQ and AWQ of 4 bits. The others are named with the package "
         "and the device that they need, and were not run. GGUF files are left to llama.cpp: Transformers 5.23 reads no "
-        "architecture of them that llama.cpp does not know. `num_beams` searches by the library's own loop, beside the "
-        "answers that run in rows"
+        "architecture of them that llama.cpp does not know. `num_beams` and `guidance_scale` go by the library's own "
+        "loop, beside the answers that run in rows"
     ),
 )

@@ -35,6 +35,7 @@ def test_an_unknown_model_comes_with_close_names(server: Server) -> None:
         ({"messages": [{"content": "a"}]}, "messages[0].role"),
         ({"messages": [{"role": "user", "content": "a"}, {"role": "user"}]}, "messages[1].content"),
         ({"messages": [{"role": "user", "content": [{"text": "a"}]}]}, "messages[0].content[0]"),
+        ({"messages": [{"role": "user", "content": "a"}, {"role": "usr", "content": "b"}]}, "messages[1].role"),
         ({"temperature": "warm"}, "temperature"),
         ({"temperature": -1}, "temperature"),
         ({"top_p": 7}, "top_p"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import orjson
@@ -17,7 +18,7 @@ from uml.gateway.proxy import ANSWER_LIMIT, Errand, stream, whole
 from uml.gateway.refusal import refusal
 from uml.gateway.shortened import shortened
 from uml.gateway.wire import JSON, Call, Listener, parse_object, stay, text_field
-from uml.generation import Endpoint, check, check_kind, prepare
+from uml.generation import Endpoint, check, check_kind, check_roles, prepare
 from uml.generation.wants import wants
 from uml.house import House
 from uml.runtime.supervisor import Lease
@@ -62,6 +63,8 @@ class Generation:
         call.model = model.id
         check_kind(self._endpoint, model)
         checked = check(self._endpoint, body)
+        if self._endpoint == "chat":
+            check_roles(checked, model, partial(self._house.options, model))
         shape: Rewriter | None = Nothing() if wants_nothing(checked) else shape_for(checked) or shortened(checked)
         if steps is not None:
             shape = steps.answer(body, shape)

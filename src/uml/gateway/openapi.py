@@ -10,6 +10,7 @@ from fastapi.openapi.utils import get_openapi
 from uml.core.options import OPTIONS
 from uml.gateway import answers
 from uml.generation import PARAMETERS, Endpoint
+from uml.generation.shapes import ROLES
 
 _ERROR: Final[dict[str, Any]] = {
     "type": "object",
@@ -138,7 +139,11 @@ _INSIDE: Final[dict[str, dict[str, Any]]] = {
             "type": "object",
             "required": ["role"],
             "properties": {
-                "role": {"type": "string", "minLength": 1},
+                "role": {
+                    "type": "string",
+                    "minLength": 1,
+                    "description": f"One of {', '.join(ROLES)}, or one that the model's chat template names",
+                },
                 "content": {"type": ["string", "array", "null"], "items": {"type": "object"}},
             },
         },

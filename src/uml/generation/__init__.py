@@ -4,6 +4,7 @@ from uml.generation.capabilities import capabilities
 from uml.generation.kinds import check_kind
 from uml.generation.parameters import PARAMETERS, Endpoint, Parameter, only
 from uml.generation.prepare import Checked, Prepared, check, prepare
+from uml.generation.roles import check_roles
 
 __all__ = [
     "PARAMETERS",
@@ -14,6 +15,7 @@ __all__ = [
     "capabilities",
     "check",
     "check_kind",
+    "check_roles",
     "only",
     "prepare",
 ]

@@ -16,6 +16,8 @@ from uml.core.errors import BadRequest
 Body = Mapping[str, Any]
 MOST_DOCUMENTS: Final = 4096
 """Scored for one query."""
+ROLES: Final = ("system", "developer", "user", "assistant", "tool", "function")
+"""Of OpenAI's messages, those of other protocols among them. A chat template may know more."""
 
 
 def shown(value: object) -> str:
@@ -43,7 +45,7 @@ def _messages(messages: Any, body: Body) -> None:
             raise refuse(where, message, "an object with role and content")
         role, content = message.get("role"), message.get("content")
         if type(role) is not str or not role:
-            raise refuse(f"{where}.role", role, "system, user, assistant or tool")
+            raise refuse(f"{where}.role", role, f"one of {', '.join(ROLES)}")
         if type(content) is list:
             for index, part in enumerate(content):
                 _part(part, f"{where}.content[{index}]", pictures)

@@ -133,6 +133,10 @@ class House:
             log.warning("%s is loaded as the settings say, for it cannot be as it was wanted: %s", model.id, error)
             return None
 
+    def options(self, model: Model) -> LoadOptions:
+        """How a model is loaded; of one that is not, how it would be. Raises BadRequest as `Library.usual`."""
+        return self.supervisor.asked(model.id) or self.library.usual(model)
+
     def describe(self, model: Model) -> dict[str, Any]:
         """A model as `/v1/models` shows it, with the state of its worker."""
         return self.library.describe(model, self.worker(model.id))

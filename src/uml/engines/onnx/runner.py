@@ -118,10 +118,11 @@ class Runner:
                 cached = len(slots[0].tokens)
                 for slot, text in zip(slots, answer.texts, strict=True):
                     self._read(answer, slot, text)
-                if answer.guidance:
-                    _go_on_guided(answer, slots, answer.guidance, cached)
-                else:
-                    _go_on(answer, slots[0], cached)
+                guidance = answer.guidance
+                last = _guided(answer, slots, guidance, cached) if guidance else _go_on(answer, slots[0], cached)
+            # Told when the slot is free: who goes on with the talk at once finds it there.
+            if last is not None:
+                answer.feed.put(last)
         except NativeError as error:
             answer.feed.put(News(None, error=self._translate(str(error))))
         except UmlError as error:
@@ -144,55 +145,58 @@ class Runner:
             answer.reads(None)
 
 
-def _go_on(answer: Answer, slot: Slot, cached: int) -> None:
-    """The answer behind a prompt that is read."""
+def _go_on(answer: Answer, slot: Slot, cached: int) -> News | None:
+    """Tell the answer behind a prompt that is read, all but its end: that is given back, where anybody waits for it."""
     generator, made = slot.running, 0
     while not answer.gone:
         # Of the first token the chain sees that scores are numbers.
         if made and answer.ahead(generator):
-            _run_ahead(answer, slot, generator, made)
-            break
+            return _run_ahead(answer, slot, generator, made)
         told = answer.next(generator.logits(), made, cached)
         made += 1
+        if isinstance(told, News) and told.finish:
+            return told
         # Told before the next one is computed: what is done with it costs no time then.
         answer.feed.put(told)
-        token = _goes_on(told)
-        if token is None:
-            break
+        token = _token(told)
         generator.step(token)
         slot.tokens.append(token)
+    return None
 
 
-def _go_on_guided(answer: Answer, slots: list[Slot], guidance: Guidance, cached: int) -> None:
-    """The same by the scores behind two texts, which go on with the same tokens."""
+def _guided(answer: Answer, slots: list[Slot], guidance: Guidance, cached: int) -> News | None:
+    """As `_go_on`, by the scores behind two texts, which go on with the same tokens."""
     made = 0
     while not answer.gone:
         led, free = (slot.running.logits() for slot in slots)
         told = answer.next(guidance.of(led, free), made, cached)
         made += 1
+        if isinstance(told, News) and told.finish:
+            return told
         answer.feed.put(told)
-        token = _goes_on(told)
-        if token is None:
-            break
+        token = _token(told)
         for slot in slots:
             slot.running.step(token)
             slot.tokens.append(token)
+    return None
 
 
-def _goes_on(told: Told) -> int | None:
-    """The token to be read next; None behind the last one."""
-    return told if isinstance(told, int) else None if told.finish else told.token
+def _token(told: Told) -> int:
+    if isinstance(told, int):
+        return told
+    assert told.token is not None
+    return told.token
 
 
-def _run_ahead(answer: Answer, slot: Slot, generator: Generator, made: int) -> None:
-    """Have the library choose all the rest. Between two tokens of a small model every line counts, and here are few:
-    the chain is not told of tokens that it has nothing to do with."""
+def _run_ahead(answer: Answer, slot: Slot, generator: Generator, made: int) -> News | None:
+    """As `_go_on`; the library chooses all the rest. Between two tokens of a small model every line counts, and here
+    are few: the chain is not told of tokens that it has nothing to do with."""
     likeliest, put, keep = generator.likeliest, answer.feed.put, slot.tokens.append
-    ends, last = answer.ends, answer.most - 1
+    ends, last, end = answer.ends, answer.most - 1, None
     for place in range(made, answer.most):
         token = likeliest()
         if place == last or token in ends:
-            put(News(token, "stop" if token in ends else "length"))
+            end = News(token, "stop" if token in ends else "length")
             break
         put(token)
         if answer.gone:
@@ -200,3 +204,4 @@ def _run_ahead(answer: Answer, slot: Slot, generator: Generator, made: int) -> N
         keep(token)
     # What was chosen last is not read.
     generator.rewind(len(slot.tokens))
+    return end

@@ -9,15 +9,23 @@ from __future__ import annotations
 
 import ctypes as c
 import json
+import math
 import os
+import struct
 import sys
+from array import array
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from typing import Any, Final
 
 PIECE: Final = 1 << 20
 """Numbers that a thread works on at once: 4 MiB as float32."""
 F32: Final = 0
+FLOAT8: Final = {"F8_E4M3": (4, 7, True), "F8_E5M2": (5, 15, False)}
+"""Type of safetensors -> bits of the exponent, its bias, and whether there is no infinity."""
+SCALES_KEPT: Final = 64
+"""Tables of numbers that are kept, one a scale."""
 
 
 class Traits(c.Structure):
@@ -87,14 +95,96 @@ class Library:
         return out.raw
 
 
+class Codes:
+    """Bytes of FP8 as float32, each times the scale of its block.
+
+    code: name (of safetensors), begin (which row of those that the scales stand for comes first), and scales: path,
+    offset, dtype, count, block (rows and columns of a scale) and across (scales side by side), or None. source: the
+    file of the scales.
+    """
+
+    def __init__(self, code: Mapping[str, Any], source: int) -> None:
+        told = code["scales"]
+        self._values = [float8(byte, *FLOAT8[code["name"]]) for byte in range(256)]
+        self._begin = int(code["begin"])
+        block: tuple[int, int] = told["block"] if told else (sys.maxsize, sys.maxsize)
+        self._down, self._wide = block
+        self._across = told["across"] if told else 1
+        self._scales = scales(source, told["dtype"], told["count"], told["offset"]) if told else [1.0]
+        self._planes = lru_cache(SCALES_KEPT)(self._times)
+
+    def numbers(self, raw: bytes, first: int, columns: int) -> bytes:
+        """Whole rows, of which the first has this number."""
+        rows, row, out = len(raw) // columns, 0, bytearray(4 * len(raw))
+        while row < rows:
+            band, done = divmod(self._begin + first + row, self._down)
+            end = min(rows, row + self._down - done)
+            for block, at in enumerate(range(0, columns, self._wide)):
+                planes, width = self._planes(self._scales[band * self._across + block]), min(self._wide, columns - at)
+                if width == columns:
+                    out[4 * row * columns : 4 * end * columns] = spread(raw[row * columns : end * columns], planes)
+                    continue
+                starts = [one * columns + at for one in range(row, end)]
+                made = spread(b"".join([raw[start : start + width] for start in starts]), planes)
+                for number, start in enumerate(starts):
+                    out[4 * start : 4 * (start + width)] = made[4 * number * width : 4 * (number + 1) * width]
+            row = end
+        return bytes(out)
+
+    def _times(self, scale: float) -> tuple[bytes, ...]:
+        """The four bytes of each code's number, as tables for `bytes.translate`."""
+        table = array("f", [value * scale for value in self._values]).tobytes()
+        return tuple(table[byte::4] for byte in range(4))
+
+
+def float8(byte: int, exponent_bits: int, bias: int, finite: bool) -> float:
+    """The number of a code: sign, exponent, mantissa (Micikevicius and others, FP8 Formats for Deep Learning, 2022).
+
+    finite: the largest exponent is of numbers but for the last mantissa, and there is no infinity.
+    """
+    mantissa_bits = 7 - exponent_bits
+    exponent, mantissa = (byte & 0x7F) >> mantissa_bits, byte & ((1 << mantissa_bits) - 1)
+    top, sign = (1 << exponent_bits) - 1, -1.0 if byte & 0x80 else 1.0
+    if exponent == top and (mantissa == (1 << mantissa_bits) - 1 or not finite):
+        return math.nan if finite or mantissa else sign * math.inf
+    if exponent == 0:
+        return sign * math.ldexp(mantissa, 1 - bias - mantissa_bits)
+    return sign * math.ldexp((1 << mantissa_bits) + mantissa, exponent - bias - mantissa_bits)
+
+
+def scales(source: int, dtype: str, count: int, offset: int) -> list[float]:
+    """Numbers of a tensor of safetensors. Raises ValueError where the file has become shorter."""
+    if dtype == "F8_E8M0":
+        return [math.ldexp(1.0, byte - 127) if byte < 255 else math.nan for byte in read(source, count, offset)]
+    raw = read(source, count * (4 if dtype == "F32" else 2), offset)
+    if dtype == "BF16":
+        raw = b"".join([b"\0\0" + raw[at : at + 2] for at in range(0, len(raw), 2)])
+    return list(struct.unpack(f"<{count}{'e' if dtype == 'F16' else 'f'}", raw))
+
+
+def spread(raw: bytes, planes: tuple[bytes, ...]) -> bytearray:
+    """Each byte as the four that the tables have for it."""
+    out = bytearray(4 * len(raw))
+    for place, plane in enumerate(planes):
+        out[place::4] = raw.translate(plane)
+    return out
+
+
 class Rows:
     """The rows of one tensor, of which several threads make a few each.
 
-    figures: the file with the importance of columns, where the tensor has some.
+    codes: how its bytes become float32, where they are of FP8. figures: the file with the importance of columns, where
+    the tensor has some.
     """
 
     def __init__(
-        self, library: Library, tensor: Mapping[str, Any], source: int, target: int, figures: int = -1
+        self,
+        library: Library,
+        tensor: Mapping[str, Any],
+        source: int,
+        target: int,
+        figures: int = -1,
+        codes: Codes | None = None,
     ) -> None:
         self._library, self._source, self._target = library, source, target
         self._old, self._new, self._from, self._to = (int(tensor[key]) for key in ("from", "to", "offset", "at"))
@@ -102,6 +192,7 @@ class Rows:
         self._head, self._plus = int(tensor.get("head", 1)), float(tensor.get("plus", 0))
         # Whole heads, whose rows change their places.
         self.step = max(1, PIECE // self._columns // self._head) * self._head
+        self._codes = codes
         self._figures, self._important = figures, tensor.get("important")
         # Rows of one expert, whose columns matter alike.
         self._each = int(tensor.get("each", self._count)) or 1
@@ -116,10 +207,13 @@ class Rows:
         library, old, new, before = self._library, self._old, self._new, first * self._columns
         expert = first // self._each
         numbers = (min(first + self.step, (expert + 1) * self._each, self._count) - first) * self._columns
-        raw = read(self._source, library.size(old, numbers), self._from + library.size(old, before))
+        if self._codes:
+            raw = self._codes.numbers(read(self._source, numbers, self._from + before), first, self._columns)
+        else:
+            raw = read(self._source, library.size(old, numbers), self._from + library.size(old, before))
         if self._head > 1:
             raw = paired(raw, self._head, library.size(old, self._columns))
-        if old == new and not self._plus:
+        if old == new and not self._plus and not self._codes:
             made = raw
         else:
             made = library.packed(raw, old, new, self._columns, self._plus, self._importance(expert))
@@ -141,13 +235,15 @@ def main(path: str, job_path: str) -> None:
     library = Library(path, job["types"])
     total = sum(piece["rows"] * piece["columns"] for piece in job["tensors"]) or 1
     names = {piece[key] for piece in job["tensors"] for key in ("path", "figures") if key in piece}
+    names |= {scaled["path"] for piece in job["tensors"] if (scaled := piece.get("code", {}).get("scales"))}
     sources = {name: os.open(name, os.O_RDONLY) for name in names}
     target = os.open(job["out"], os.O_WRONLY)
     done = said = 0
     with ThreadPoolExecutor(job["threads"]) as pool:
         for tensor in job["tensors"]:
-            rows = Rows(library, tensor, sources[tensor["path"]], target, sources.get(tensor.get("figures", ""), -1))
             try:
+                figures, codes = sources.get(tensor.get("figures", ""), -1), coded(tensor, sources)
+                rows = Rows(library, tensor, sources[tensor["path"]], target, figures, codes)
                 for count in pool.map(rows.make, rows.starts()):
                     done += count
                     if (percent := 100 * done // total) > said:
@@ -158,6 +254,12 @@ def main(path: str, job_path: str) -> None:
             except OSError as error:
                 sys.exit(f"OSError: {tensor['name']}: {error.strerror or error}")
     os.fsync(target)
+
+
+def coded(tensor: Mapping[str, Any], sources: Mapping[str, int]) -> Codes | None:
+    """How the bytes of a tensor become numbers; None where llama.cpp knows. sources: open files by name."""
+    code = tensor.get("code")
+    return Codes(code, sources[code["scales"]["path"]] if code["scales"] else -1) if code else None
 
 
 def paired(raw: bytes, head: int, row: int) -> bytes:

@@ -39,7 +39,8 @@ class Recipe:
 
     tensors: what `quantize_child` reads of each: name, path, offset, rows, columns, from, to (types), at; and where
     it has them head (rows of a head that are put in pairs), plus (what is added to each number), and figures with
-    important and each (a file of float32, where the importance of the columns begins in it, rows of one expert).
+    important and each (a file of float32, where the importance of the columns begins in it, rows of one expert), and
+    code (how bytes of FP8 become numbers of the type `from`).
     given: offset and bytes of what lies in no file.
     """
 

@@ -13,6 +13,7 @@ from uml.runtime.conversions.gguf.families import FAMILIES, Family
 from uml.runtime.conversions.gguf.recipe import Planned, kept_as, planned
 from uml.runtime.conversions.gguf.rope import Untold
 from uml.runtime.conversions.gguf.source import Source, read_source
+from uml.runtime.conversions.gguf.stored import readable
 from uml.runtime.conversions.packing import write
 from uml.runtime.conversions.proof import prove
 from uml.runtime.conversions.workshop import Making, trouble, workshop
@@ -40,7 +41,7 @@ class Order:
 def check(name: str, info: ModelInfo) -> Family:
     """Whether it can be made into GGUF here, and how. Raises UnsupportedFormat, UnsupportedArchitecture."""
     method = info.quantization.method if info.quantization else "none"
-    if info.format is not Format.SAFETENSORS or info.role not in ROLES or method != "none":
+    if info.format is not Format.SAFETENSORS or info.role not in ROLES or not readable(info.quantization):
         label = f" ({info.quantization.label})" if info.quantization and method != "none" else ""
         instead = {
             Format.PYTORCH: f"; first: uml convert {name} --to safetensors",
@@ -49,7 +50,7 @@ def check(name: str, info: ModelInfo) -> Family:
         raise UnsupportedFormat(
             info.path,
             f"it is {info.format}{label} for {info.role}; into GGUF go models for text, embedding or reranking, as "
-            f"plain safetensors in a folder with config.json and tokenizer{instead}",
+            f"safetensors, plain or of FP8, in a folder with config.json and tokenizer{instead}",
         )
     family = FAMILIES.get(info.architecture)
     if family is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
 from uml.core.errors import CorruptFile
@@ -19,7 +19,8 @@ from uml.runtime.conversions.gguf.naming import Place, ignored, place
 from uml.runtime.conversions.gguf.pooling import pooling
 from uml.runtime.conversions.gguf.rope import Untold
 from uml.runtime.conversions.gguf.shape import Told, offset, told
-from uml.runtime.conversions.gguf.source import Source, Stored
+from uml.runtime.conversions.gguf.source import Source
+from uml.runtime.conversions.gguf.stored import Stored
 from uml.runtime.conversions.gguf.vocabulary import vocabulary
 from uml.runtime.conversions.packing import Recipe
 
@@ -92,7 +93,15 @@ def planned(family: Family, source: Source, kind: str, more: Mapping[str, bytes]
     pooled, pooling_notes = pooling(family, source)
     metadata |= shaped.keys | pooled | {key: given[key] for key in given if key not in metadata} | words.keys
     recipe = _recipe(family, shaped, targets, kind, metadata)
-    return Planned(recipe, (*notes, *shaped.notes, *pooling_notes, *words.notes))
+    return Planned(recipe, (*_codes(source), *notes, *shaped.notes, *pooling_notes, *words.notes))
+
+
+def _codes(source: Source) -> tuple[str, ...]:
+    if not any(stored.code for stored in source.tensors.values()):
+        return ()
+    return (
+        "its weights of FP8 are multiplied out; engines of FP8 round what goes in to 8 bits too, llama.cpp does not",
+    )
 
 
 def _general(source: Source) -> dict[str, bytes]:
@@ -180,6 +189,9 @@ def _fused(found: dict[str, Target], where: Place, stored: Stored, shaped: Told)
         raise CorruptFile(
             stored.path, f"{where.tensor} has {stored.rows} rows", f"as many for each of {experts} experts"
         )
+    whole = rows * len(parts)
+    if (scales := stored.scales) and scales.block[0] < stored.rows and whole % scales.block[0]:
+        raise Untold(f"scales of {scales.block[0]} rows in experts of {whole} ({where.tensor})")
     for half, name in enumerate(parts):
         found[name] = Target((stored.columns, rows, experts))
         for expert in range(experts):
@@ -229,8 +241,7 @@ def _bytes(values: array[float]) -> bytes:
 
 
 def _job(info: TensorInfo, piece: Piece, start: int) -> Mapping[str, Any]:
-    old, new = TENSOR_TYPES[piece.stored.kind], TENSOR_TYPES[info.type]
-    row_bytes = piece.columns * old.block_bytes
+    new, row_bytes = TENSOR_TYPES[info.type], piece.columns * piece.stored.number_bytes
     return {
         "name": info.name,
         "path": str(piece.stored.path),
@@ -242,12 +253,23 @@ def _job(info: TensorInfo, piece: Piece, start: int) -> Mapping[str, Any]:
         "at": start + info.offset + piece.at * piece.columns // new.block * new.block_bytes,
         **({"head": piece.head} if piece.head > 1 else {}),
         **({"plus": piece.plus} if piece.plus else {}),
+        **({"code": _code(piece)} if piece.stored.code else {}),
+    }
+
+
+def _code(piece: Piece) -> Mapping[str, Any]:
+    """How bytes become numbers, for the child. begin: the first row among those that the scales stand for."""
+    scales = piece.stored.scales
+    return {
+        "name": piece.stored.code,
+        "begin": piece.skip,
+        "scales": asdict(scales) | {"path": str(scales.path)} if scales else None,
     }
 
 
 def kept_as(source: Source) -> str:
-    """The kind that loses nothing: that of most of the weights."""
+    """The kind that loses nothing: that of most of the weights. Of FP8 it is BF16, as Transformers makes it."""
     sizes: dict[str, int] = dict.fromkeys(("F32", "F16", "BF16"), 0)
     for stored in source.tensors.values():
-        sizes[TENSOR_TYPES[stored.kind].name] += stored.elements
+        sizes["BF16" if stored.code else TENSOR_TYPES[stored.kind].name] += stored.elements
     return max(sizes, key=sizes.__getitem__)

@@ -8,39 +8,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from uml.core.errors import BadFile, CorruptFile, UnsupportedFormat
+from uml.core.errors import BadFile, CorruptFile
 from uml.core.model import ModelInfo
 from uml.formats.bounded_json import child, read_object
-from uml.formats.gguf.tables import TENSOR_TYPE_IDS
 from uml.formats.hf.config import language_part
+from uml.formats.hf.quantization import section
 from uml.formats.reader import opened, read_at
-from uml.formats.safetensors import read_safetensors
+from uml.runtime.conversions.gguf.stored import Stored, weights
 
 Json = Mapping[str, Any]
 
 MAX_TOKENIZER: Final = 256 << 20
 """Bytes of tokenizer.json: those of Gemma have 33 MB. Somebody asked for this file by name, and waits for it alone, so
 it may cost more memory than what is read of every file on the disk."""
+MODELOPT: Final = "hf_quant_config.json"
+"""Where NVIDIA ModelOpt says how weights are coded, where config.json does not."""
 NAMED_TEMPLATES: Final = "additional_chat_templates"
 MAX_TEMPLATE: Final = 1 << 20
-TYPES: Final = {name: TENSOR_TYPE_IDS[name] for name in ("F32", "F16", "BF16")}
-"""Types of tensors in safetensors that can be converted."""
-
-
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """A tensor in a file. kind: its type in GGUF. columns: sizes of its last dimension; rows: all others together."""
-
-    path: Path
-    offset: int
-    kind: int
-    rows: int
-    columns: int
-
-    @property
-    def elements(self) -> int:
-        """How many numbers it has."""
-        return self.rows * self.columns
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,16 +58,17 @@ class Source:
 
 def read_source(name: str, info: ModelInfo) -> Source:
     """Everything but the weights. Raises BadFile, CorruptFile, UnsupportedFormat."""
-    weights = [path for path in info.files if path.suffix == ".safetensors"]
-    folder = weights[0].parent
+    files = [path for path in info.files if path.suffix == ".safetensors"]
+    folder = files[0].parent
     config = read_object(folder / "config.json")
+    quantized = section(config, {MODELOPT: _optional(folder / MODELOPT)})
     return Source(
         name=name,
         root=info.path if info.path.is_dir() else folder,
         folder=folder,
         config=language_part(config),
         whole=config,
-        tensors={key: stored for path in weights if path.parent == folder for key, stored in _tensors(path)},
+        tensors=weights([path for path in files if path.parent == folder], quantized),
         tokenizer=_optional(folder / "tokenizer.json"),
         tokenizer_config=_optional(folder / "tokenizer_config.json"),
         generation=_optional(folder / "generation_config.json"),
@@ -91,25 +76,6 @@ def read_source(name: str, info: ModelInfo) -> Source:
         templates=_named_templates(folder),
         added={key: value for key, value in _optional(folder / "added_tokens.json").items() if isinstance(value, int)},
     )
-
-
-def _tensors(path: Path) -> list[tuple[str, Stored]]:
-    header = read_safetensors(path)
-    # Tensors fill the rest of the file: `read_safetensors` has checked it.
-    start = header.size_bytes - max((tensor.end for tensor in header.tensors.values()), default=0)
-    found = []
-    for name, tensor in header.tensors.items():
-        if not tensor.elements:
-            continue
-        if tensor.dtype in TYPES:
-            kind = TYPES[tensor.dtype]
-        elif name.endswith((".position_ids", ".inv_freq", ".masked_bias")) or "." not in name:
-            continue  # counts and masks, which no engine reads from a file
-        else:
-            raise UnsupportedFormat(path, f"{name} is {tensor.dtype}; F32, F16 and BF16 are converted")
-        rows = tensor.elements // tensor.last
-        found.append((name, Stored(path, start + tensor.begin, kind, rows, tensor.last)))
-    return found
 
 
 def _named_templates(folder: Path) -> dict[str, str]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import mmap
 import os
+import subprocess
+import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -114,13 +116,14 @@ def test_pages_of_a_file_are_told_from_all_others(tmp_path: Path) -> None:
 class Book(Unobserved):
     """Remembers what was written down, and what was counted."""
 
-    def __init__(self, broken: bool = False) -> None:
+    def __init__(self, broken: bool = False, on_gpus: tuple[int, ...] = ()) -> None:
         self.broken = broken
+        self.on_gpus = on_gpus
         self.kept: list[tuple[LoadPlan, Taken, Figures]] = []
         self.counted: list[tuple[str, int, int]] = []
 
     def gpu_use(self, pid: int) -> Mapping[str, int]:
-        return {"cuda:0": MIB}
+        return {"cuda:0": MIB} if pid in self.on_gpus else {}
 
     def grown(self, plan: LoadPlan) -> int:
         if self.broken:
@@ -221,7 +224,26 @@ def test_a_process_that_is_gone_has_no_weight(tmp_path: Path) -> None:
 
 def test_a_driver_is_asked_of_workers_on_gpus(tmp_path: Path) -> None:
     on_gpu = replace(PLANNED, placement=Placement({"cuda:0": 1, "cpu": 1}))
-    here = Weighing(on_gpu, Fake(), os.getpid(), Book())
+    here = Weighing(on_gpu, Fake(), os.getpid(), Book(on_gpus=(os.getpid(),)))
     here.ready()
     assert here.settle(WorkerLog(tmp_path, "none"))
     assert here.taken is not None and here.taken.gpu_bytes == {"cuda:0": MIB}
+
+
+def test_a_server_of_several_processes_is_weighed_with_all_of_them(tmp_path: Path) -> None:
+    """As vLLM's, of which a front takes requests and a core has the model."""
+    core = f"held = bytearray(os.urandom(1)) * {64 * MIB}; print(os.getpid(), flush=True); sys.stdin.read()"
+    front = f"import subprocess, sys; subprocess.run([sys.executable, '-c', 'import os, sys; {core}'])"
+    with subprocess.Popen([sys.executable, "-c", front], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout and process.stdin
+        below = int(process.stdout.readline())
+        on_gpu = replace(PLANNED, placement=Placement({"cuda:0": 1, "cpu": 1}))
+        book = Book(on_gpus=(process.pid, below))
+        both = Weighing(on_gpu, Fake(), process.pid, book)
+        both.ready()
+        assert both.settle(WorkerLog(tmp_path, "none"))
+        alone = look(process.pid)
+        process.stdin.close()
+    assert both.taken is not None and alone is not None
+    assert both.taken.resident_bytes > alone.resident_bytes + 64 * MIB
+    assert both.taken.gpu_bytes == {"cuda:0": 2 * MIB}

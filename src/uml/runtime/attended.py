@@ -11,10 +11,9 @@ from uml.core.engine import EngineSpec
 from uml.core.jsonable import jsonable
 from uml.core.plan import LoadPlan, WorkerStatus
 from uml.runtime.sessions import Sitting
-from uml.runtime.taken import Weighing, total_bytes
+from uml.runtime.taken import Weighing, look_at_all, total_bytes
 from uml.runtime.workers.ending import Ending
 from uml.runtime.workers.process import WorkerProcess
-from uml.runtime.workers.progress import look
 
 MEMORY_AGE_S: Final = 1.0
 
@@ -50,8 +49,8 @@ class Attended:
         """Resident now, at most a second old; 0 when it is not known."""
         now, pid = time.monotonic(), self.process.pid
         if pid is not None and now - self._looked_at > MEMORY_AGE_S:
-            sample = look(pid)
-            self._memory_bytes, self._looked_at = sample.resident_bytes if sample else 0, now
+            seen = look_at_all(pid)
+            self._memory_bytes, self._looked_at = seen.resident_bytes if seen else 0, now
         return self._memory_bytes
 
     def status(self, in_flight: int, queued: int) -> WorkerStatus:

@@ -8,7 +8,8 @@ driver takes as long as it likes: both come after, in a thread.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Protocol
@@ -18,6 +19,7 @@ from uml.core.errors import UmlError
 from uml.core.plan import Buffer, Footprint, LoadPlan, Taken
 from uml.planning.refine import Figures
 from uml.runtime.scheduling.events import Weighed
+from uml.runtime.workers.family import family
 from uml.runtime.workers.logs import WorkerLog
 
 GROWTH_SHARE: Final = 0.002
@@ -49,7 +51,7 @@ class Records(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """The counters of one process; what is swapped out counts as resident, for it was needed and will be again."""
+    """The counters of a process, or of several together; what is swapped out counts as resident, for it was needed and will be again."""
 
     resident_bytes: int
     peak_bytes: int
@@ -67,6 +69,14 @@ def look(pid: int) -> Look | None:
     if b"VmRSS" not in sizes:
         return None  # a process that has ended and was not fetched yet
     return Look(sizes[b"VmRSS"] + sizes.get(b"VmSwap", 0), sizes.get(b"VmHWM", 0))
+
+
+def look_at_all(pid: int) -> Look | None:
+    """The same of a process and those below it; None when it is gone. Pages that they share count for each of them."""
+    found = [one for member in family(pid) if (one := look(member))]
+    if not found:
+        return None
+    return Look(sum(one.resident_bytes for one in found), sum(one.peak_bytes for one in found))
 
 
 def _look_elsewhere(pid: int) -> Look | None:
@@ -119,19 +129,20 @@ class Weighing:
 
     def ready(self) -> None:
         """Look, before anybody asks it anything."""
-        self._ready = look(self._pid)
+        self._ready = look_at_all(self._pid)
 
     def settle(self, log: WorkerLog) -> bool:
         """The rest of what there is to see, by the log of its load too; for a thread. False where nothing could be."""
         if self._ready is None:
             return False
         on_gpus = any(device != "cpu" for device in self.plan.placement.device_bytes)
-        info, engine = self.plan.model.info, self._engine
+        info, engine, members = self.plan.model.info, self._engine, family(self._pid)
+        files = info.files or (info.path,)
         taken = Taken(
             resident_bytes=self._ready.resident_bytes,
-            file_bytes=file_bytes(self._pid, info.files or (info.path,)),
+            file_bytes=sum(file_bytes(member, files) for member in members),
             peak_bytes=self._ready.peak_bytes,
-            gpu_bytes=dict(self._records.gpu_use(self._pid)) if on_gpus else {},
+            gpu_bytes=_sums(self._records.gpu_use(member) for member in members) if on_gpus else {},
             buffers=engine.buffers(self.plan, log.head()) if isinstance(engine, TellsBuffers) else (),
         )
         if look(self._pid) is None:
@@ -148,7 +159,7 @@ class Weighing:
         self._uses += 1
         if self._ready is None or self._uses & (self._uses - 1) or self._uses > LAST_LOOK:
             return False
-        now = look(self._pid)
+        now = look_at_all(self._pid)
         if now is None or now.resident_bytes <= self._used_bytes * (1 + GROWTH_SHARE):
             return False
         self._used_bytes = now.resident_bytes
@@ -265,6 +276,13 @@ def _shared_out(total: int, predicted: Footprint) -> Figures:
     cached = min(predicted.kv_bytes, total - weights)
     compute = min(predicted.compute_bytes, total - weights - cached)
     return Figures("measured", weights, cached, compute, total - weights - cached - compute)
+
+
+def _sums(several: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    found: Counter[str] = Counter()
+    for one in several:
+        found.update(one)
+    return dict(found)
 
 
 def _sum(buffers: tuple[Buffer, ...], *, part: str = "", device: str = "", kind: str = "") -> int:

@@ -12,8 +12,9 @@ from dataclasses import replace
 import pytest
 
 from tests.waiting import until
+from uml.runtime.workers.family import family
 from uml.runtime.workers.progress import Sample
-from uml.runtime.workers.watch import Look, Patience, Watch, condition, family, observe
+from uml.runtime.workers.watch import Look, Patience, Watch, condition, observe
 
 REST = Look(0.0, 0, 0, 0, Sample(1.0, 1 << 20, 0), "waiting")
 CPU = Patience.of(30.0, gpu=False)

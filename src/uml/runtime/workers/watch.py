@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
+from uml.runtime.workers.family import family
 from uml.runtime.workers.progress import Meter, Sample, look
 
 Condition = Literal["stopped", "able", "waiting"]
@@ -127,16 +128,6 @@ class Watch:
     def _quiet_s(self, now: float) -> float:
         """Seconds without a sign of work; since it was given work, where it had none."""
         return min(self._meter.quiet_s(now), now - self._heard_at, now - (self._owes_since or 0.0))
-
-
-def family(pid: int) -> list[int]:
-    """A process and those below it; only itself where the kernel does not tell."""
-    found = [pid]
-    for parent in found:
-        for children in Path(f"/proc/{parent}/task").glob("*/children"):
-            with suppress(OSError):
-                found += [int(child) for child in children.read_bytes().split()]
-    return found
 
 
 def condition(pid: int) -> Condition:

@@ -15,6 +15,9 @@ def test_numbers_as_people_read_them() -> None:
     ]  # fmt: skip
     assert [words.seconds(s) for s in (None, 0.25, 200, 7500)] == ["", "0.2 s", "3 min 20 s", "2 h 5 min"]
     assert stage({"stage": "queued", "queue_position": 2}) == "queued (place 2)"
+    waits = {"stage": "queued", "queue_position": 1, "reason": "the memory of alpha, which is busy"}
+    assert stage(waits) == "queued (place 1): waits for the memory of alpha, which is busy"
+    assert stage({**waits, "stage": "evicting"}) == "evicting"
 
 
 def test_thoughts_and_tool_calls_stay_out_of_the_answer(capsys: pytest.CaptureFixture[str]) -> None:

@@ -52,10 +52,12 @@ def install_bar(name: str, quiet: bool = False) -> Iterator[Update]:
 
 
 def stage(event: Mapping[str, Any]) -> str:
-    """The stage in a word or two: `loading`, `queued (place 2)`."""
+    """The stage in a word or two: `loading`, `queued (place 2): waits for a free slot of its model`."""
     name = str(event.get("stage", ""))
-    position = event.get("queue_position")
-    return f"{name} (place {position})" if name == "queued" and position else name
+    position, reason = event.get("queue_position"), event.get("reason")
+    if name != "queued" or not position:
+        return name
+    return f"{name} (place {position})" + (f": waits for {reason}" if reason else "")
 
 
 def _size(event: Mapping[str, Any]) -> str:

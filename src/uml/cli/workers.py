@@ -125,7 +125,7 @@ def _place(waiting: Mapping[str, Any]) -> tuple[str, ...]:
     return (
         str(waiting.get("position", "")),
         str(waiting.get("model", "")),
-        str(waiting.get("waits_for", "")),
+        str(waiting.get("reason") or waiting.get("waits_for", "")),
         words.seconds(waiting.get("waited_s")),
     )
 

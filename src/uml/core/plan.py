@@ -194,7 +194,11 @@ Stage = Literal["queued", "evicting", "converting", "starting", "loading", "read
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a load is. `percent` is 0 to 100 and never falls within one load."""
+    """How far a load is. `percent` is 0 to 100 and never falls within one load.
+
+    queue_position: 0 while it does not wait. waits_for, held_by, reason: what it waits for, the models that are in its
+    way, and both in words; see `runtime.scheduling.queue.Place`.
+    """
 
     model: str
     stage: Stage
@@ -203,6 +207,9 @@ class Progress:
     percent: float = 0.0
     seconds: float = 0.0
     queue_position: int = 0
+    waits_for: str = ""
+    held_by: tuple[str, ...] = ()
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)

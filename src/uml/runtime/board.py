@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from uml.core.plan import Progress, Stage, WorkerStatus
 from uml.runtime.attended import Attended
+from uml.runtime.scheduling.queue import Place
 from uml.runtime.scheduling.scheduler import Scheduler
 from uml.runtime.workforce import Workforce
 
@@ -32,16 +33,25 @@ def status(worker: Attended, workforce: Workforce, scheduler: Scheduler) -> Work
     )
 
 
-def progress(model: str, workforce: Workforce, place: int, began_s: float, *, settling: bool) -> Progress:
+def progress(model: str, workforce: Workforce, place: Place | None, began_s: float, *, settling: bool) -> Progress:
     """How far a load is that began at this moment of `time.monotonic`.
 
-    place: in the queue, from 1. settling: memory of a worker that left is coming back.
+    place: in the queue. settling: memory of a worker that left is coming back.
     """
     seconds = time.monotonic() - began_s
     worker = workforce.live.get(model)
     if worker is None or worker.told or worker.ready_at:
         leaving = settling or any(other.told for other in workforce.live.values())
-        return Progress(model, "evicting" if leaving else "queued", seconds=seconds, queue_position=place)
+        waits = Progress(model, "evicting" if leaving else "queued", seconds=seconds)
+        if place is None:
+            return waits
+        return replace(
+            waits,
+            queue_position=place.position,
+            waits_for=place.waits_for,
+            held_by=place.held_by,
+            reason=place.reason,
+        )
     meter = worker.process.look()
     stage: Stage = "loading"
     if worker.process.pid is None:

@@ -213,7 +213,7 @@ class Supervisor:
         async with self._loading(model, options, keep_alive_s) as (ticket, granted):
             last = Progress(model.id, "queued")
             while not granted.done():
-                place, settling = self._scheduler.position(ticket), self._gauge.settling
+                place, settling = self._scheduler.place(ticket), self._gauge.settling
                 step = board.progress(model.id, self._workforce, place, began, settling=settling)
                 if step.percent < last.percent:  # between a conversion and what follows, or tried again with less
                     step = replace(step, percent=last.percent, bytes=last.bytes, total_bytes=last.total_bytes)

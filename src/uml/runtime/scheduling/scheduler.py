@@ -43,7 +43,7 @@ from uml.runtime.scheduling.events import (
     Weighed,
 )
 from uml.runtime.scheduling.policy import Policy
-from uml.runtime.scheduling.queue import Place, Waiter
+from uml.runtime.scheduling.queue import Place, Waiter, shown
 from uml.runtime.scheduling.recipes import Recipes
 from uml.runtime.scheduling.residency import Resident
 from uml.runtime.scheduling.walk import fulfil, settle
@@ -131,11 +131,15 @@ class Scheduler:
 
     def places(self) -> tuple[Place, ...]:
         """Who waits, in order."""
-        now_s = self._books.now_s
-        return tuple(
-            Place(waiter.asked.model.id, place, max(0.0, now_s - waiter.since_s), waiter.why)
-            for place, waiter in enumerate(self.waiting.values(), 1)
-        )
+        return tuple(self._shown(waiter, place) for place, waiter in enumerate(self.waiting.values(), 1))
+
+    def place(self, ticket: int) -> Place | None:
+        """The place of one that waits."""
+        waiter = self.waiting.get(ticket)
+        return self._shown(waiter, self.position(ticket)) if waiter else None
+
+    def _shown(self, waiter: Waiter, position: int) -> Place:
+        return shown(waiter, position, self._books.now_s, self.workers)
 
     def queued(self, model: str) -> int:
         """How many wait for this model."""

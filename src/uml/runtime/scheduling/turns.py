@@ -32,6 +32,10 @@ class Turns:
         """The successor has gone, or nobody wants it any more: its turn is over, or never was."""
         self._waits = {model: wait for model, wait in self._waits.items() if wait[0] != successor}
 
+    def before(self, model: str) -> str:
+        """Whose turn comes before this model's."""
+        return self._waits[model][0]
+
     def until_s(self, model: str, now_s: float) -> float | None:
         """When this model may evict again; None for now, infinity while its successor is not ready yet."""
         until_s = self._waits.get(model, ("", 0.0))[1]

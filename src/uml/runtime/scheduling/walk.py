@@ -79,28 +79,32 @@ class Walk:
         """Grant a ticket whose model has a worker, or let it wait."""
         model = waiter.asked.model.id
         if worker.state != "ready" or worker.leaving:
-            waiter.why = "load" if worker.state == "starting" else "unload"
+            waiter.wait_for("load" if worker.state == "starting" else "unload")
             return []
         if model in self._full:
-            waiter.why = "slot"
+            waiter.wait_for("slot")
             return []
         if not worker.serves(waiter.asked):
             self._full.add(model)
             return self._reload(ticket, waiter, worker)
         no_slot = waiter.asked.slots > worker.free_slots and worker.holders
-        if no_slot or not self._passes(model):
+        if no_slot:
             self._full.add(model)
-            waiter.why = "slot" if no_slot else "turn"
+            waiter.wait_for("slot")
+            return []
+        if self._starved is not None and not self._passes(model, self._starved):
+            self._full.add(model)
+            waiter.wait_for("turn", (self._starved.asked.model.id,))
             return []
         return [self._books.grant(ticket, worker)]
 
-    def _passes(self, model: str) -> bool:
+    def _passes(self, model: str, starved: Waiter) -> bool:
         """Whether a later request for a loaded model may be served before the starved one; counts it."""
-        if self._starved is None or model not in self._needed or self._in_turn:
+        if model not in self._needed or self._in_turn:
             return True
-        if self._starved.passed >= self._books.policy.turn_requests:
+        if starved.passed >= self._books.policy.turn_requests:
             return False
-        self._starved.passed += 1
+        starved.passed += 1
         return True
 
     def _reload(self, ticket: int, waiter: Waiter, worker: Resident) -> list[Effect]:
@@ -110,7 +114,7 @@ class Walk:
         """
         books, asked = self._books, waiter.asked
         recipe = books.recipes.of(asked)
-        waiter.why = "reload"
+        waiter.wait_for("reload")
         if error := books.breaker.refusal(asked.model, recipe.asked, books.now_s):
             return books.refuse([ticket], error)
         if books.draining or (waiter.possible and not worker.idle):
@@ -136,7 +140,8 @@ class Walk:
             return []
         self._tried.add(model.id)
         if books.draining:
-            self._starve(waiter, "memory")
+            self._starve(waiter)
+            waiter.wait_for("memory", tuple(name for name, one in books.workers.items() if one.state == "stopping"))
             return []
         in_turn = not asked.person and books.turns.until_s(model.id, books.now_s) is not None
         why: Why = "turn" if in_turn else "memory"
@@ -147,9 +152,10 @@ class Walk:
         except UmlError as error:
             return books.refuse([ticket], error)
         if not plan.evict or plan.converts:
-            waiter.why = "load"
+            waiter.wait_for("load")
             return [books.start(plan, recipe)]
-        self._starve(waiter, why, plan.evict)
+        self._starve(waiter, plan.evict, in_turn=in_turn)
+        self._short(waiter, why, plan.evict)
         if in_turn:
             return []
         books.turns.evicted(plan.evict, model.id)
@@ -164,9 +170,9 @@ class Walk:
             if not books.may_yet_fit(waiter.asked):
                 return books.refuse([ticket], shortage)
             needed = ()
-        waiter.why = why
+        self._short(waiter, why, needed)
         if self._starved is None:
-            self._starve(waiter, why, needed)
+            self._starve(waiter, needed, in_turn=why == "turn")
         return []
 
     def _load_beside(self, ticket: int, waiter: Waiter, first: Waiter) -> list[Effect]:
@@ -175,7 +181,13 @@ class Walk:
         model, recipe = waiter.asked.model, books.recipes.of(waiter.asked)
         if error := books.breaker.refusal(model, recipe.asked, books.now_s):
             return books.refuse([ticket], error)
-        if self._pauses(waiter) or books.draining or model.id in self._tried:
+        if self._pauses(waiter):
+            return []
+        if first.asked.model.id == model.id:
+            waiter.wait_for(first.why, first.held_by)
+        else:
+            waiter.wait_for("memory", (first.asked.model.id,))
+        if books.draining or model.id in self._tried:
             return []
         self._tried.add(model.id)
         try:
@@ -186,17 +198,20 @@ class Walk:
         if not books.fits_beside(first.asked, model.id):
             del books.workers[model.id]
             return []
-        waiter.why = "load"
+        waiter.wait_for("load")
         return [started]
 
-    def _starve(self, waiter: Waiter, why: Why, needed: tuple[str, ...] = ()) -> None:
-        """This ticket waits for the memory of these models."""
-        waiter.why = why
-        self._starved, self._needed, self._in_turn = waiter, set(needed), why == "turn"
+    def _short(self, waiter: Waiter, why: Why, needed: tuple[str, ...]) -> None:
+        """Note that this ticket waits for the memory of these models, or first for the turn of the one before it."""
+        waiter.wait_for(why, (self._books.turns.before(waiter.asked.model.id),) if why == "turn" else needed)
+
+    def _starve(self, waiter: Waiter, needed: tuple[str, ...] = (), *, in_turn: bool = False) -> None:
+        """This ticket is the first that waits for memory: of these models."""
+        self._starved, self._needed, self._in_turn = waiter, set(needed), in_turn
 
     def _pauses(self, waiter: Waiter) -> bool:
         """Whether this model is not started again yet, after a death."""
         if self._books.paused_until_s(waiter.asked) == math.inf:
             return False
-        waiter.why = "restart"
+        waiter.wait_for("restart")
         return True

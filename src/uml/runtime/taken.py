@@ -51,7 +51,10 @@ class Records(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """The counters of a process, or of several together; what is swapped out counts as resident, for it was needed and will be again."""
+    """The counters of a process, or of several together.
+
+    What is swapped out counts as resident, for it was needed and will be again.
+    """
 
     resident_bytes: int
     peak_bytes: int

@@ -26,7 +26,7 @@ from uml.runtime.conversions.gguf import make
 from uml.runtime.conversions.gguf.families import FAMILIES
 
 PYTHON = python_of("transformers")
-# Importing Transformers, making and converting 25 models, and a process of llama.cpp for each.
+# Importing Transformers, making and converting 30 models, and a process of llama.cpp for each.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 EXACT, TABLED, RANKED = 2e-5, 2e-3, 1e-2
@@ -38,6 +38,7 @@ CASES = {
     **dict.fromkeys(("qwen2", "qwen2-yarn", "qwen2-moe", "qwen3", "qwen3-moe"), EXACT),
     **dict.fromkeys(("gemma", "gemma2", "gemma3", "gemma3-linear", "gemma3-seeing"), TABLED),
     **dict.fromkeys(("bert", "roberta", "xlm-roberta"), TABLED),
+    **dict.fromkeys(("llama-fp8", "llama-fp8-whole", "llama-fp8-row", "llama-fp8-tensor", "qwen3-moe-fp8"), EXACT),
     **dict.fromkeys(("roberta-rerank", "xlm-roberta-rerank"), RANKED),
 }
 
@@ -127,9 +128,26 @@ def test_smaller_kinds_stay_near(models: Path, tmp_path: Path, kind: str, bound:
     source = models / "llama"
     converted(source / "model", tmp_path / "made.gguf", kind)
     found, truth = engine.scores(tmp_path / "made.gguf", read(source / "tokens.json")), read(source / "truth.json")
+    assert away(found, truth) < bound
+
+
+def away(found: list[list[float]], truth: list[list[float]]) -> float:
+    """How far scores are from others on average (the root of the mean square), as a share of their spread."""
     squares = [(one - other) ** 2 for a, b in zip(found, truth, strict=True) for one, other in zip(a, b, strict=True)]
-    spread = statistics.pstdev(score for row in truth for score in row)
-    assert math.sqrt(statistics.fmean(squares)) < bound * spread
+    return math.sqrt(statistics.fmean(squares)) / statistics.pstdev(score for row in truth for score in row)
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if "fp8" in name])
+@pytest.mark.parametrize(("kind", "bound"), [("F32", 1e-6), ("BF16", 2e-3)])
+def test_fp8_costs_what_it_did_before(models: Path, tmp_path: Path, name: str, kind: str, bound: float) -> None:
+    """Scores are as far from those of the model before it was made FP8 as Transformers' are, and not by chance."""
+    source = models / name
+    notes = converted(source / "model", tmp_path / "made.gguf", kind)
+    assert any("FP8" in note for note in notes)
+    found, before = engine.scores(tmp_path / "made.gguf", read(source / "tokens.json")), read(source / "original.json")
+    lost = away(read(source / "truth.json"), before)
+    assert 0.01 < lost < 0.2
+    assert abs(away(found, before) - lost) < bound
 
 
 @pytest.mark.parametrize("name", CUTS)

@@ -8,14 +8,18 @@ enough that attention, positions, norms and biases all matter to the result.
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import random
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
+from safetensors.torch import load_file as load
+from safetensors.torch import save_file
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 VOCABULARY = 320
@@ -109,6 +113,29 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     ),
 }
 """Name -> class, and what is special about its configuration."""
+
+
+def compressed(strategy: str) -> dict[str, Any]:
+    """How compressed-tensors says that weights are of FP8."""
+    weights = {"num_bits": 8, "type": "float", "symmetric": True, "dynamic": False, "strategy": strategy}
+    groups = {"group_0": {"targets": ["Linear"], "weights": weights}}
+    return {
+        "quant_method": "compressed-tensors", "format": "float-quantized", "quantization_status": "compressed",
+        "config_groups": groups, "ignore": ["lm_head"],
+    }  # fmt: skip
+
+
+FINE = {"quant_method": "fp8", "activation_scheme": "dynamic"}
+CODED: dict[str, tuple[str, dict[str, Any], str, tuple[int, int]]] = {
+    "llama-fp8": ("llama", {**FINE, "weight_block_size": [32, 32]}, "_scale_inv", (32, 32)),
+    "llama-fp8-whole": ("llama", {**FINE, "weight_block_size": None}, "_scale_inv", (0, 0)),
+    "llama-fp8-row": ("llama", compressed("channel"), "_scale", (1, 0)),
+    "llama-fp8-tensor": ("llama", compressed("tensor"), "_scale", (0, 0)),
+    "qwen3-moe-fp8": ("qwen3-moe", {**FINE, "weight_block_size": [16, 32]}, "_scale_inv", (16, 32)),
+}
+"""Name -> case above whose weights are made FP8, what config.json says of it, and what scales are called and stand for
+(rows and columns; 0: all).
+"""
 
 
 def byte_tokenizer() -> Tokenizer:
@@ -205,8 +232,66 @@ def make(out: Path, name: str) -> None:
     (out / name / "truth.json").write_text(json.dumps(truth.tolist()))
 
 
+def code(out: Path, name: str) -> None:
+    """One case whose projections are made FP8, and the scores of what they stand for; `original.json` has those before.
+
+    Where Transformers can make whole numbers of the codes itself, it must come to the same.
+    """
+    case, said, end, block = CODED[name]
+    folder, plain = out / name / "model", out / name / "plain"
+    for place in (folder, plain):
+        shutil.copytree(out / case / "model", place, ignore=shutil.ignore_patterns("*.safetensors*"))
+    weights = {key: value for file in (out / case / "model").glob("*.safetensors") for key, value in load(file).items()}
+    whole = {key: value.float() for key, value in weights.items()}
+    for key in [key for key in weights if key.endswith("proj.weight")]:
+        weights[key], scales = codes(whole[key], *block)
+        weights[key + end] = scales if scales.numel() > 1 else scales.reshape(())
+        whole[key] = weights[key].float() * spread(scales, *whole[key].shape)
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    save_file(whole, plain / "model.safetensors", {"format": "pt"})
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "quantization_config": said}))
+    tokens = json.loads((out / case / "tokens.json").read_text())
+    truth = scores(plain, tokens)
+    if said["quant_method"] == "fp8" or importlib.util.find_spec("compressed_tensors"):
+        kind = "FineGrainedFP8Config" if said["quant_method"] == "fp8" else "CompressedTensorsConfig"
+        theirs = scores(folder, tokens, quantization_config=getattr(transformers, kind)(dequantize=True))
+        assert theirs.equal(truth), f"{name}: {(theirs - truth).abs().max()}"
+        print(f"{name}: as Transformers loads it")
+    (out / name / "tokens.json").write_text(json.dumps(tokens))
+    (out / name / "truth.json").write_text(json.dumps(truth.tolist()))
+    shutil.copy(out / case / "truth.json", out / name / "original.json")
+
+
+def codes(weight: torch.Tensor, down: int, wide: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Codes of E4M3 and what they are multiplied by, so that the largest of each block is the largest code."""
+    rows, columns = weight.shape
+    down, wide = down or rows, wide or columns
+    blocks = weight.reshape(rows // down, down, columns // wide, wide)
+    scales = blocks.abs().amax((1, 3), keepdim=True) / 448
+    found = (blocks / scales).to(torch.float8_e4m3fn).reshape(rows, columns)
+    return found, scales.reshape(rows // down, columns // wide)
+
+
+def spread(scales: torch.Tensor, rows: int, columns: int) -> torch.Tensor:
+    """The scale of each weight."""
+    down, across = scales.shape
+    return scales.repeat_interleave(rows // down, 0).repeat_interleave(columns // across, 1)
+
+
+def scores(folder: Path, tokens: list[int], **how: Any) -> torch.Tensor:
+    """Of the whole vocabulary after each token, in float32."""
+    model = transformers.AutoModelForCausalLM.from_pretrained(
+        folder, dtype=torch.float32, attn_implementation="eager", **how
+    )
+    with torch.no_grad():
+        return model.float().eval()(torch.tensor([tokens])).logits[0]
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
     transformers.logging.set_verbosity_error()
     for case in sys.argv[2:] or CASES:
         make(Path(sys.argv[1]), case)
+    for case in () if sys.argv[2:] else CODED:
+        code(Path(sys.argv[1]), case)

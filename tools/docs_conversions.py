@@ -65,9 +65,10 @@ A code of 8 bits (E4M3 or E5M2) is multiplied by its scale in float32, piece by 
 
 Tiny models of the first two, experts among them, have the scores in float32 that Transformers 5.23 gives for what it
 makes of them on a processor (with compressed-tensors 0.20), to 0.00002; ModelOpt's was compared with the rule alone.
-In bf16 they are no farther from those before FP8 than Transformers', to 0.002 of the spread. A note tells that engines of FP8 round what goes into a layer to 8 bits too, which llama.cpp does not; scales for that, and for
-caches, are left out. MXFP8, NVFP4, FP8 of fbgemm, scales that stand for something else, weights that are turned or
-thinned besides (`transform_config`, `sparsity_config`) and layers coded in different ways are refused with the reason.
+In bf16 they are no farther from those before FP8 than Transformers', to 0.002 of the spread. A note tells that engines
+of FP8 round what goes into a layer to 8 bits too, which llama.cpp does not; scales for that, and for caches, are left
+out. MXFP8, NVFP4, FP8 of fbgemm, scales that stand for something else, weights that are turned or thinned besides
+(`transform_config`, `sparsity_config`) and layers coded in different ways are refused with the reason.
 
 ### By the converter of a llama.cpp checkout
 

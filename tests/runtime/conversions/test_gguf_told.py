@@ -338,10 +338,10 @@ def test_weights_of_other_types_are_refused(tmp_path: Path) -> None:
     length = int.from_bytes(raw[:8], "little")
     header = json.loads(raw[8 : 8 + length])
     entry = header["model.norm.weight"]
-    entry |= {"dtype": "F8_E4M3", "shape": [128]}
+    entry |= {"dtype": "I8", "shape": [128]}
     head = json.dumps(header).encode()
     (folder / "model.safetensors").write_bytes(len(head).to_bytes(8, "little") + head + raw[8 + length :])
-    with pytest.raises(UnsupportedFormat, match=r"F32, F16 and BF16"):
+    with pytest.raises(UnsupportedFormat, match=r"model\.norm\.weight is I8; F32, F16, BF16 and FP8"):
         convert(folder, tmp_path / "made.gguf")
 
 

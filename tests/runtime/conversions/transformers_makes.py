@@ -103,6 +103,27 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "bert": ("BertModel", {"type_vocab_size": 2, "hidden_act": "gelu"}),
     "roberta": ("RobertaModel", {"type_vocab_size": 1, "pad_token_id": 1, "bos_token_id": 0}),
     "xlm-roberta": ("XLMRobertaModel", {"type_vocab_size": 1, "pad_token_id": 1, "bos_token_id": 0}),
+    "camembert": ("CamembertModel", {"type_vocab_size": 1, "pad_token_id": 1, "bos_token_id": 0}),
+    "modernbert": ("ModernBertModel", {"local_attention": 16, "num_hidden_layers": 7}),
+    "modernbert-rerank": (
+        "ModernBertForSequenceClassification",
+        {"local_attention": 16, "num_hidden_layers": 7, "num_labels": 1, "classifier_pooling": "mean"},
+    ),
+    "modernbert-silu-rerank": (
+        "ModernBertForSequenceClassification",
+        {
+            "local_attention": 16,
+            "num_hidden_layers": 4,
+            "num_labels": 1,
+            "hidden_activation": "silu",
+            "classifier_activation": "silu",
+        },
+    ),
+    "bert-rerank": ("BertForSequenceClassification", {"type_vocab_size": 2, "num_labels": 1}),
+    "camembert-rerank": (
+        "CamembertForSequenceClassification",
+        {"type_vocab_size": 1, "pad_token_id": 1, "bos_token_id": 0, "num_labels": 1},
+    ),
     "roberta-rerank": (
         "RobertaForSequenceClassification",
         {"type_vocab_size": 1, "pad_token_id": 1, "bos_token_id": 0, "num_labels": 1},
@@ -136,6 +157,10 @@ CODED: dict[str, tuple[str, dict[str, Any], str, tuple[int, int]]] = {
 """Name -> case above whose weights are made FP8, what config.json says of it, and what scales are called and stand for
 (rows and columns; 0: all).
 """
+
+
+WORDS = ("bert", "bert-rerank")
+"""Cases with a tokenizer of word pieces."""
 
 
 def byte_tokenizer() -> Tokenizer:
@@ -214,9 +239,9 @@ def make(out: Path, name: str) -> None:
     randomize(model, sum(map(ord, name)))
     folder = out / name / "model"
     encoder = kind.endswith("Model")
-    tokenizer = word_tokenizer() if name == "bert" else unigram_tokenizer() if "xlm" in name else byte_tokenizer()
+    tokenizer = word_tokenizer() if name in WORDS else unigram_tokenizer() if "xlm" in name else byte_tokenizer()
     names = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>"}
-    if name == "bert":
+    if name in WORDS:
         names = {"cls_token": "[CLS]", "sep_token": "[SEP]", "pad_token": "[PAD]", "unk_token": "[UNK]"}
     transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names).save_pretrained(folder)
     chance = random.Random(name)

@@ -56,6 +56,26 @@ _ENCODER_OUTSIDE: Final[Mapping[str, str]] = {
     "embeddings.token_type_embeddings": "token_types",
     "embeddings.LayerNorm": "token_embd_norm",
 }
+_JUDGING: Final = {**_ENCODER_OUTSIDE, "pooler.dense": "cls", "classifier": "cls.output"}
+_MODERN: Final[Mapping[str, str]] = {
+    "attn_norm": "attn_norm",
+    "attn.Wqkv": "attn_qkv",
+    "attn.Wo": "attn_output",
+    "mlp_norm": "ffn_norm",
+    "mlp.Wi": "ffn_up",
+    "mlp.Wo": "ffn_down",
+}
+_MODERN_OUTSIDE: Final[Mapping[str, str]] = {
+    "embeddings.tok_embeddings": "token_embd",
+    "embeddings.norm": "token_embd_norm",
+    "final_norm": "output_norm",
+}
+_MODERN_JUDGING: Final = {
+    **_MODERN_OUTSIDE,
+    "head.dense": "cls",
+    "head.norm": "cls.norm",
+    "classifier": "cls.output",
+}
 _EXPERTS: Final = {"gate_proj": "ffn_gate_exps", "up_proj": "ffn_up_exps", "down_proj": "ffn_down_exps"}
 _NUMBERED_EXPERTS: Final = {"w1": "ffn_gate_exps", "w3": "ffn_up_exps", "w2": "ffn_down_exps"}
 SILU: Final = frozenset({"silu", "swish"})
@@ -72,7 +92,8 @@ class Family:
     the output is the embedding where the configuration does not say. epsilon, theta: where it does not say.
     windows: llama.cpp has its sliding windows; a period where layers see everything again. normed_experts: whether the
     chances of the chosen experts are made to sum to one; None where there are none. skipped_rope: every so many layers
-    one does not turn positions. ranks: a head scores what the first token of a query with a document became.
+    one does not turn positions. local_theta: of layers with a window, where it does not say; None where they turn as
+    all others do. ranks: a head scores what became of a query with a document.
     """
 
     name: str
@@ -91,6 +112,7 @@ class Family:
     windows: bool = False
     normed_experts: bool | None = None
     skipped_rope: int = 0
+    local_theta: float | None = None
     encoder: bool = False
     position_offset: bool = False
     ranks: bool = False
@@ -111,7 +133,9 @@ _QWEN2: Final = Family("qwen2")
 _QWEN_MIXTURE: Final = {"router": "mlp.gate", "experts": _EXPERTS, "experts_prefix": "mlp.experts."}
 _GEMMA: Final = Family("gemma", shifted=True, activations=TANH_GELU, tied=True)
 _SANDWICH: Final = {**_DECODER, **_SANDWICHED}
-_GEMMA3: Final = replace(_GEMMA, name="gemma3", layers={**_SANDWICH, **_NORMED}, windows=True, theta=1e6)
+_GEMMA3: Final = replace(
+    _GEMMA, name="gemma3", layers={**_SANDWICH, **_NORMED}, windows=True, theta=1e6, local_theta=1e4
+)
 _BERT: Final = Family(
     "bert",
     outside=_ENCODER_OUTSIDE,
@@ -126,6 +150,17 @@ _RANKING: Final = replace(
     _ROBERTA,
     outside={**_ENCODER_OUTSIDE, "classifier.dense": "cls", "classifier.out_proj": "cls.output"},
     ranks=True,
+)
+_MODERN_BERT: Final = Family(
+    "modern-bert",
+    outside=_MODERN_OUTSIDE,
+    layers=_MODERN,
+    activations=frozenset({"gelu", "silu"}),
+    epsilon=1e-5,
+    theta=160_000.0,
+    local_theta=10_000.0,
+    windows=True,
+    encoder=True,
 )
 
 FAMILIES: Final[Mapping[str, Family]] = {
@@ -153,9 +188,14 @@ FAMILIES: Final[Mapping[str, Family]] = {
     "Gemma3ForConditionalGeneration": _GEMMA3,
     "Phi3ForCausalLM": Family("phi3", layers={**_DECODER, **_FUSED}, epsilon=1e-5),
     "BertModel": _BERT,
+    "BertForSequenceClassification": replace(_BERT, outside=_JUDGING, ranks=True),
     "RobertaModel": _ROBERTA,
     "XLMRobertaModel": _ROBERTA,
     "RobertaForSequenceClassification": _RANKING,
     "XLMRobertaForSequenceClassification": _RANKING,
+    "CamembertModel": _ROBERTA,
+    "CamembertForSequenceClassification": _RANKING,
+    "ModernBertModel": _MODERN_BERT,
+    "ModernBertForSequenceClassification": replace(_MODERN_BERT, outside=_MODERN_JUDGING, ranks=True),
 }
 """Class that runs a model, as config.json names it -> how it becomes GGUF."""

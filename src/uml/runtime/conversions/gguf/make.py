@@ -11,7 +11,7 @@ from uml.core.errors import ConversionFailed, UnsupportedArchitecture, Unsupport
 from uml.core.model import Format, ModelInfo, Role
 from uml.runtime.conversions.gguf.families import FAMILIES, Family
 from uml.runtime.conversions.gguf.recipe import Planned, kept_as, planned
-from uml.runtime.conversions.gguf.rope import Untold
+from uml.runtime.conversions.gguf.rope import Uncomputed, Untold
 from uml.runtime.conversions.gguf.source import Source, read_source
 from uml.runtime.conversions.gguf.stored import readable
 from uml.runtime.conversions.packing import write
@@ -20,6 +20,7 @@ from uml.runtime.conversions.workshop import Making, trouble, workshop
 
 ROLES: Final = (Role.TEXT, Role.EMBEDDING, Role.RERANKER)
 INSTEAD = "a checkout of llama.cpp may have it: --converter PATH/convert_hf_to_gguf.py"
+AS_IT_IS = "the engine transformers runs it as it is"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,7 @@ def check(name: str, info: ModelInfo) -> Family:
         instead = {
             Format.PYTORCH: f"; first: uml convert {name} --to safetensors",
             Format.GGUF: f"; a smaller file of it: uml quantize {name} --to KIND",
-        }.get(info.format, "")
+        }.get(info.format, f"; {AS_IT_IS}, at /v1/classify" if info.role is Role.CLASSIFIER else "")
         raise UnsupportedFormat(
             info.path,
             f"it is {info.format}{label} for {info.role}; into GGUF go models for text, embedding or reranking, as "
@@ -74,8 +75,9 @@ def plan(order: Order) -> Planned:
     try:
         return planned(family, source, order.kind, order.more)
     except Untold as error:
+        instead = AS_IT_IS if isinstance(error, Uncomputed) else INSTEAD
         raise UnsupportedArchitecture(
-            order.name, f"llama.cpp cannot be told of {error} ({order.info.architecture}); {INSTEAD}"
+            order.name, f"llama.cpp cannot be told of {error} ({order.info.architecture}); {instead}"
         ) from error
 
 

@@ -16,7 +16,7 @@ NO_LANGUAGE: Final = re.compile(
     r"^(?:model\.)?(?:vision_tower|vision_model|multi_modal_projector|visual|embed_vision)\."
 )
 """The eyes of a model that sees."""
-ENCODER_HEADS: Final = re.compile(r"^(?:pooler|cls|lm_head|classifier)\.")
+ENCODER_HEADS: Final = re.compile(r"^(?:pooler|cls|lm_head|classifier|head|decoder)\.")
 """What comes after the last layer of an encoder, which embeddings do not pass."""
 _SUFFIXES: Final = {"weight": "weight", "bias": "bias", "gamma": "weight", "beta": "bias"}
 _FUSED: Final = ("gate_up_proj", "down_proj")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from uml.formats.bounded_json import read_object, text
+from uml.formats.gguf.values import text as string
 from uml.formats.gguf.values import u32
 from uml.formats.sentence import modules
 from uml.runtime.conversions.gguf.families import Family
@@ -13,6 +14,8 @@ from uml.runtime.conversions.gguf.source import Json, Source
 
 MEAN: Final = 1
 RANK: Final = 4
+HEADS: Final = ("gelu", "silu", "tanh")
+"""What a head of llama.cpp's computes."""
 _OLD: Final = {"pooling_mode_mean_tokens": MEAN, "pooling_mode_cls_token": 2, "pooling_mode_lasttoken": 3}
 _NEW: Final = {"mean": MEAN, "cls": 2, "lasttoken": 3}
 """llama_pooling_type."""
@@ -21,7 +24,7 @@ _NEW: Final = {"mean": MEAN, "cls": 2, "lasttoken": 3}
 def pooling(family: Family, source: Source) -> tuple[dict[str, bytes], tuple[str, ...]]:
     """Metadata and notes; none for a model that writes texts. Raises Untold, CorruptFile, BadFile."""
     if family.ranks:
-        return _keys(family, RANK), ()
+        return _keys(family, RANK) | _head(family, source.config), ()
     chain = modules(source.root, [path.name for path in source.root.iterdir()])
     for folder, kind in chain:
         if kind.endswith(".Pooling"):
@@ -31,6 +34,19 @@ def pooling(family: Family, source: Source) -> tuple[dict[str, bytes], tuple[str
     if not family.encoder:
         return {}, ()
     return _keys(family, MEAN), ("nothing says how it pools: the mean of all tokens is taken",)
+
+
+def _head(family: Family, config: Json) -> dict[str, bytes]:
+    """What a head scores, and by which function, where the configuration says so."""
+    if family.name != "modern-bert":
+        return {}  # the first token, by tanh
+    kind, activation = text(config, "classifier_pooling") or "cls", text(config, "classifier_activation") or "gelu"
+    if kind not in ("cls", "mean") or activation not in HEADS:
+        raise Untold(f"a head that pools by {kind!r} and computes {activation!r}")
+    return {
+        f"{family.name}.classifier.pooling_type": u32(_NEW[kind]),
+        f"{family.name}.classifier.activation": string(activation),
+    }
 
 
 def _keys(family: Family, kind: int) -> dict[str, bytes]:

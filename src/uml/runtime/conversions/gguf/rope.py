@@ -30,6 +30,10 @@ class Untold(Exception):
     """Something of the model that llama.cpp cannot be told, in words."""
 
 
+class Uncomputed(Untold):
+    """Something that llama.cpp computes in another way, whoever converts the model."""
+
+
 def rope(family: Family, config: Json, head: int) -> Rope:
     """Turns of positions. head: numbers of one head. Raises Untold."""
     given = rope_parameters(config)
@@ -37,13 +41,16 @@ def rope(family: Family, config: Json, head: int) -> Rope:
     found = Rope()
     fraction = number(full, "partial_rotary_factor") or number(config, "partial_rotary_factor") or 1.0
     turned = int(head * fraction)
-    theta = number(full, "rope_theta") or number(config, "rope_theta") or family.theta
+    theta = number(full, "rope_theta") or number(config, "rope_theta", "global_rope_theta") or family.theta
     found.keys["rope.dimension_count"] = u32(turned)
     found.keys["rope.freq_base"] = f32(theta)
-    if family.name == "gemma3":
-        local = number(child(given, "sliding_attention"), "rope_theta") or number(config, "rope_local_base_freq")
-        found.keys["rope.freq_base_swa"] = f32(local or 10_000.0)
+    if family.local_theta:
+        local = number(child(given, "sliding_attention"), "rope_theta")
+        local = local or number(config, "rope_local_base_freq", "local_rope_theta")
+        found.keys["rope.freq_base_swa"] = f32(local or family.local_theta)
     kind = text(full, "rope_type", "type") or "default"
+    if family.encoder and kind != "default":
+        raise Untold(f"positions of type {kind!r} in an encoder")
     match kind:
         case "default":
             pass

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Final
 
 from uml.core.model import Shape
 from uml.formats.bounded_json import count, number, text
 from uml.formats.gguf.values import f32, flag, flags, u32
+from uml.formats.gguf.values import text as string
 from uml.formats.hf import config as hf_config
 from uml.runtime.conversions.gguf.families import Family
-from uml.runtime.conversions.gguf.rope import Rope, Untold, rope
+from uml.runtime.conversions.gguf.rope import Rope, Uncomputed, Untold, rope
 from uml.runtime.conversions.gguf.source import Json, Source
+from uml.runtime.conversions.gguf.special import marked
+
+BIASES: Final = ("attention_bias", "mlp_bias", "norm_bias", "classifier_bias")
+WIDE_LAYERS: Final = 3
+"""Of so many layers of ModernBERT one sees everything, where its configuration does not say."""
+LOCAL_ATTENTION: Final = 128
+"""How much its others see."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +39,8 @@ def told(family: Family, source: Source) -> Told:
     if shape is None or not shape.heads:
         raise Untold("a configuration without layers, heads and width")
     same_computation(family, config, shape)
+    if family.ranks and count(config, "type_vocab_size") > 1 and marked(source):
+        raise Uncomputed("types of tokens, by which a reranker tells query and document apart")
     notes: list[str] = []
     context = count(config, "max_position_embeddings")
     keys = {
@@ -40,8 +51,8 @@ def told(family: Family, source: Source) -> Told:
         "attention.head_count": u32(shape.heads),
     }
     if family.encoder:
-        turns = Rope()
-        keys |= _encoder(family, source, context)
+        turns = rope(family, config, shape.key_length) if family.local_theta else Rope()
+        keys |= _encoder(family, source, context) | turns.keys | _sights(family, config, shape)
     else:
         turns = rope(family, config, shape.key_length)
         keys["attention.head_count_kv"] = u32(max(shape.kv_heads))
@@ -52,7 +63,7 @@ def told(family: Family, source: Source) -> Told:
             keys |= {"attention.key_length": u32(shape.key_length), "attention.value_length": u32(shape.key_length)}
         keys |= _experts(config, shape) | _caps(family, config) | _windows(family, config, shape, context, notes)
     keys = {f"{family.name}.{key}": value for key, value in keys.items()}
-    if family.encoder:
+    if family.name == "bert":
         keys["tokenizer.ggml.token_type_count"] = u32(count(config, "type_vocab_size") or 1)
     return Told(keys, shape, turns, (*notes, *turns.notes))
 
@@ -61,9 +72,24 @@ def _encoder(family: Family, source: Source, context: int) -> dict[str, bytes]:
     config, found = source.config, {}
     if family.position_offset:
         found["context_length"] = u32(context - offset(config))
-    found["attention.layer_norm_epsilon"] = f32(number(config, "layer_norm_eps") or family.epsilon)
+    found["attention.layer_norm_epsilon"] = f32(number(config, "layer_norm_eps", "norm_eps") or family.epsilon)
     found["attention.causal"] = flag(False)
     return found
+
+
+def _sights(family: Family, config: Json, shape: Shape) -> dict[str, bytes]:
+    """How far layers of an encoder see: all of it, or half a window to either side."""
+    if not family.windows:
+        return {}
+    kinds, period = config.get("layer_types"), count(config, "global_attn_every_n_layers") or WIDE_LAYERS
+    if not isinstance(kinds, list) or len(kinds) != shape.layers:
+        kinds = ["sliding_attention" if layer % period else "full_attention" for layer in range(shape.layers)]
+    sliding = [kind != "full_attention" for kind in kinds]
+    return {
+        "attention.sliding_window": u32(count(config, "local_attention") or LOCAL_ATTENTION),
+        "attention.sliding_window_pattern": flags(sliding),
+        "hidden_activation": string(text(config, "hidden_activation") or "gelu"),
+    }
 
 
 def offset(config: Json) -> int:
@@ -114,15 +140,15 @@ def same_computation(family: Family, config: Json, shape: Shape) -> None:
     """Raises Untold where llama.cpp computes something else for this architecture than the configuration asks."""
     activation = text(config, "hidden_activation") or text(config, "hidden_act")
     if activation and activation not in family.activations:
-        raise Untold(f"the activation {activation!r}, where llama.cpp has {min(family.activations)!r}")
+        raise Uncomputed(f"the activation {activation!r}, where llama.cpp has {min(family.activations)!r}")
     if (positions := text(config, "position_embedding_type")) not in ("", "absolute"):
-        raise Untold(f"positions of type {positions!r}")
-    if family.ranks and count(config, "type_vocab_size") > 1:
-        raise Untold("types of tokens, by which a reranker tells query and document apart")
+        raise Uncomputed(f"positions of type {positions!r}")
+    if family.name == "modern-bert" and (biased := [key for key in BIASES if config.get(key) is True]):
+        raise Untold(f"biases ({', '.join(biased)})")
     if family.name in ("gemma2", "gemma3"):
         _same_scale(family, config, shape)
     if family.name == "gemma3" and number(config, "attn_logit_softcapping"):
-        raise Untold("attention scores with a cap")
+        raise Uncomputed("attention scores with a cap")
     if family.name == "smollm3":
         _same_skips(family, config, shape)
     if family.experts:
@@ -137,14 +163,14 @@ def _same_scale(family: Family, config: Json, shape: Shape) -> None:
     usual = shape.embedding // shape.heads if shape.layers == large else shape.key_length
     asked = number(config, "query_pre_attn_scalar") or 256
     if not math.isclose(asked, usual):
-        raise Untold(f"attention scores divided by the root of {asked:g}, where llama.cpp takes that of {usual}")
+        raise Uncomputed(f"attention scores divided by the root of {asked:g}, where llama.cpp takes that of {usual}")
 
 
 def _same_skips(family: Family, config: Json, shape: Shape) -> None:
     turned = config.get("no_rope_layers")
     usual = [int((layer + 1) % family.skipped_rope != 0) for layer in range(shape.layers)]
     if isinstance(turned, list) and turned and [int(bool(one)) for one in turned] != usual:
-        raise Untold("another choice of layers that turn positions than all but every fourth")
+        raise Uncomputed("another choice of layers that turn positions than all but every fourth")
 
 
 def _same_experts(family: Family, config: Json) -> None:
@@ -152,6 +178,6 @@ def _same_experts(family: Family, config: Json) -> None:
         raise Untold("layers with experts and layers without")
     normed = config.get("norm_topk_prob")
     if isinstance(normed, bool) and normed is not family.normed_experts:
-        raise Untold(f"norm_topk_prob is {normed}, and llama.cpp computes {family.name} as if it were not")
+        raise Uncomputed(f"norm_topk_prob is {normed}, and llama.cpp computes {family.name} as if it were not")
     if normed is None and family.name == "qwen3moe":
         raise Untold("norm_topk_prob is not said")

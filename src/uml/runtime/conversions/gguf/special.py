@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from uml.formats.bounded_json import child, text
+from uml.formats.bounded_json import child, count, text
 from uml.formats.gguf.values import flag, texts, u32
 from uml.formats.gguf.values import text as string
 from uml.runtime.conversions.gguf.source import Json, Source
@@ -19,6 +19,7 @@ KEYS: Final = {
     "mask": "mask_token_id",
 }
 """What Transformers calls a token -> its key in GGUF, which is spelled so."""
+_PAIRING: Final = ("TemplateProcessing", "RobertaProcessing", "BertProcessing")
 
 
 def special_keys(source: Source, numbers: Mapping[str, int], count: int, *, begins: bool) -> dict[str, bytes]:
@@ -98,6 +99,20 @@ def _between(tokenizer: Json) -> int:
             case "BertProcessing":
                 count = 1
     return count
+
+
+def marked(source: Source) -> bool:
+    """Whether the second text of a pair gets another type of tokens than the first."""
+    names = source.tokenizer_config.get("model_input_names")
+    if isinstance(names, list) and "token_type_ids" not in names:
+        return False
+    told = [one for one in _processors(child(source.tokenizer, "post_processor")) if text(one, "type") in _PAIRING]
+    if not told or not isinstance(told[-1].get("pair", []), list):
+        return True
+    if text(told[-1], "type") != "TemplateProcessing":
+        return text(told[-1], "type") == "BertProcessing"
+    types = [count(one, "type_id") for part in told[-1].get("pair", []) for one in part.values()]
+    return any(types) or not types
 
 
 def _processors(processor: Json) -> Iterator[Json]:

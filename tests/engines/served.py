@@ -27,7 +27,7 @@ VLLM_FLAGS = _names(
 )
 VLLM_SWITCHES = _names(
     "--disable-uvicorn-access-log --disable-log-stats --disable-fastapi-docs --enforce-eager "
-    "--no-enable-prefix-caching --enable-auto-tool-choice"
+    "--no-enable-prefix-caching --enable-auto-tool-choice --enable-sleep-mode"
 )
 TRTLLM_FLAGS = _names(
     "--host --port --backend --log_level --max_batch_size --max_seq_len --max_num_tokens --tensor_parallel_size "
@@ -99,14 +99,26 @@ class Answers(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server_name: ClassVar[str] = ""
     served: ClassVar[str | None] = None
+    asleep: ClassVar[bool] = False
 
     def address_string(self) -> str:
         return "client"
 
     def do_GET(self) -> None:
-        self._reply({}, 200 if self.path == "/health" else 404)
+        if self.path == "/is_sleeping" and self.may_sleep():
+            self._reply({"is_sleeping": Answers.asleep})
+        else:
+            self._reply({}, 200 if self.path == "/health" else 404)
+
+    def may_sleep(self) -> bool:
+        """vLLM has these endpoints in its development mode only, and does it with its argument only."""
+        return os.environ.get("VLLM_SERVER_DEV_MODE") == "1" and "--enable-sleep-mode" in sys.argv
 
     def do_POST(self) -> None:
+        if self.path in ("/sleep?level=1", "/wake_up") and self.may_sleep():
+            Answers.asleep = self.path != "/wake_up"
+            self._reply({})
+            return
         body = json.loads(self.rfile.read(int(self.headers.get("content-length", 0))) or b"{}")
         fault = self._vllm_fault(body) if self.server_name == "vllm" else self._trtllm_fault(body)
         if fault:

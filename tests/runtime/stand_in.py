@@ -19,8 +19,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from uml.core.engine import Availability, Endpoint, Engine, EngineSpec, Launch
-from uml.core.errors import BadOption, DoesNotFit, OutOfMemory, UmlError
+from uml.core.engine import Ask, Availability, Endpoint, Engine, EngineSpec, Launch
+from uml.core.errors import BadOption, DoesNotFit, EngineError, OutOfMemory, UmlError
 from uml.core.machine import Device, Machine
 from uml.core.model import Format, Model, ModelInfo, Role
 from uml.core.options import LoadOptions
@@ -65,6 +65,26 @@ class StandIn:
 
     def cause(self, plan: LoadPlan, log: str, exit_code: int | None) -> UmlError | None:
         return OutOfMemory(plan.model.id, "cpu") if "cannot allocate" in log else None
+
+
+class Sleeper(StandIn):
+    """The same where its workers can sleep: they answer `/sleep` and `/wake`."""
+
+    spec = replace(StandIn.spec, name="sleeper")
+
+    def can_sleep(self, plan: LoadPlan) -> bool:
+        return "wakeful" not in plan.options.extra_flags
+
+    async def sleep(self, ask: Ask) -> None:
+        await self._told(ask, "/sleep")
+
+    async def wake(self, ask: Ask) -> None:
+        await self._told(ask, "/wake")
+
+    async def _told(self, ask: Ask, path: str) -> None:
+        status, _ = await ask("POST", path, b"")
+        if status != 200:
+            raise EngineError("sleeper", f"{path} gave {status}")
 
 
 def model(name: str = "demo") -> Model:
@@ -206,10 +226,11 @@ def main() -> None:
         for _ in range(int(float(seconds) * 20)):
             print("still loading", flush=True)
             time.sleep(0.05)  # a load that takes its time, and says so
-    serve(order["socket"], deaf="deaf" in words, chatty="chatty" in words)
+    refused = tuple(f"/{word.partition('-')[2]}".encode() for word in words if word.startswith("no-"))
+    serve(order["socket"], refused, deaf="deaf" in words, chatty="chatty" in words)
 
 
-def serve(path: str, deaf: bool, chatty: bool) -> None:
+def serve(path: str, refused: tuple[bytes, ...], deaf: bool, chatty: bool) -> None:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(path)
         listener.listen()
@@ -226,7 +247,8 @@ def serve(path: str, deaf: bool, chatty: bool) -> None:
                     print("x" * (9 << 20), flush=True)
                 if b"/break" in request:
                     continue
-                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+                status = b"500 No" if any(word in request for word in refused) else b"200 OK"
+                connection.sendall(b"HTTP/1.1 %s\r\nContent-Length: 0\r\nConnection: close\r\n\r\n" % status)
 
 
 if __name__ == "__main__":

@@ -227,6 +227,26 @@ class KeepsSessions(Protocol):
         ...
 
 
+@runtime_checkable
+class Sleeps(Protocol):
+    """A further side of an `Engine`: its workers give their GPUs back and stay, with their weights in main memory.
+
+    What a worker is asked raises EngineError where it refuses; it is ended then.
+    """
+
+    def can_sleep(self, plan: LoadPlan) -> bool:
+        """Whether a worker that was started with this plan can."""
+        ...
+
+    async def sleep(self, ask: Ask) -> None:
+        """Have it leave its GPUs; it has no work."""
+        ...
+
+    async def wake(self, ask: Ask) -> None:
+        """Have it serve again, as it did when it was ready."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class TokenLogprob:
     """A token and the natural logarithm of its probability, before any sampler.

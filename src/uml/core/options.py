@@ -274,6 +274,9 @@ class LoadOptions:
     keep_weight: float = _option(
         1.0, "How dear it is when another needs its memory: 2 counts as half as idle", low=0.01, high=100, ours=True
     )
+    sleep: bool = _option(
+        True, "Stay in main memory, where the engine can and it is free, when another model needs the GPUs"
+    )
     degrade: str = _option(
         "auto",
         "What may be less when memory runs out in the load; auto: what was left open, layers: fewer on GPUs, "

@@ -216,7 +216,7 @@ class Progress:
 class WorkerStatus:
     """One worker as `/v1/models/status` and `uml ps` show it.
 
-    state: `converting`, `starting`, `loading`, `ready`, `stopping`, `failed`.
+    state: `converting`, `starting`, `loading`, `ready`, `stopping`, `asleep`, `failed`.
     memory_bytes: resident now; 0 while it is not known.
     estimated_bytes: what its plan said; method: how that was found, `Footprint.method`.
     measured_bytes: what it really needs once in use, to be compared with the estimate; 0 while it is not known.

@@ -25,7 +25,7 @@ from uml.hardware import snapshot
 from uml.house import House
 from uml.telemetry.metrics import CONTENT_TYPE, Metrics
 
-State = Literal["unloaded", "converting", "starting", "loading", "ready", "stopping", "failed", "missing"]
+State = Literal["unloaded", "converting", "starting", "loading", "ready", "stopping", "asleep", "failed", "missing"]
 
 Options = Annotated[
     dict[str, Any], Field(default_factory=dict, description="Load options by name; `uml load --option help` lists them")

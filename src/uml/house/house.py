@@ -62,6 +62,7 @@ class House:
             confinement=confinement,
             converter=library.converted.make,
             usual=library.usual,
+            limit=library.budget.of,
         ) as supervisor:
             yield cls(library, supervisor)
 

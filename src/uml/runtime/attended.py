@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Literal
 
 from uml.core.engine import EngineSpec
 from uml.core.jsonable import jsonable
@@ -25,6 +25,7 @@ class Attended:
     told: the scheduler wants it gone. gone: set when its end has been dealt with.
     swapping_since: when the first of those was told to go that it was started in place of; 0: of none.
     sitting: the conversations that it saves; not_saved: why it saves none; farewell: it is saving them, and stops then.
+    after: those whose memory it gets, and for whose end it waits. rest: whether it falls asleep, sleeps, or is woken.
     """
 
     process: WorkerProcess
@@ -42,6 +43,8 @@ class Attended:
     sitting: Sitting | None = None
     not_saved: str = ""
     farewell: asyncio.Task[None] | None = None
+    after: tuple[Attended, ...] = ()
+    rest: Literal["", "falling", "asleep", "waking"] = ""
     _memory_bytes: int = 0
     _looked_at: float = 0.0
 
@@ -53,10 +56,15 @@ class Attended:
             self._memory_bytes, self._looked_at = seen.resident_bytes if seen else 0, now
         return self._memory_bytes
 
+    def _state(self) -> str:
+        if self.rest == "waking":
+            return "loading"
+        return "stopping" if self.told else "asleep" if self.rest == "asleep" else self.process.state
+
     def status(self, in_flight: int, queued: int) -> WorkerStatus:
         """The worker as it is shown."""
         now, plan, ended = time.monotonic(), self.plan, self.ending is not None
-        state = "failed" if ended else "stopping" if self.told else self.process.state
+        state = "failed" if ended else self._state()
         error = self.ending.error if self.ending else None
         taken = self.weighing.taken if self.weighing else None
         figures = self.weighing.figures if self.weighing else None

@@ -28,6 +28,10 @@ class Observer(Protocol):
         """The process is gone; negative for a signal, None where there never was one."""
         ...
 
+    def worker_asleep(self, model: str, engine: str) -> None:
+        """The process has given its GPUs back, and stays until it is woken or its memory is needed."""
+        ...
+
     def queue_changed(self, waiting: int) -> None:
         """So many requests wait now."""
         ...
@@ -53,6 +57,9 @@ class Unobserved:
         """Not counted."""
 
     def worker_exited(self, model: str, engine: str, exit_code: int | None) -> None:
+        """Not counted."""
+
+    def worker_asleep(self, model: str, engine: str) -> None:
         """Not counted."""
 
     def queue_changed(self, waiting: int) -> None:

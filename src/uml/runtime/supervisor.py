@@ -19,7 +19,7 @@ from typing import Final, Self
 
 from uml.core.engine import Engine
 from uml.core.errors import Overloaded
-from uml.core.machine import Machine
+from uml.core.machine import Device, Machine
 from uml.core.model import Model
 from uml.core.options import LoadOptions
 from uml.core.plan import Progress, WorkerStatus
@@ -76,6 +76,7 @@ class Supervisor:
 
     fresh: looks a model's file up once more, in a thread, when something went wrong with it. Raises BadFile.
     usual: how a model is loaded where nobody says, asked in a thread before each load; None: by the defaults.
+    limit: bytes of a device that models may take together, those asleep among them; None where nobody set a limit.
     """
 
     def __init__(
@@ -99,6 +100,7 @@ class Supervisor:
         confinement: Confinement | None = None,
         converter: Converter | None = None,
         usual: Callable[[Model], LoadOptions] | None = None,
+        limit: Callable[[Device], int | None] = lambda device: None,
     ) -> None:
         self._engines = engines
         minded = Remembering(planner, sessions.shelf.of) if sessions else planner
@@ -113,7 +115,7 @@ class Supervisor:
         self._tickets = Tickets()
         self._waiting = 0
         self._open = False
-        self._gauge = Gauge(snapshot, lambda machine: self._feed(Measured(machine)))
+        self._gauge = Gauge(snapshot, lambda machine: self._feed(Measured(self._workforce.counted(machine))))
         self._alarm = Alarm(lambda: self._feed(Tick()))
         self._workforce = Workforce(
             engines,
@@ -128,6 +130,7 @@ class Supervisor:
             hang_s=hang_s,
             confinement=confinement,
             converter=converter,
+            limit=limit,
         )
 
     async def __aenter__(self) -> Self:
@@ -135,7 +138,11 @@ class Supervisor:
         for model in swept:
             log.warning("ended the worker of %s that an earlier server had left behind", model)
         self._scheduler = Scheduler(
-            self._planner, machine, self._defaults, self._policy, lambda engine: self._engines[engine].spec.options
+            self._planner,
+            self._workforce.counted(machine),
+            self._defaults,
+            self._policy,
+            lambda engine: self._engines[engine].spec.options,
         )
         self._open = True
         return self
@@ -229,20 +236,23 @@ class Supervisor:
         A busy one goes when its requests are done. Returns the models that were loaded.
         """
         live = self._workforce.live
-        wanted = (*live, *self._scheduler.wished, *self._workforce.failed) if models is None else tuple(models)
+        asleep = {worker.plan.model.id: worker for worker in self._workforce.asleep}
+        everybody = (*live, *asleep, *self._scheduler.wished, *self._workforce.failed)
+        wanted = everybody if models is None else tuple(models)
         for model in wanted:
             self._workforce.failed.pop(model, None)
         leaving = [live[model] for model in dict.fromkeys(wanted) if model in live]
+        sleepers = [asleep[model] for model in dict.fromkeys(wanted) if self._workforce.end_asleep(model)]
         self._feed(Unload(tuple(dict.fromkeys(wanted))))
         for worker in leaving:
             worker.process.hurry()
-        for worker in leaving:
+        for worker in (*leaving, *sleepers):
             await worker.gone.wait()
-        return tuple(worker.plan.model.id for worker in leaving)
+        return tuple(worker.plan.model.id for worker in (*leaving, *sleepers))
 
     def status(self) -> tuple[WorkerStatus, ...]:
         """Every worker, and of models without one the last that ended by itself, as `failed`."""
-        there = (*self._workforce.live.values(), *self._workforce.failed.values())
+        there = (*self._workforce.live.values(), *self._workforce.asleep, *self._workforce.failed.values())
         return tuple(board.status(worker, self._workforce, self._scheduler) for worker in there)
 
     def queue(self) -> tuple[Place, ...]:

@@ -8,21 +8,25 @@ import logging
 import os
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections import Counter
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
 from uml.config.folders import SOCKET_PATH_BYTES, ensure_private, ensure_writable
-from uml.core.engine import Endpoint, Engine
+from uml.core.engine import Endpoint, Engine, Sleeps
 from uml.core.errors import FolderNotWritable, LoadFailed, UmlError
+from uml.core.machine import Device, Machine
 from uml.core.plan import LoadPlan
+from uml.runtime.asleep import Dormitory
 from uml.runtime.attended import Attended
 from uml.runtime.observer import Observer, Unobserved
 from uml.runtime.sandbox.confinement import Confinement
 from uml.runtime.scheduling.events import Event, Exited, Failed, Ready, Reason
 from uml.runtime.sessions import SAVE_LIMIT_S, Sessions
 from uml.runtime.taken import Records, Weighing, total_bytes
+from uml.runtime.workers.channel import ChannelBroken, asking
 from uml.runtime.workers.converting import Converter
 from uml.runtime.workers.ending import Ending
 from uml.runtime.workers.logs import WorkerLog
@@ -45,6 +49,7 @@ class Workforce:
     another model, and to be planned with what this one really took.
     live: workers by model, until their end was told. failed: the last ones that ended by themselves.
     converted: models that were converted, and whose load is to go on from there.
+    limit: bytes of a device that models may take together; None where nobody set a limit.
     """
 
     def __init__(
@@ -62,6 +67,7 @@ class Workforce:
         hang_s: float = HANG_S,
         confinement: Confinement | None = None,
         converter: Converter | None = None,
+        limit: Callable[[Device], int | None] = lambda device: None,
     ) -> None:
         self.live: dict[str, Attended] = {}
         self.failed: dict[str, Attended] = {}
@@ -80,6 +86,7 @@ class Workforce:
         self._converter = converter
         self._tending: set[asyncio.Task[None]] = set()
         self._evicting_since = 0.0
+        self._dormitory = Dormitory(limit, records.gpu_use if records else lambda pid: {})
 
     def open(self) -> tuple[str, ...]:
         """Make the folders ready, in a thread. Returns the models whose left-behind workers were ended.
@@ -100,6 +107,8 @@ class Workforce:
         """End every worker, and leave nothing behind but what somebody else put there."""
         for worker in self.live.values():
             self._see_off(worker, self._sessions.stop_limit_s if self._sessions else 0.0)
+        for worker in self._dormitory.workers:
+            self._dormitory.end(worker.plan.model.id)
         while self._tending:
             await asyncio.wait(self._tending)
         if self._sessions:
@@ -107,8 +116,33 @@ class Workforce:
         with suppress(OSError):
             self._folder.rmdir()
 
+    @property
+    def asleep(self) -> tuple[Attended, ...]:
+        """Workers that stay though their models are not loaded."""
+        return self._dormitory.workers
+
+    def end_asleep(self, model: str) -> Attended | None:
+        """End the worker of a model, where it sleeps or is about to."""
+        worker = self.live.get(model)
+        if worker and worker.rest == "falling":
+            worker.process.stop()
+            return worker
+        return self._dormitory.end(model)
+
+    def counted(self, machine: Machine) -> Machine:
+        """The machine as loads are planned for it: what those asleep hold is free."""
+        return self._dormitory.counted(machine)
+
     def start(self, plan: LoadPlan) -> None:
-        """Begin a worker for this plan."""
+        """Have a worker for this plan: a new one, or the one that sleeps."""
+        sleeper = self._dormitory.waken(plan)
+        after = self._dormitory.give_way(plan.placement.device_bytes, self._promised())
+        if sleeper:
+            self._rouse(sleeper, plan, after)
+        else:
+            self._begin(plan, after)
+
+    def _begin(self, plan: LoadPlan, after: tuple[Attended, ...]) -> None:
         name = f"{os.getpid()}-{next(_NUMBERS)}"
         engine, folder, model = self._engines[plan.engine], self._folder, plan.model.id
         saved = self._sessions.folder(engine, plan) if self._sessions else None
@@ -124,7 +158,7 @@ class Workforce:
             confinement=self._confinement,
             converter=self._converter,
         )
-        worker = self.live[model] = Attended(process, plan, engine.spec, time.monotonic())
+        worker = self.live[model] = Attended(process, plan, engine.spec, time.monotonic(), after=after)
         if self._sessions:
             worker.sitting = self._sessions.attend(engine, plan, process.channel, saved)
             worker.not_saved = self._sessions.obstacle(engine, plan)
@@ -132,12 +166,41 @@ class Workforce:
         if not began:
             process.meter.begin_after(plan.asked.info.size_bytes)
             self.converted.discard(model)
+        self._begun(worker, anew=began)
+        self._spawn(self._tend(worker), f"worker of {model}")
+
+    def _begun(self, worker: Attended, *, anew: bool = True) -> None:
         # Nothing starts while memory comes back, so that what left last has left for this one.
         worker.swapping_since, self._evicting_since = self._evicting_since, 0.0
-        self.failed.pop(model, None)
-        if began:
-            self._observer.load_started(model, plan.engine)
-        self._spawn(self._tend(worker), f"worker of {model}")
+        self.failed.pop(worker.plan.model.id, None)
+        if anew:
+            self._observer.load_started(worker.plan.model.id, worker.plan.engine)
+
+    def _rouse(self, worker: Attended, plan: LoadPlan, after: tuple[Attended, ...]) -> None:
+        """Have one that sleeps serve again."""
+        worker.plan, worker.rest, worker.after = plan, "waking", after
+        worker.started, worker.ready_at = time.monotonic(), 0.0
+        self.live[plan.model.id] = worker
+        self._begun(worker)
+        self._spawn(self._wake(worker))
+
+    async def _wake(self, worker: Attended) -> None:
+        engine = self._engines[worker.plan.engine]
+        assert isinstance(engine, Sleeps)
+        try:
+            await _all_gone(worker.after)
+            async with asyncio.timeout(self._load_timeout_s):
+                await engine.wake(asking(worker.process.channel))
+        except (UmlError, ChannelBroken, TimeoutError) as error:
+            log.warning("%s did not wake, and is loaded anew: %r", worker.plan.model.id, error)
+            worker.process.stop()
+            return
+        if worker.ending is None and not worker.told:
+            worker.rest = ""
+            self._hand_over(worker)
+            if worker.weighing:
+                self._hand_on(worker.weighing)
+            await self._relieved()
 
     def stop(self, model: str, reason: Reason) -> None:
         """Have a model's worker go; its end follows."""
@@ -145,7 +208,36 @@ class Workforce:
         if reason == "evicted" and not self._evicting_since:
             self._evicting_since = time.monotonic()
         self._observer.worker_stopping(model, worker.plan.engine, reason)
-        self._see_off(worker, SAVE_LIMIT_S)
+        if reason == "evicted" and self._may_sleep(worker):
+            worker.told, worker.rest = True, "falling"
+            self._spawn(self._lay_down(worker))
+        else:
+            self._see_off(worker, SAVE_LIMIT_S)
+
+    def _may_sleep(self, worker: Attended) -> bool:
+        # One that saves its conversations ends, and they are read back.
+        if not worker.ready_at or worker.told or worker.sitting:
+            return False
+        engine = self._engines[worker.plan.engine]
+        return self._dormitory.takes(worker, engine, self._promised(but=worker))
+
+    async def _lay_down(self, worker: Attended) -> None:
+        model, engine = worker.plan.model.id, self._engines[worker.plan.engine]
+        if not await self._dormitory.lay(worker, engine, asking(worker.process.channel)):
+            worker.process.stop()
+            return
+        worker.rest, worker.told = "asleep", False
+        del self.live[model]
+        self._observer.worker_asleep(model, worker.plan.engine)
+        self._tell(Exited(model))
+
+    def _promised(self, but: Attended | None = None) -> Mapping[str, int]:
+        """Bytes that plans have given to those who are awake, by device."""
+        found: Counter[str] = Counter()
+        for worker in self.live.values():
+            if worker is not but:
+                found.update(worker.plan.placement.device_bytes)
+        return found
 
     def used(self, worker: Attended) -> None:
         """A request to this worker is over: it may have grown by it."""
@@ -173,6 +265,7 @@ class Workforce:
     async def _tend(self, worker: Attended) -> None:
         """Be with a worker all its life, and tell the scheduler."""
         model, process = worker.plan.model.id, worker.process
+        await _all_gone(worker.after)
         running = asyncio.ensure_future(process.run())
         ready = asyncio.ensure_future(process.ready.wait())
         try:
@@ -186,11 +279,7 @@ class Workforce:
                 if worker.sitting.broken:
                     await asyncio.wait({running}, timeout=NOTICE_S)
             if process.ready.is_set() and not running.done():
-                worker.ready_at = worker.used_at = time.monotonic()
-                self._observer.load_ended(model, worker.plan.engine, worker.ready_at - worker.started, None)
-                if worker.swapping_since:
-                    self._observer.swapped(model, worker.plan.engine, worker.ready_at - worker.swapping_since)
-                self._tell(Ready(model))
+                self._hand_over(worker)
                 self._spawn(self._weigh(worker))
                 await self._relieved()
             ending = await running
@@ -205,10 +294,29 @@ class Workforce:
             ready.cancel()
         self._bury(worker, ending)
 
+    def _hand_over(self, worker: Attended) -> None:
+        """It serves."""
+        model, engine = worker.plan.model.id, worker.plan.engine
+        worker.ready_at = worker.used_at = time.monotonic()
+        self._observer.load_ended(model, engine, worker.ready_at - worker.started, None)
+        if worker.swapping_since:
+            self._observer.swapped(model, engine, worker.ready_at - worker.swapping_since)
+        self._tell(Ready(model))
+
     def _bury(self, worker: Attended, ending: Ending) -> None:
         model, engine, served = worker.plan.model.id, worker.plan.engine, bool(worker.ready_at)
-        del self.live[model]
         worker.ending = ending
+        if self._dormitory.gone(worker):
+            log.info("the sleeping worker of %s has ended", model)
+            worker.gone.set()
+            return
+        del self.live[model]
+        if worker.rest == "waking" and not worker.told:
+            self._observer.load_ended(model, engine, time.monotonic() - worker.started, "load_failed")
+            self._observer.worker_exited(model, engine, ending.exit_code)
+            self._begin(worker.plan, ())
+            worker.gone.set()
+            return
         if ending.converted and not worker.told:
             # Half of a load: what is left of it is planned now.
             self.converted.add(model)
@@ -262,3 +370,8 @@ class Workforce:
         self._tending.add(task)
         task.add_done_callback(self._tending.discard)
         return task
+
+
+async def _all_gone(workers: Iterable[Attended]) -> None:
+    for worker in workers:
+        await worker.gone.wait()

@@ -47,6 +47,12 @@ class Watch:
             self._metrics.evicted(model, engine, time.monotonic() - since)
         log.info("worker ended", extra={"model": model, "engine": engine, "exit_code": exit_code})
 
+    def worker_asleep(self, model: str, engine: str) -> None:
+        """It has left the GPUs, and its process stays."""
+        if since := self._leaving.pop(model, 0.0):
+            self._metrics.evicted(model, engine, time.monotonic() - since)
+        log.info("asleep", extra={"model": model, "engine": engine})
+
     def queue_changed(self, waiting: int) -> None:
         """So many requests wait now."""
         self._metrics.waiting.set(waiting)

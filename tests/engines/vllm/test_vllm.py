@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.engines.served import vllm_arguments
-from tests.worker.process import plan_for
-from uml.core.engine import Endpoint
-from uml.core.errors import BadOption, CorruptFile, EngineNotInstalled, LoadFailed, OutOfMemory, UnsupportedArchitecture
+from tests.engines.served import vllm_arguments, write_program
+from tests.worker.process import Worker, plan_for
+from uml.core.engine import Endpoint, Sleeps
+from uml.core.errors import (
+    BadOption,
+    CorruptFile,
+    EngineError,
+    EngineNotInstalled,
+    LoadFailed,
+    OutOfMemory,
+    UnsupportedArchitecture,
+)
 from uml.core.install import Install
 from uml.core.model import Role
 from uml.core.plan import LoadPlan, Placement
@@ -60,6 +70,43 @@ def test_gpus_are_shared_and_chosen() -> None:
     assert visible(plan_of(device="cuda:1")) == {"CUDA_VISIBLE_DEVICES": "1"}
     assert visible(plan_of(Placement({"rocm:0": 1}))) == {"HIP_VISIBLE_DEVICES": "0"}
     assert visible(plan_of(Placement({"cpu": 1}))) == {}
+
+
+def test_it_sleeps_on_gpus_of_nvidia_over_a_socket_and_where_it_may() -> None:
+    engine = Vllm(program=Path(sys.executable))
+    one = Placement({"cuda:0": 1})
+    for plan, endpoint, sleeps in (
+        (plan_of(one), SOCKET, True),
+        (plan_of(one, sleep=False), SOCKET, False),
+        (plan_of(one), Endpoint("key", None, "127.0.0.1", 81), False),
+        (plan_of(Placement({"rocm:0": 1})), SOCKET, False),
+        (plan_of(Placement({"cpu": 1})), SOCKET, False),
+    ):
+        launch = engine.launch(plan, endpoint)
+        assert told(plan, endpoint)["enable_sleep_mode"] is sleeps
+        assert ("VLLM_SERVER_DEV_MODE" in launch.environment) is sleeps
+        assert engine.can_sleep(plan) or not sleeps
+
+
+@pytest.mark.parametrize("sleeps", [True, False])
+async def test_it_is_told_to_sleep_and_to_wake(tmp_path: Path, sleeps: bool) -> None:
+    engine = Vllm(program=write_program(tmp_path, "vllm"))
+    assert isinstance(engine, Sleeps)
+    with Worker(engine, plan_of(Placement({"cuda:0": 1}), sleep=sleeps), tmp_path) as worker:
+        worker.ready()
+
+        async def ask(method: str, path: str, body: bytes) -> tuple[int, bytes]:
+            status, answer = await asyncio.to_thread(worker.request, method, path)
+            return status, json.dumps(answer).encode()
+
+        if not sleeps:
+            with pytest.raises(EngineError, match=r"POST /sleep\?level=1 came to 404"):
+                await engine.sleep(ask)
+            return
+        await engine.sleep(ask)
+        assert worker.request("GET", "/is_sleeping") == (200, {"is_sleeping": True})
+        await engine.wake(ask)
+        assert worker.request("GET", "/is_sleeping") == (200, {"is_sleeping": False})
 
 
 def test_models_for_vectors_are_pooled() -> None:

@@ -46,9 +46,17 @@ def arguments(plan: LoadPlan, endpoint: Endpoint, totals: Mapping[str, int]) -> 
         words += ["--speculative-config", json.dumps(guessing)]
     if template := options.chat_template_file or options.chat_template:
         words += ["--chat-template", template]
+    if endpoint.socket and can_sleep(plan):
+        words += ["--enable-sleep-mode"]
     if not options.cache_prompt:
         words += ["--no-enable-prefix-caching"]
     return words + list(options.extra_flags)
+
+
+def can_sleep(plan: LoadPlan) -> bool:
+    """Whether its server could give its GPUs back and stay: on NVIDIA's, where the user lets it."""
+    found = gpus(plan)
+    return plan.options.sleep and bool(found) and all(name.startswith("cuda") for name in found)
 
 
 def visible(plan: LoadPlan) -> dict[str, str]:

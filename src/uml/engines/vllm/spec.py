@@ -30,7 +30,7 @@ QUANTIZATIONS: Final = frozenset(
 OPTIONS: Final = frozenset(
     _names(
         "engine engine_version ctx parallel batch device split_mode gpu_layers cache_type_k cache_type_v draft_model "
-        "draft_max chat_template chat_template_file cache_prompt extra_flags"
+        "draft_max chat_template chat_template_file cache_prompt sleep extra_flags"
     )
 )
 
@@ -83,9 +83,9 @@ SPEC: Final = EngineSpec(
     home=frozenset({"cuda", "rocm"}),
     note=(
         "It was not run on a GPU yet: its arguments and parameters were read from version 0.32, which its recipe "
-        "installs (0.33 has the same), and are held against a program that takes these and refuses others. Its sleep "
-        "mode is not used: it comes with the development endpoints only, which call any method of its workers for "
-        "whoever reaches them; the way out of memory is the end of the worker. Calls of tools that a model chooses "
+        "installs (0.33 has the same), and are held against a program that takes these and refuses others. A "
+        "model that leaves its GPUs for another sleeps in main memory while that is free, and wakes in place of a "
+        "load. Calls of tools that a model chooses "
         "itself need `--enable-auto-tool-choice` and `--tool-call-parser` in `extra_flags`"
     ),
 )

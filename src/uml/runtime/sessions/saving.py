@@ -21,7 +21,7 @@ from uml.core.engine import Ask, Engine, Held, KeepsSessions
 from uml.core.errors import EngineError, UmlError, gib
 from uml.core.plan import LoadPlan
 from uml.runtime.sessions.shelf import Kept, Mark, Shelf, fingerprint
-from uml.runtime.workers.channel import Channel, ChannelBroken
+from uml.runtime.workers.channel import Channel, ChannelBroken, asking
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +33,6 @@ BUSY_LIMIT_S: Final = 2.0
 """How long a stopping server waits for an answer that nobody reads any more to end."""
 WORTH_TOKENS: Final = 32
 """A shorter conversation is read again as quickly."""
-ANSWER_LIMIT: Final = 1 << 24
 
 
 class Sessions:
@@ -93,7 +92,7 @@ class Sessions:
         """The conversations of one worker that was started with this folder; None where there is none."""
         if folder is None or not isinstance(engine, KeepsSessions):
             return None
-        return Sitting(self, engine, plan, _asking(channel))
+        return Sitting(self, engine, plan, asking(channel))
 
     def settle(self, kept: Kept) -> None:
         """Have a conversation on disk for good, behind everybody's back."""
@@ -250,11 +249,3 @@ def _by_use(held: tuple[Held, ...]) -> list[Held]:
 
 def _counted(count: int) -> str:
     return "1 conversation" if count == 1 else f"{count} conversations"
-
-
-def _asking(channel: Channel) -> Ask:
-    async def ask(method: str, path: str, body: bytes) -> tuple[int, bytes]:
-        response = await channel.request(method, path, body)
-        return response.status, await response.read(ANSWER_LIMIT)
-
-    return ask

@@ -18,12 +18,14 @@ import asyncio
 from collections.abc import Iterable
 from typing import Final
 
-from uml.core.engine import Endpoint
+from uml.core.engine import Ask, Endpoint
 from uml.runtime.workers.connection import Connection
 from uml.runtime.workers.response import HIGH_WATER, ChannelBroken, Response
 
 IDLE_LIMIT_S: Final = 3.5
 POOL_LIMIT: Final = 32
+ANSWER_LIMIT: Final = 1 << 24
+"""Bytes of an answer to the supervisor's own questions."""
 
 Headers = Iterable[tuple[bytes, bytes]]
 
@@ -176,3 +178,13 @@ class Channel:
             lines.append(b"Content-Length: %d\r\n" % len(body))
         lines.append(b"\r\n")
         return b"".join(lines)
+
+
+def asking(channel: Channel) -> Ask:
+    """Questions of the supervisor itself, by this channel."""
+
+    async def ask(method: str, path: str, body: bytes) -> tuple[int, bytes]:
+        response = await channel.request(method, path, body)
+        return response.status, await response.read(ANSWER_LIMIT)
+
+    return ask

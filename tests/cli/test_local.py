@@ -41,6 +41,47 @@ def test_a_wrong_command_line_is_a_sentence_and_code_2(uml: Uml) -> None:
     assert said.code == 2 and said.error["code"] == "usage" and said.out == ""
 
 
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--memory-budget", "lots"], "--memory-budget is 'lots'; expected bytes (`24GiB`), a share"),
+        (["--gpu-budget", "cuda:0=lots"], "--gpu-budget is 'cuda:0=lots'; expected bytes"),
+        (["--log-level", "shout"], "--log-level is 'shout'; expected one of debug, info, warning, error"),
+        (["--llama-server", "/nowhere/llama-server"], "--llama-server is '/nowhere/llama-server'; expected the path"),
+        (["--port", "70000"], "--port is '70000'; expected a port from 0 to 65535"),
+        (["--port", "web"], "--port is 'web'; expected a port from 0 to 65535"),
+        (["--host", " "], "--host is ' '; expected a host name or an address"),
+        (["--host", "203.0.113.1", "--port", "0"], "host is '203.0.113.1', which opens this server"),
+        (["--host", "203.0.113.1", "--port", "0", "--api-key", "k"], "host is '203.0.113.1'; expected an address of"),
+        (["--api-key", "two words"], "--api-key is not valid; expected printable ASCII without spaces"),
+        (["--engine", "nobody"], "engine is 'nobody' (flag --engine); expected auto or one of"),
+        (["--ctx", "many"], "option ctx is 'many'; expected a whole number"),
+        (["-o", "ctxx=1"], "unknown field options.ctxx; did you mean ctx"),
+    ],
+)
+def test_serve_refuses_what_a_setting_does_not_take_as_any_bad_use(
+    uml: Uml, arguments: list[str], sentence: str
+) -> None:
+    said = uml("serve", *arguments)
+    assert (said.code, said.out) == (2, "") and said.err.startswith(f"error: {sentence}"), said.err
+    assert uml("serve", "--json", *arguments).error["message"].startswith(sentence)
+
+
+def test_a_setting_that_the_environment_or_the_file_says_is_refused_alike(
+    uml: Uml, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UML_MEMORY_BUDGET", "lots")
+    said = uml("serve", "--json")
+    assert (said.code, said.error["code"]) == (2, "bad_setting")
+    assert said.error["message"].startswith("UML_MEMORY_BUDGET is 'lots'; expected bytes")
+    monkeypatch.delenv("UML_MEMORY_BUDGET")
+    file = tmp_path / "config.toml"
+    file.write_text("prot = 1\n")
+    monkeypatch.setenv("UML_CONFIG", str(file))
+    said = uml("serve")
+    assert said.code == 2 and f"prot in {file}: there is no such setting; did you mean port?" in said.err
+
+
 def test_the_demo_model_is_always_listed(uml: Uml) -> None:
     said = uml("ls")
     head, row, *companions = said.out.splitlines()

@@ -16,10 +16,10 @@ from uml.config import Settings
 from uml.core.errors import (
     BadOption,
     BadRequest,
+    BadSetting,
     CorruptFile,
     DoesNotFit,
     ModelNotFound,
-    SetupError,
     UnknownField,
     UnsupportedFormat,
 )
@@ -153,7 +153,7 @@ def test_a_thousand_models_are_described_at_once(library: Library) -> None:
 
 
 def test_an_engine_that_is_not_there_is_told_at_the_start(settings: Settings) -> None:
-    with pytest.raises(SetupError, match=r"engine is .nope. \(flag --engine\); expected auto or one of llamacpp, "):
+    with pytest.raises(BadSetting, match=r"engine is .nope. \(flag --engine\); expected auto or one of llamacpp, "):
         Library.open(replace(settings, engine="nope", sources={"engine": "flag --engine"}))
 
 

@@ -12,7 +12,8 @@ import ipaddress
 from collections.abc import Iterable
 from urllib.parse import urlsplit
 
-from uml.core.errors import BadKey, NotAllowed, SetupError
+from uml.core.errors import BadKey, BadSetting, NotAllowed
+from uml.core.quote import quoted
 
 OPEN_PATHS = frozenset({"/health/live"})
 """Answered without a key: whoever starts the server must be able to see that it lives."""
@@ -21,11 +22,11 @@ _REMEMBERED = 256
 
 
 def check_bind(host: str, key: str | None) -> None:
-    """Refuse to open the server to other machines without a key. Raises SetupError."""
+    """Refuse to open the server to other machines without a key. Raises BadSetting."""
     if not key and not is_loopback(host):
-        raise SetupError(
-            f"binding to {host} opens this server to other machines, and it has no key; set one with UML_API_KEY "
-            "or --api-key, or bind to 127.0.0.1"
+        raise BadSetting(
+            f"host is {quoted(host)}, which opens this server to other machines, and it has no key; set one with "
+            "UML_API_KEY or --api-key, or leave host at 127.0.0.1"
         )
 
 

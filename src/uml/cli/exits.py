@@ -9,6 +9,7 @@ from typing import Final
 from uml.core.errors import (
     BadFile,
     BadRequest,
+    BadSetting,
     Cancelled,
     ContextLengthExceeded,
     DoesNotFit,
@@ -36,7 +37,7 @@ class Exit(IntEnum):
 MEANING: Final[Mapping[Exit, str]] = {
     Exit.OK: "done",
     Exit.ERROR: "any other error",
-    Exit.USAGE: "the command line, or an option on it, is not right",
+    Exit.USAGE: "the command line, an option or a setting is not right",
     Exit.NO_SERVER: "the command needs a server, and none answers",
     Exit.NOT_FOUND: "no model has this name",
     Exit.DOES_NOT_FIT: "the model does not fit, or memory ran out",
@@ -53,6 +54,7 @@ _BY_CLASS: Final[tuple[tuple[type[UmlError], Exit], ...]] = (
     (BadFile, Exit.BAD_FILE),
     (ContextLengthExceeded, Exit.ERROR),
     (BadRequest, Exit.USAGE),
+    (BadSetting, Exit.USAGE),
     (Cancelled, Exit.INTERRUPTED),
 )
 

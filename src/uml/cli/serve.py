@@ -39,7 +39,7 @@ def serve(
         typer.Option(metavar="ADDRESS", help="Address to listen on (UML_HOST; 127.0.0.1)", show_default=False),
     ] = None,
     port: Annotated[
-        int | None,
+        str | None,
         typer.Option(metavar="PORT", help="Port to listen on; 0: any free one (UML_PORT; 8080)", show_default=False),
     ] = None,
     api_key: Annotated[

@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple
 
 from uml.config.folders import absolute, config_file, data_folder, ensure_private, ensure_writable, runtime_folder
 from uml.config.values import BY_NAME, SETTINGS, Setting
-from uml.core.errors import BadRequest, SetupError
+from uml.core.errors import BadRequest, BadSetting, SetupError
 from uml.core.quote import quoted
 
 
@@ -123,7 +123,8 @@ class Settings:
         """Settings of this user. A flag that is None was not given; an empty variable is not set.
 
         file: read instead of the user's own; it must exist then.
-        Raises SetupError, which names the source, the value and what is expected.
+        Raises BadSetting, which names the source, the value and what is expected, and SetupError for a file that cannot
+        be read.
         """
         environ = os.environ if environ is None else environ
         where, content = _read_file(file, environ)
@@ -197,7 +198,7 @@ def _known(name: str, label: str) -> Setting:
     if setting is None:
         close = _close(name, list(BY_NAME), 0.6)
         hint = f"did you mean {' or '.join(close)}?" if close else f"known are {', '.join(BY_NAME)}"
-        raise SetupError(f"{label}: there is no such setting; {hint}", close=close)
+        raise BadSetting(f"{label}: there is no such setting; {hint}", close=close)
     return setting
 
 
@@ -206,10 +207,10 @@ def _checked(setting: Setting, raw: object, layer: _Layer) -> Any:
     try:
         return setting.parse(raw, layer.base)
     except BadRequest as error:  # a load option, with its own range
-        raise SetupError(f"{label}: {error.message}") from error
+        raise BadSetting(f"{label}: {error.message}") from error
     except ValueError:
         value = "not valid" if setting.secret else quoted(raw)
-        raise SetupError(f"{label} is {value}; expected {setting.expected}") from None
+        raise BadSetting(f"{label} is {value}; expected {setting.expected}") from None
 
 
 def _strange(environ: Mapping[str, str]) -> tuple[str, ...]:

@@ -22,7 +22,8 @@ import uvicorn
 from uml import __version__
 from uml.access import check_bind
 from uml.config import Settings, ensure_writable
-from uml.core.errors import AlreadyRunning, PortTaken, SetupError, UmlError
+from uml.core.errors import AlreadyRunning, BadSetting, PortTaken, SetupError, UmlError
+from uml.core.quote import quoted
 from uml.gateway.app import Application, application
 from uml.gateway.protocol import Protocol
 from uml.house import House
@@ -44,7 +45,7 @@ def serve(settings: Settings, announce: bool = True, on_ready: Callable[[str], N
 
     announce: write `server.json` (`url`, `pid`, `key`) into the data folder, for clients of this
         user, and be the only server there. on_ready: called with the address when requests are answered.
-    Raises SetupError: PortTaken, AlreadyRunning, FolderNotWritable, or an address that needs a key.
+    Raises SetupError: BadSetting, PortTaken, AlreadyRunning, FolderNotWritable.
     """
     setup(settings.log_level)
     check_bind(settings.host, settings.api_key)
@@ -65,11 +66,11 @@ def serve(settings: Settings, announce: bool = True, on_ready: Callable[[str], N
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """A listening socket; port 0 takes any free one. Raises PortTaken, SetupError."""
+    """A listening socket; port 0 takes any free one. Raises PortTaken, BadSetting, SetupError."""
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except OSError as error:
-        raise SetupError(f"{host} is no address of this machine: {error.strerror or error}") from error
+        raise _no_address(host, error) from error
     # `localhost` is both on most machines, and clients try the older one.
     family, kind, protocol, _, where = min(found, key=lambda each: each[0] != socket.AF_INET)
     listener = socket.socket(family, kind, protocol)
@@ -84,9 +85,15 @@ def bind(host: str, port: int) -> socket.socket:
             raise SetupError(f"port {port} needs more rights than this user has; take one from 1024 on") from error
         if error.errno == errno.EADDRINUSE:
             raise PortTaken(host, port, _owner(port)) from error
+        if error.errno == errno.EADDRNOTAVAIL:
+            raise _no_address(host, error) from error
         raise SetupError(f"cannot listen on {host} port {port}: {error.strerror or error}") from error
     listener.setblocking(False)
     return listener
+
+
+def _no_address(host: str, error: OSError) -> BadSetting:
+    return BadSetting(f"host is {quoted(host)}; expected an address of this machine ({error.strerror or error})")
 
 
 def address(host: str, listener: socket.socket) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 from uml.config import Settings
 from uml.core.engine import Engine, KeepsSessions
-from uml.core.errors import AmbiguousModel, BadRequest, ModelNotFound, NotAllowed, SetupError, UmlError, gib
+from uml.core.errors import AmbiguousModel, BadRequest, BadSetting, ModelNotFound, NotAllowed, UmlError, gib
 from uml.core.jsonable import jsonable
 from uml.core.machine import Machine
 from uml.core.model import Model, ModelInfo
@@ -66,14 +66,14 @@ class Library:
 
     @classmethod
     def open(cls, settings: Settings) -> Library:
-        """Open the registry in the data folder. Raises FolderNotWritable, and SetupError for an unknown engine."""
+        """Open the registry in the data folder. Raises FolderNotWritable, and BadSetting for an unknown engine."""
         installs = Installs(settings.data / "engines")
         own = builtin(settings.llama_server, installs.find, settings.programs)
         plugins = load_plugins(own) if settings.plugins else Plugins()
         engines = {**own, **plugins.engines}
         if settings.engine.partition("==")[0] not in ("auto", *engines):
             source = settings.sources.get("engine", "the settings")
-            raise SetupError(f"engine is {settings.engine!r} ({source}); expected auto or one of {', '.join(engines)}")
+            raise BadSetting(f"engine is {settings.engine!r} ({source}); expected auto or one of {', '.join(engines)}")
         registry = Registry(settings.data / "registry.sqlite", plugins.inspector(inspect))
         converted = KeptFiles(settings.data / "converted", settings.converted_disk)
         return cls(settings, registry, Roster(engines, honours), installs, plugins, converted)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote, urljoin, urlsplit
 
-from uml.core.errors import BadFile, RemoteFailed, RemoteNotFound, RemoteRefused, SetupError
+from uml.core.errors import BadFile, BadSetting, RemoteFailed, RemoteNotFound, RemoteRefused
 from uml.core.quote import quoted
 from uml.formats.bounded_json import parse
 from uml.remote.names import HUGGING_FACE, HubName, is_inside
@@ -33,7 +33,7 @@ class Hub:
 
     @classmethod
     def of(cls, environ: Mapping[str, str] | None = None, offline: bool = False) -> Hub:
-        """HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE, as other programs read them. Raises SetupError."""
+        """HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE, as other programs read them. Raises BadSetting."""
         environ = os.environ if environ is None else environ
         endpoint = environ.get("HF_ENDPOINT", "").strip().rstrip("/") or HUGGING_FACE
         try:
@@ -42,11 +42,11 @@ class Hub:
         except ValueError:
             good = None
         if not good:
-            raise SetupError(f"HF_ENDPOINT is {quoted(endpoint)}; expected the address of a hub, https://HOST")
+            raise BadSetting(f"HF_ENDPOINT is {quoted(endpoint)}; expected the address of a hub, https://HOST")
         token = environ.get("HF_TOKEN", "").strip() or None
         if token and not (token.isascii() and token.isprintable() and " " not in token):
             # Not shown, here or anywhere: it is a secret all the same.
-            raise SetupError("HF_TOKEN is not valid; expected printable ASCII without spaces")
+            raise BadSetting("HF_TOKEN is not valid; expected printable ASCII without spaces")
         why = "the setting offline is on" if offline else ""
         if not why and environ.get("HF_HUB_OFFLINE", "").strip().lower() in _YES:
             why = "HF_HUB_OFFLINE is set"

@@ -45,6 +45,7 @@
     ├── Overloaded              503 overloaded
     ├── DoesNotFit              507 does_not_fit
     └── SetupError              500                       the program cannot start here
+        ├── BadSetting          500 bad_setting           not what the setting takes
         ├── PortTaken           500 port_taken
         ├── FolderNotWritable   500 folder_not_writable
         ├── AlreadyRunning      500 already_running
@@ -118,6 +119,7 @@ from uml.core.errors.root import (
 )
 from uml.core.errors.setup import (
     AlreadyRunning,
+    BadSetting,
     FolderNotWritable,
     NoServer,
     PortTaken,
@@ -132,6 +134,7 @@ __all__ = [
     "BadKey",
     "BadOption",
     "BadRequest",
+    "BadSetting",
     "BodyTooLarge",
     "Cancelled",
     "ConnectionLost",

@@ -14,6 +14,12 @@ class SetupError(UmlError):
     code = "setup_error"
 
 
+class BadSetting(SetupError):
+    """A setting that is not what it takes, whether a flag, a variable or the file says it; or one that there is not."""
+
+    code = "bad_setting"
+
+
 class PortTaken(SetupError):
     """Something else listens on the port."""
 

@@ -41,7 +41,7 @@ def test_a_taken_port_is_named_with_its_owner(tmp_path: Path) -> None:
 
 def test_other_machines_need_a_key(tmp_path: Path) -> None:
     error = refused(tmp_path / "a", host="0.0.0.0")
-    assert error["code"] == "setup_error" and "UML_API_KEY" in error["message"]
+    assert error["code"] == "bad_setting" and "UML_API_KEY" in error["message"]
     with running(tmp_path / "b", host="0.0.0.0", api_key="secret") as server:
         assert server.url.startswith("http://127.0.0.1:")
         assert server.get("/version").status_code == 200
@@ -49,7 +49,7 @@ def test_other_machines_need_a_key(tmp_path: Path) -> None:
 
 def test_an_address_that_is_not_ours_is_refused(tmp_path: Path) -> None:
     error = refused(tmp_path / "data", host="192.0.2.1", api_key="secret")
-    assert error["code"] == "setup_error" and "192.0.2.1" in error["message"]
+    assert error["code"] == "bad_setting" and "192.0.2.1" in error["message"]
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:

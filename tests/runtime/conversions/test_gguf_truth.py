@@ -75,10 +75,10 @@ CUTS: dict[str, tuple[Callable[[str], bool], str]] = {
 """Kind -> texts that must be cut alike, and what is told of the others."""
 
 
-def made_by(script: str, folder: Path) -> Path:
+def made_by(script: str, folder: Path, *names: str) -> Path:
     if not PYTHON:
         pytest.skip("UML_TEST_TRANSFORMERS_PYTHON names no interpreter with Transformers")
-    command = [PYTHON, str(Path(__file__).with_name(script)), str(folder)]
+    command = [PYTHON, str(Path(__file__).with_name(script)), str(folder), *names]
     subprocess.run(command, check=True, capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     return folder
 

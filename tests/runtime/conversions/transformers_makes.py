@@ -1,7 +1,8 @@
 """Tiny random models of many architectures, and what Transformers says of them: run by its interpreter.
 
 `python transformers_makes.py OUT`. For each case a folder OUT/NAME with the model as it is saved, `tokens.json`, what
-goes in, and `truth.json`, the scores that come out (for encoders the vector, for rerankers one score for each part).
+goes in, and `truth.json`, the scores that come out (for encoders the vector, for rerankers one score for each part, and
+`judged.json`, a query and documents with their scores).
 Weights are numbers that bfloat16 holds, so that what is computed here in float32 is exactly what the files say. Large
 enough that attention, positions, norms and biases all matter to the result.
 """
@@ -120,14 +121,8 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
     "bert-rerank": ("BertForSequenceClassification", {"type_vocab_size": 2, "num_labels": 1}),
-    "camembert-rerank": (
-        "CamembertForSequenceClassification",
-        {"type_vocab_size": 1, "pad_token_id": 1, "bos_token_id": 0, "num_labels": 1},
-    ),
-    "roberta-rerank": (
-        "RobertaForSequenceClassification",
-        {"type_vocab_size": 1, "pad_token_id": 1, "bos_token_id": 0, "num_labels": 1},
-    ),
+    "camembert-rerank": ("CamembertForSequenceClassification", {"type_vocab_size": 1, "num_labels": 1}),
+    "roberta-rerank": ("RobertaForSequenceClassification", {"type_vocab_size": 1, "num_labels": 1}),
     "xlm-roberta-rerank": (
         "XLMRobertaForSequenceClassification",
         {"type_vocab_size": 1, "pad_token_id": 1, "bos_token_id": 0, "num_labels": 1},
@@ -161,6 +156,12 @@ CODED: dict[str, tuple[str, dict[str, Any], str, tuple[int, int]]] = {
 
 WORDS = ("bert", "bert-rerank")
 """Cases with a tokenizer of word pieces."""
+
+
+QUERY = "where did the cat sit"
+DOCUMENTS = [
+    "the cat sat on the mat", "a dog", "on the log and on the mat and on the log", "cats", "the the the", "not at all",
+]  # fmt: skip
 
 
 def byte_tokenizer() -> Tokenizer:
@@ -243,13 +244,25 @@ def make(out: Path, name: str) -> None:
     names = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>"}
     if name in WORDS:
         names = {"cls_token": "[CLS]", "sep_token": "[SEP]", "pad_token": "[PAD]", "unk_token": "[UNK]"}
-    transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names).save_pretrained(folder)
+    if name.endswith("rerank") and name not in WORDS:
+        names["model_input_names"] = ["input_ids", "attention_mask"]
+        between = "" if name.startswith("modern") else "</s> "
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single="<s> $A </s>",
+            pair=f"<s> $A </s> {between}$B </s>",
+            special_tokens=[(one, tokenizer.token_to_id(one)) for one in ("<s>", "</s>")],
+        )
+    cutter = transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names)
+    cutter.save_pretrained(folder)
     chance = random.Random(name)
     tokens = [chance.randrange(5, 60) for _ in range(LENGTH)]
     with torch.no_grad():
         said = model(torch.tensor([tokens]))
         if name.endswith("rerank"):
             truth = torch.cat([model(torch.tensor([tokens[:length]])).logits[0] for length in PARTS])
+            scored = [model(**cutter(QUERY, one, return_tensors="pt")).logits.item() for one in DOCUMENTS]
+            judged = {"query": QUERY, "documents": DOCUMENTS, "scores": scored}
+            (out / name / "judged.json").write_text(json.dumps(judged))
         else:
             truth = said.last_hidden_state[0].mean(0) if encoder else said.logits[0]
     model.to(torch.bfloat16).save_pretrained(folder, max_shard_size="40KB")

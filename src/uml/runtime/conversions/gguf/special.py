@@ -28,6 +28,9 @@ def special_keys(source: Source, numbers: Mapping[str, int], count: int, *, begi
     """
     named = {kind: text_of(source.tokenizer_config.get(f"{kind}_token")) for kind in (*KEYS, "cls")}
     first, last = _around(source.tokenizer)
+    between = _between(source.tokenizer)
+    if between > 1:
+        named["sep"] = named["sep"] or last
     named["bos"] = named["bos"] or named["cls"] or first
     named["eos"] = named["eos"] or named["sep"]
     named["unk"] = named["unk"] or text(child(source.tokenizer, "model"), "unk_token")
@@ -46,7 +49,7 @@ def special_keys(source: Source, numbers: Mapping[str, int], count: int, *, begi
         found["tokenizer.ggml.add_eos_token"] = flag(ends)
     # What llama.cpp puts between query and document behind the end of the first. Single texts end by it anyway.
     if ends and named["sep"]:
-        found["tokenizer.ggml.add_sep_token"] = flag(_between(source.tokenizer) > 1)
+        found["tokenizer.ggml.add_sep_token"] = flag(between > 1)
     return found | _templates(source)
 
 

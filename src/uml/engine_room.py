@@ -164,7 +164,7 @@ class EngineRoom:
         self.library.roster.forget()
         return shown(found, found)
 
-    def remove(self, engine: str, label: str) -> dict[str, Any]:
+    def remove(self, engine: str, label: str = "") -> dict[str, Any]:
         """Remove an install; `in_use` is what is in use then, None where there is none. Raises as `Installs.remove`."""
         gone = self.library.installs.remove(engine, label)
         self.library.roster.forget()

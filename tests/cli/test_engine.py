@@ -40,10 +40,14 @@ def test_an_engine_is_installed_chosen_and_removed(uml: Uml, wheels: Path) -> No
         line for line in uml("engine", "ls").out.splitlines() if " * " in line and line.startswith("onnx-builder")
     ]
     assert row.split()[:3] == ["onnx-builder", "0.18.0", "*"]
+    refused = uml("engine", "rm", "onnx-builder")
+    assert refused.code == 2 and "2 installs: onnx-builder==0.17.0, onnx-builder==0.18.0; say which" in refused.err
     gone = uml("engine", "rm", "onnx-builder==0.18.0")
     assert "onnx-builder==0.17.0 is in use now" in gone.out
     assert not (uml.data / "engines" / "onnx-builder" / "0.18.0").exists()
     assert "onnx-builder==0.17.0 (in use" in uml("doctor").out
+    assert uml("engine", "rm", "onnx-builder").out.startswith("onnx-builder==0.17.0 is removed, "), "there is one only"
+    assert uml("engine", "rm", "onnx-builder").code == 1
 
 
 def _engines(uml: Uml) -> list[dict[str, Any]]:
@@ -86,7 +90,8 @@ def test_one_that_is_not_for_this_machine_is_refused(uml: Uml) -> None:
 def test_names_that_mean_nothing(uml: Uml) -> None:
     assert "did you mean transformers" in uml("engine", "install", "transformer").err
     assert uml("engine", "install", "onnx-builder", "--installer", "npm").code == 2
-    assert uml("engine", "rm", "onnx-builder").code == 2
+    assert "there is no install 'onnx-builder'" in uml("engine", "rm", "onnx-builder").err
+    assert "no engine that can be installed" in uml("engine", "rm", "nobody").err
     assert "try: uml engine install transformers" in uml("engine", "test", "transformers").err
     assert "No such command 'lss'" in uml("engine", "lss").err
     assert "List engines" in uml("engine", "--help").out

@@ -169,7 +169,10 @@ def _used(session: Session, name: str) -> dict[str, Any]:
 
 @command()
 def rm(session: Session, name: Install) -> Result:
-    """Remove an install; where it was in use, another one of its engine is then."""
+    """Remove an install; where it was in use, another one of its engine is then.
+
+    NAME alone will do while the engine has one install only.
+    """
     from uml.engine_room import split
 
     done = _done(session, lambda client: client.remove_engine(name), lambda room: room.remove(*split(name)))

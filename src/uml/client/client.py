@@ -201,10 +201,9 @@ class Client:
         return self._server.ask("POST", "/v1/engines/test", {"engine": name}, patient=True)
 
     def remove_engine(self, name: str) -> dict[str, Any]:
-        """Remove the install `NAME==VERSION`: `removed`, `freed_bytes`, `in_use`."""
-        engine, _, version = name.partition("==")
-        path = f"/v1/engines/{quote(engine, safe='')}/{quote(version, safe='')}"
-        return self._server.ask("DELETE", path, patient=True)
+        """Remove the install `NAME==VERSION`, or `NAME` where it has one only: `removed`, `freed_bytes`, `in_use`."""
+        path = "/".join(quote(part, safe="") for part in name.split("==", 1) if part)
+        return self._server.ask("DELETE", f"/v1/engines/{path}", patient=True)
 
     def build_engine(self, name: str = "llamacpp") -> Iterator[dict[str, Any]]:
         """Build an engine for the server's machine: events as of `install_engine`; `ready` has `install` and `speeds`.

@@ -80,6 +80,10 @@ def add(app: FastAPI, house: House) -> None:
     async def test(body: EngineBody) -> Response:
         return json_reply(await asyncio.to_thread(room().test, *split(body.engine)))
 
+    @app.delete("/v1/engines/{engine}", tags=["engines"], summary="Remove the only install of an engine")
+    async def remove_only(engine: str) -> Response:
+        return json_reply(await asyncio.to_thread(room().remove, engine))
+
     @app.delete("/v1/engines/{engine}/{version}", tags=["engines"], summary="Remove an install")
     async def remove(engine: str, version: str) -> Response:
         return json_reply(await asyncio.to_thread(room().remove, engine, version))

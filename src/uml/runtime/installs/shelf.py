@@ -167,11 +167,12 @@ class Installs:
         fresh.write_text(f"{install.label}\n", "utf-8")
         fresh.replace(root / IN_USE)
 
-    def remove(self, engine: str, label: str) -> Install:
-        """Remove an install. Raises InstallNotFound, BadRequest; InstallRefused for one that is shared or running."""
-        if not label:
-            raise BadRequest(f"say which {engine}: NAME==VERSION, as `uml engine ls` shows them", param="engine")
-        found = self.get(engine, label)
+    def remove(self, engine: str, label: str = "") -> Install:
+        """Remove an install; without a label the only one that the engine has in an environment of its own.
+
+        Raises InstallNotFound, BadRequest; InstallRefused for one that is shared or running.
+        """
+        found = self.get(engine, label) if label else self._only(engine)
         if found.shared:
             raise InstallRefused(
                 f"{found.name} is part of the environment that uml runs in; remove it there, with pip uninstall"
@@ -187,6 +188,13 @@ class Installs:
             found.folder.rename(away / found.label)
         shutil.rmtree(away, ignore_errors=True)
         return found
+
+    def _only(self, engine: str) -> Install:
+        own = [install for install in self.all(engine) if not install.shared]
+        if len(own) > 1:
+            names = ", ".join(install.name for install in own)
+            raise BadRequest(f"{engine} is {len(own)} installs: {names}; say which of them", param="engine")
+        return own[0] if own else self.get(engine)
 
     def tested(self, install: Install, smoke: Smoke, says: str) -> Install:
         """Write down what a test has said. Of what is shared, nothing is kept."""

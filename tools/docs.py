@@ -14,6 +14,7 @@ from typing import Any, cast
 
 from tools.docs_cli import page as cli_page
 from tools.docs_conversions import page as conversions_page
+from uml.core.engine import Precaution
 from uml.core.errors import gib
 from uml.core.options import OPTIONS
 from uml.engines import builtin
@@ -97,6 +98,8 @@ def engines_page() -> str:
         ]
         if lacks:
             lines += [f"- request parameters it does not have (answered with a warning): {', '.join(lacks)}"]
+        if spec.precautions:
+            lines += [f"- when a worker aborts it comes back with {', then with '.join(map(_taken, spec.precautions))}"]
         lines += [f"- {spec.note}."] if spec.note else []
         lines += [""]
     lines += [*CHOICE.splitlines(), ""]
@@ -116,6 +119,11 @@ def engines_page() -> str:
         others = f" (also called {', '.join(option.aliases)})" if option.aliases else ""
         lines.append(f"| `{option.name}` | {option.expected} | {default} | {option.help}{others} | {honoured} |")
     return "\n".join(lines) + "\n"
+
+
+def _taken(one: Precaution) -> str:
+    found = f"`{one.option}={str(one.value).lower()}`"
+    return f"{found} ({', '.join(sorted(one.architectures))} at once on AMX)" if one.architectures else found
 
 
 def _installs_part() -> list[str]:

@@ -19,7 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from uml.core.engine import Ask, Availability, Endpoint, Engine, EngineSpec, Launch
+from uml.core.engine import Ask, Availability, Endpoint, Engine, EngineSpec, Launch, Precaution
 from uml.core.errors import BadOption, DoesNotFit, EngineError, OutOfMemory, UmlError
 from uml.core.machine import Device, Machine
 from uml.core.model import Format, Model, ModelInfo, Role
@@ -65,6 +65,26 @@ class StandIn:
 
     def cause(self, plan: LoadPlan, log: str, exit_code: int | None) -> UmlError | None:
         return OutOfMemory(plan.model.id, "cpu") if "cannot allocate" in log else None
+
+
+class Fragile(StandIn):
+    """The same with what may help after an abort. With the flag `aborts` its loads do, unless repack is off."""
+
+    spec = replace(
+        StandIn.spec,
+        name="fragile",
+        options=frozenset({"repack", "flash_attention"}),
+        precautions=(
+            Precaution("repack", False, "that is how it lives"),
+            Precaution("flash_attention", "off", "that may help"),
+        ),
+    )
+
+    def launch(self, plan: LoadPlan, endpoint: Endpoint) -> Launch:
+        words = plan.options.extra_flags
+        if "aborts" in words and plan.options.repack:
+            words = (*words, f"kill={signal.SIGABRT.value}")
+        return super().launch(replace(plan, options=replace(plan.options, extra_flags=words)), endpoint)
 
 
 class Sleeper(StandIn):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.runtime.stand_in import DEMO, IMPOSSIBLE, LARGE, SIZE, Bench, bench, flags, model
+from tests.runtime.stand_in import DEMO, IMPOSSIBLE, LARGE, SIZE, Bench, Fragile, bench, flags, model
 from tests.waiting import alive, until
 from uml.core.errors import BadFile, BadOption, DoesNotFit, LoadFailed, LoadSuspended, OutOfMemory, Quarantined
 from uml.core.model import Model
@@ -156,6 +156,32 @@ async def test_a_load_that_runs_out_of_memory_is_tried_with_less(tmp_path: Path)
         )
         with pytest.raises(OutOfMemory):
             await office.supervisor.load(model("other"), replace(wanted, degrade="none"))
+
+
+FRAGILE = {"fragile": Fragile()}
+
+
+async def test_a_load_that_aborts_is_tried_with_the_next_safer_setting(tmp_path: Path) -> None:
+    async with bench(tmp_path, engines=FRAGILE) as office:
+        async with office.supervisor.lease(DEMO, flags("aborts", engine="fragile")) as lease:
+            assert lease.plan.options.repack is False
+            assert lease.plan.options.flash_attention == "auto", "one at a time"
+        (status,) = office.supervisor.status()
+        assert status.warnings == ("its worker aborted: repack is false from then on, for that is how it lives",)
+        with pytest.raises(LoadFailed, match="SIGKILL"):
+            await office.supervisor.load(model("killed"), flags(f"kill={signal.SIGKILL}", engine="fragile"))
+
+
+async def test_a_worker_that_aborts_in_use_comes_back_with_the_next_safer_setting(tmp_path: Path) -> None:
+    async with bench(tmp_path, engines=FRAGILE) as office:
+        for repack, attention in ((True, "auto"), (False, "auto"), (False, "off"), (False, "off")):
+            async with office.supervisor.lease(DEMO, flags(engine="fragile")) as lease:
+                options = lease.plan.options
+            assert (options.repack, options.flash_attention) == (repack, attention)
+            os.kill(office.pid, signal.SIGSEGV)
+            await until(lambda: not any(status.pid for status in office.supervisor.status()))
+        again = await office.supervisor.load(DEMO, flags(engine="fragile"))
+        assert not again.warnings, "a person tries with all again"
 
 
 async def test_options_that_cannot_be_do_not_cost_the_model_that_serves(tmp_path: Path) -> None:

@@ -15,6 +15,20 @@ Split = Literal["whole", "layers", "devices"]
 
 
 @dataclass(frozen=True, slots=True)
+class Precaution:
+    """A load option with which an engine works where it may abort without.
+
+    says: why, as the end of a sentence. architectures: of models that are known to need it where weights are copied
+    for AMX; all others are loaded with it after an abort.
+    """
+
+    option: str
+    value: object
+    says: str
+    architectures: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
 class EngineSpec:
     """One kind of inference library.
 
@@ -33,6 +47,7 @@ class EngineSpec:
     kinds: of `Format.UNKNOWN`, what it runs: the names that a plug-in's detector puts into `ModelInfo.version`.
     probable: architectures of rerankers whose scores it gives as probabilities; those of others have no bounds.
     loose_numbers: of JSON schemas, it does not heed bounds of numbers other than integers.
+    precautions: what may help after an abort, the mildest first.
     home: kinds of device that it is made for; on others it runs too, and is the second choice. Empty: all of them.
     """
 
@@ -54,6 +69,7 @@ class EngineSpec:
     kinds: frozenset[str] = frozenset()
     note: str = ""
     loose_numbers: bool = False
+    precautions: tuple[Precaution, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
+from uml.core.engine import Precaution
 from uml.core.machine import Machine
 from uml.core.model import Model, ModelInfo
 from uml.core.options import LoadOptions
@@ -18,6 +19,7 @@ from uml.planning.fit import Fit, Fitter
 from uml.planning.layers import Layers
 from uml.planning.overrides import check_devices
 from uml.planning.place import chosen_gpus
+from uml.planning.precaution import known, safer
 from uml.planning.refine import Known, refine
 from uml.planning.resolve import chosen, settled
 from uml.planning.runner import Runner
@@ -71,9 +73,15 @@ class Case:
     def basis(self) -> LoadOptions:
         """The options with all decided that does not depend on memory. Raises BadOption."""
         found = settled(self.model.info, self.options, self.runner.machine, self.companions)
+        found = safer(self.model.info, self.options, found, tuple(self.precautions))
         if "override_tensor" in self.runner.spec.options:
             check_devices(found, [gpu.id for gpu in chosen_gpus(self.runner.machine, self.options)])
         return found
+
+    @property
+    def precautions(self) -> Iterator[Precaution]:
+        """What is known to be needed for the engine not to abort."""
+        return known(self.model.info, self.options, self.runner)
 
     @property
     def fitter(self) -> Fitter:

@@ -15,6 +15,7 @@ from uml.planning.evict import Running, leaving
 from uml.planning.fit import Fit
 from uml.planning.layers import layers_of
 from uml.planning.place import chosen_gpus
+from uml.planning.precaution import sentence
 from uml.planning.rank import Honours, Specs, by_dialect
 from uml.planning.refine import Known
 from uml.planning.resolve import placeless, unhonoured
@@ -96,6 +97,7 @@ def _make_room(case: Case) -> tuple[Fit, tuple[str, ...]]:
 def _warnings(case: Case, fit: Fit, machine: Machine) -> tuple[str, ...]:
     """What a user should know of the plan: what is not honoured, not used, not counted. machine: with all GPUs."""
     found = [*unhonoured(case.options, case.runner.spec)]
+    found += map(sentence, case.precautions)
     asked, info = case.options, case.model.info
     unused = [gpu.name for gpu in machine.gpus if gpu not in case.runner.machine.gpus]
     if unused and asked.device != "cpu":

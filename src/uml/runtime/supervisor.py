@@ -143,6 +143,7 @@ class Supervisor:
             self._defaults,
             self._policy,
             lambda engine: self._engines[engine].spec.options,
+            lambda engine: self._engines[engine].spec.precautions,
         )
         self._open = True
         return self

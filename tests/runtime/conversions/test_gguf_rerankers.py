@@ -77,6 +77,16 @@ def test_marks_that_the_model_does_not_get_do_not_matter(
     assert inspect(convert(folder, tmp_path / "made.gguf")).role is Role.RERANKER
 
 
+def test_what_parts_texts_twice_is_told_where_no_separator_is_named(tmp_path: Path) -> None:
+    special = [{"SpecialToken": {"id": name}} for name in ("[CLS]", "[SEP]")]
+    single = [special[0], {"Sequence": {"id": "A"}}, special[1]]
+    template = {"single": single, "pair": [*single, special[1], {"Sequence": {"id": "B"}}, special[1]]}
+    cut = word_pieces(lower=False) | {"post_processor": {"type": "TemplateProcessing", **template}}
+    ends = {"tokenizer_config": {"bos_token": "[CLS]", "eos_token": "[SEP]"}}
+    said = metadata(convert(write_folder(tmp_path / "it", JUDGE, judge_shapes(), cut, **ends), tmp_path / "made.gguf"))
+    assert (said["tokenizer.ggml.add_sep_token"], said["tokenizer.ggml.seperator_token_id"]) == (True, 3)
+
+
 def test_a_model_with_more_labels_is_left_to_transformers(tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "it", JUDGE | {"id2label": {"0": "a", "1": "b"}}, judge_shapes(), pair(0, 0))
     with pytest.raises(UnsupportedFormat, match=r"for classifier.*the engine transformers runs it .*/v1/classify"):

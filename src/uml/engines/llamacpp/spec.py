@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from uml.core.engine import EngineSpec
+from uml.core.engine import EngineSpec, Precaution
 from uml.core.model import Format, Role
 
 NAME: Final = "llamacpp"
@@ -65,6 +65,18 @@ DIALECT: Final[Mapping[str, str | None]] = {
     **dict.fromkeys(ABSENT),
 }
 
+PRECAUTIONS: Final = (
+    Precaution(
+        "repack",
+        False,
+        "kernels for re-ordered weights are what differs most between processors",
+        # b11549, seen on a processor with AMX: with flash attention it aborts in the first batch.
+        architectures=frozenset({"deepseek2"}),
+    ),
+    Precaution("flash_attention", "off", "it has kernels of its own for every kind of cache"),
+)
+"""What may help a build that aborts, as one for this very machine does with some models."""
+
 EXTERNAL_ONLY: Final = frozenset({"override_kv", "control_vector", "extra_flags"})
 """What only a `llama-server` program takes: the embedded library has no field for it."""
 
@@ -85,6 +97,7 @@ def spec(options: frozenset[str], devices: frozenset[str]) -> EngineSpec:
         dialect=DIALECT,
         # Their heads have the words yes and no, and its graph ends with a softmax of these.
         probable=frozenset({"qwen3", "qwen3vl"}),
+        precautions=PRECAUTIONS,
         install_command="pip install universal-model-loader",
         note=(
             "The wheel follows JSON schemas by llguidance. A `llama-server` of your own, or a build for this machine, "

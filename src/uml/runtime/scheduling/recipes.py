@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from uml.core.engine import Precaution
 from uml.core.errors import OutOfMemory, UmlError
 from uml.core.options import LoadOptions
 from uml.core.plan import LoadPlan
 from uml.planning.degrade import degrade
+from uml.planning.precaution import next_one
 from uml.runtime.scheduling.events import Asked
 
 MOST_STEPS_DOWN: Final = 8
@@ -33,12 +35,19 @@ class Recipe:
 class Recipes:
     """The recipe that each model comes back with after an eviction, a crash, or a load that ran out of memory.
 
-    honours: names of the options that an engine knows, by the engine's name.
+    honours: names of the options that an engine knows, by the engine's name; precautions: what may help it after an
+    abort.
     """
 
-    def __init__(self, defaults: LoadOptions, honours: Callable[[str], Collection[str]]) -> None:
+    def __init__(
+        self,
+        defaults: LoadOptions,
+        honours: Callable[[str], Collection[str]],
+        precautions: Callable[[str], Sequence[Precaution]] = lambda engine: (),
+    ) -> None:
         self._defaults = defaults
         self._honours = honours
+        self._precautions = precautions
         self._known: dict[str, Recipe] = {}
 
     def of(self, asked: Asked) -> Recipe:
@@ -72,11 +81,16 @@ class Recipes:
             del self._known[model]
 
     def less(self, recipe: Recipe, plan: LoadPlan, error: UmlError) -> bool:
-        """Whether a load that ended in this error is tried again with less, where its options allow that."""
-        if not isinstance(error, OutOfMemory) or len(recipe.less) >= MOST_STEPS_DOWN:
+        """Whether a load, or a worker, that ended in this error is tried again otherwise: with less where memory ran
+        out and its options allow that, with a precaution where it aborted.
+        """
+        if len(recipe.less) >= MOST_STEPS_DOWN:
             return False
-        device = str(error.details.get("device") or "cpu")
-        step = degrade(recipe.asked, recipe.given, plan, device, self._honours(plan.engine))
+        if isinstance(error, OutOfMemory):
+            device = str(error.details.get("device") or "cpu")
+            step = degrade(recipe.asked, recipe.given, plan, device, self._honours(plan.engine))
+        else:
+            step = next_one(recipe.asked, recipe.given, plan, error, self._precautions(plan.engine))
         if step is None:
             return False
         less = (*recipe.less, step.sentence)

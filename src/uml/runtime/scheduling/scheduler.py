@@ -16,9 +16,10 @@ Pure: no clock, no tasks, no processes, no log. Its laws, held by property tests
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Final
 
+from uml.core.engine import Precaution
 from uml.core.errors import Cancelled, Overloaded, UmlError, WorkerDied
 from uml.core.machine import Machine
 from uml.core.options import OPTIONS, LoadOptions
@@ -54,7 +55,8 @@ _ALL_OPTIONS: Final = frozenset(option.name for option in OPTIONS)
 class Scheduler:
     """Owned by one task; see the module's docstring for its laws.
 
-    honours: names of the options that an engine knows, by the engine's name.
+    honours: names of the options that an engine knows, by the engine's name; precautions: what may help it after an
+    abort.
     """
 
     def __init__(
@@ -64,8 +66,9 @@ class Scheduler:
         defaults: LoadOptions | None = None,
         policy: Policy | None = None,
         honours: Callable[[str], Collection[str]] = lambda engine: _ALL_OPTIONS,
+        precautions: Callable[[str], Sequence[Precaution]] = lambda engine: (),
     ) -> None:
-        recipes = Recipes(defaults or LoadOptions(), honours)
+        recipes = Recipes(defaults or LoadOptions(), honours, precautions)
         self._books = Books(planner, machine, policy or Policy(), recipes)
 
     def on(self, event: Event, now_s: float | None = None) -> list[Effect]:
@@ -234,6 +237,7 @@ class Scheduler:
         if worker.state == "ready":
             served_s = books.now_s - worker.started_s - worker.load_s
             cause = error or WorkerDied(model, "its process ended")
+            books.recipes.less(worker.recipe, worker.plan, cause)
             books.breaker.died(worker.plan.asked, worker.asked, cause, served_s, books.now_s)
 
     def _unload(self, models: Iterable[str]) -> list[Effect]:

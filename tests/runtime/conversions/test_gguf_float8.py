@@ -189,7 +189,7 @@ def test_it_becomes_bfloat16_where_nothing_is_said(tmp_path: Path) -> None:
 
 def test_what_only_engines_of_fp8_round_by_is_left_out(tmp_path: Path) -> None:
     one = ("F32", np.ones((), "<f4"))
-    ends = ("self_attn.q_proj.input_scale", "self_attn.k_scale", "self_attn.v_proj.output_scale")
+    ends = ("self_attn.q_proj.input_scale", "self_attn.k_scale", "self_attn.v_proj.output_scale", "self_attn.kv_scale")
     write_coded(tmp_path / "it", compressed("tensor"), "_scale", beside={f"model.layers.0.{end}": one for end in ends})
     assert len(tensors(convert(tmp_path / "it", tmp_path / "made.gguf"))) == len(shapes())
 

@@ -38,7 +38,7 @@ READ: Final = re.compile(r"FP8(?: block \d+x\d+)?|compressed-tensors FP8|ModelOp
 """Labels of what these methods write that is converted."""
 FORMATS: Final = ("float-quantized", "naive-quantized")
 """Of compressed-tensors."""
-_UNUSED: Final = re.compile(r"(?:[._](?:input|activation|output)|\.[qkv])_scale$")
+_UNUSED: Final = re.compile(r"(?:[._](?:input|activation|output)|\.[qkv]+)_scale$")
 """What engines of FP8 round activations and caches by."""
 _COUNTS: Final = (".position_ids", ".inv_freq", ".masked_bias")
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import fields
 from typing import Any
 
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from uml.core.errors import BadOption, BadRequest, UmlError, UnknownField
 from uml.core.option import Option
 from uml.core.options import OPTIONS, LoadOptions, options_by_name
+from uml.core.options_elsewhere import ELSEWHERE
 
 
 @pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.name)
@@ -73,6 +75,18 @@ def test_what_can_mean_one_thing_only_is_taken() -> None:
     meant = LoadOptions(cache_type_k="q8_0", flash_attention="on", ctx=512)
     assert LoadOptions.parse({"ctk": "Q8_0", "flash_attn": True, "context_size": 512}) == meant
     assert LoadOptions.parse({"fa": False}) == LoadOptions(flash_attention="off")
+
+
+def test_a_name_of_another_program_is_refused_with_what_it_is_here() -> None:
+    with pytest.raises(UnknownField, match=r"options\.load-in-4bit; it is quantize=bnb-nf4 here"):
+        LoadOptions.parse({"load-in-4bit": True})
+    assert not set(ELSEWHERE) & set(options_by_name()), "a name that is known needs no word"
+    words = " ".join(ELSEWHERE.values())
+    said = [(name, value) for name, value in re.findall(r"(\w+)=([\w-]+)", words) if name in options_by_name()]
+    assert len(said) > 15
+    for name, value in said:
+        if value not in ("1", "FOLDER", "DEVICE"):
+            LoadOptions.parse({name: {"true": True, "false": False}.get(value, value)})
 
 
 def test_an_unknown_name_is_refused_with_a_close_one() -> None:

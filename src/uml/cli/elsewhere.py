@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from uml.cli.load_flags import COMMON
 from uml.core.options import options_by_name
+from uml.core.options_elsewhere import ELSEWHERE
 
 _NO_DOWNLOAD: Final = (
     "models are not downloaded here: put the file anywhere, then `uml run PATH`, or `uml scan FOLDER` for many; "
@@ -87,7 +88,7 @@ def _option_hint(name: str, flags: set[str]) -> str:
         return f"it is {flag} here"
     if name in options and name not in COMMON and "--option" in flags:
         return f"it is --option {name}={'true' if options[name].default is False else value} here"
-    return ""
+    return ELSEWHERE.get(name, "") if "--option" in flags else ""
 
 
 def _usage(parameters: Sequence[Any]) -> str:

@@ -12,9 +12,9 @@ import typer
 
 from uml.cli.names import expanded
 from uml.cli.result import Result, Table
-from uml.core.errors import BadOption, BadRequest, UnknownField
+from uml.core.errors import BadOption, BadRequest
 from uml.core.option import Option
-from uml.core.options import OPTIONS, LoadOptions, options_by_name, own_options
+from uml.core.options import OPTIONS, options_by_name, own_options, unknown_option
 
 COMMON: Final = (
     "ctx", "parallel", "gpu_layers", "threads", "cache_type_k", "cache_type_v", "flash_attention", "device",
@@ -77,8 +77,7 @@ def collect(given: Mapping[str, Any]) -> dict[str, Any]:
         name, sign, value = assignment.partition("=")
         known = options_by_name().get(name.strip().replace("-", "_"))
         if known is None:
-            LoadOptions.parse({name.strip(): None})  # says which names are close
-            raise UnknownField(f"options.{name}")
+            raise unknown_option(name.strip())
         if not sign:
             raise BadRequest(f"--option {name} has no value; expected {known.name}=VALUE with {known.expected}")
         texts.setdefault(known.name, []).append(value.strip())

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from uml.core.errors import BadOption, UnknownField
 from uml.core.option import Option
+from uml.core.options_elsewhere import ELSEWHERE
 
 CACHE_TYPES: Final = ("auto", "f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl")
 MAX_CONTEXT: Final = 1 << 24
@@ -306,9 +307,7 @@ class LoadOptions:
         for name, value in values.items():
             option = known.get(name.replace("-", "_"))
             if option is None:
-                wanted = name[:100].lower()
-                close = [wanted] if wanted in known else difflib.get_close_matches(wanted, known, 3)
-                raise UnknownField(f"options.{name}", list(dict.fromkeys(known[one].name for one in close)))
+                raise unknown_option(name)
             if option.name in checked:
                 raise BadOption(option.name, value, "one value; it is given twice, under two names")
             checked[option.name] = option.check(value)
@@ -342,6 +341,15 @@ class LoadOptions:
     def loads_as(self, other: LoadOptions) -> bool:
         """Whether a model loaded with these is loaded as with the others: they differ in what is `ours` at most."""
         return self == other or all(getattr(self, name) == getattr(other, name) for name in _ENGINES)
+
+
+def unknown_option(name: str) -> UnknownField:
+    """What is said to who gives an option that there is not: what it is here, or which are close."""
+    known, wanted = options_by_name(), name[:100].lower().replace("-", "_")
+    if here := ELSEWHERE.get(wanted):
+        return UnknownField(f"options.{name}", instead=here)
+    close = [wanted] if wanted in known else difflib.get_close_matches(wanted, known, 3)
+    return UnknownField(f"options.{name}", list(dict.fromkeys(known[one].name for one in close)))
 
 
 def own_options(values: Mapping[str, object]) -> dict[str, Any]:

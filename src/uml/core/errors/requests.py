@@ -19,8 +19,9 @@ class UnknownField(BadRequest):
 
     code = "unknown_field"
 
-    def __init__(self, field: str, close: Sequence[str] = ()) -> None:
-        hint = f"; did you mean {' or '.join(close)}?" if close else ""
+    def __init__(self, field: str, close: Sequence[str] = (), instead: str = "") -> None:
+        """instead: what to give, as half a sentence, where that is known."""
+        hint = f"; {instead}" if instead else f"; did you mean {' or '.join(close)}?" if close else ""
         if not hint and field.startswith("options."):
             hint = "; `uml load --option help` lists all options"
         super().__init__(f"unknown field {field[:100]}{hint}", param=field[:100], close=list(close))

@@ -87,6 +87,13 @@ def test_what_parts_texts_twice_is_told_where_no_separator_is_named(tmp_path: Pa
     assert (said["tokenizer.ggml.add_sep_token"], said["tokenizer.ggml.seperator_token_id"]) == (True, 3)
 
 
+def test_a_head_that_llama_cpp_computes_otherwise_is_left_to_transformers(tmp_path: Path) -> None:
+    settings = JUDGE | {"architectures": ["DistilBertForSequenceClassification"], "model_type": "distilbert"}
+    with pytest.raises(UnsupportedArchitecture, match="a head that computes relu") as raised:
+        convert(write_folder(tmp_path / "it", settings, judge_shapes(), pair(0, 0)), tmp_path / "made.gguf")
+    assert "--converter" not in str(raised.value)
+
+
 def test_a_model_with_more_labels_is_left_to_transformers(tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "it", JUDGE | {"id2label": {"0": "a", "1": "b"}}, judge_shapes(), pair(0, 0))
     with pytest.raises(UnsupportedFormat, match=r"for classifier.*the engine transformers runs it .*/v1/classify"):

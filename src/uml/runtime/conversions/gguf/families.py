@@ -199,3 +199,6 @@ FAMILIES: Final[Mapping[str, Family]] = {
     "ModernBertForSequenceClassification": replace(_MODERN_BERT, outside=_MODERN_JUDGING, ranks=True),
 }
 """Class that runs a model, as config.json names it -> how it becomes GGUF."""
+
+OTHERWISE: Final = {"DistilBertForSequenceClassification": "a head that computes relu, where llama.cpp has tanh"}
+"""Class that llama.cpp's converter takes, and whose scores are others then -> why."""

@@ -9,7 +9,7 @@ from typing import Final
 
 from uml.core.errors import ConversionFailed, UnsupportedArchitecture, UnsupportedFormat
 from uml.core.model import Format, ModelInfo, Role
-from uml.runtime.conversions.gguf.families import FAMILIES, Family
+from uml.runtime.conversions.gguf.families import FAMILIES, OTHERWISE, Family
 from uml.runtime.conversions.gguf.recipe import Planned, kept_as, planned
 from uml.runtime.conversions.gguf.rope import Uncomputed, Untold
 from uml.runtime.conversions.gguf.source import Source, read_source
@@ -53,6 +53,8 @@ def check(name: str, info: ModelInfo) -> Family:
             f"it is {info.format}{label} for {info.role}; into GGUF go models for text, embedding or reranking, as "
             f"safetensors, plain or of FP8, in a folder with config.json and tokenizer{instead}",
         )
+    if reason := OTHERWISE.get(info.architecture):
+        raise UnsupportedArchitecture(name, f"llama.cpp cannot be told of {reason} ({info.architecture}); {AS_IT_IS}")
     family = FAMILIES.get(info.architecture)
     if family is None:
         known = ", ".join(sorted(FAMILIES))

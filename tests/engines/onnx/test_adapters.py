@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ from typing import Any
 import pytest
 
 from tests.engines.onnx.conftest import Start, source
-from tests.worker.process import question
+from tests.waiting import eventually
+from tests.worker.process import Worker, events, question, text_of
 from uml.core.install import Install
 
 pytestmark = pytest.mark.slow  # PyTorch is imported to make model and adapter
@@ -100,3 +102,29 @@ def test_each_request_chooses_its_adapter(made: tuple[Path, dict[str, list[int]]
     assert said() == expected["with"]
     status, body = worker.request("POST", "/lora-adapters", {"path": str(folder / "built" / "model.onnx")})
     assert status == 400 and "is no adapter of this model" in body["error"]["message"]
+
+
+def test_who_has_an_adapter_while_it_is_taken_out_keeps_it_to_the_end(
+    made: tuple[Path, dict[str, list[int]]], start: Start
+) -> None:
+    folder, _ = made
+    adapter = shutil.copyfile(folder / "mine.onnx_adapter", folder / "second.onnx_adapter")
+    worker = start(folder / "built").ready()
+    for _ in range(2):  # and another one after it goes as well
+        id = worker.post("/lora-adapters", {"path": str(adapter)})["id"]
+        long = question("Tell me a story.", max_tokens=200, ignore_eos=True, temperature=0, lora=[{"id": id}])
+        whole = text_of(worker.stream("/v1/chat/completions", long))
+        answering = events(worker.send("POST", "/v1/chat/completions", {**long, "stream": True}).getresponse())
+        begun = [next(answering)]
+        worker.post("/lora-adapters", {"unload": id})
+        assert worker.request("GET", "/lora-adapters")[1] == []
+        assert _mapped(worker, adapter)
+        status, refused = worker.request("POST", "/v1/chat/completions", question("Hi", lora=[{"id": id}]))
+        assert (status, refused["error"]["message"].partition(";")[0]) == (400, f"there is no adapter {id}")
+        assert text_of([*begun, *answering]) == whole
+        eventually(lambda: not _mapped(worker, adapter), "its memory has not come back")
+
+
+def _mapped(worker: Worker, file: Path) -> bool:
+    """Whether the library has a file of an adapter open: it maps them."""
+    return str(file) in Path(f"/proc/{worker.process.pid}/maps").read_text()

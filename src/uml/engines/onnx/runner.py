@@ -102,9 +102,9 @@ class Runner:
         self._slots, self._batch, self._translate = slots, batch, translate
         self._threads = ThreadPoolExecutor(count, "answer")
 
-    def submit(self, answer: Answer) -> None:
-        """Take an answer into the queue."""
-        self._threads.submit(self._run, answer)
+    def submit(self, answer: Answer, then: Callable[[], None]) -> None:
+        """Take an answer into the queue. then: called when nothing is computed for it any more."""
+        self._threads.submit(self._run, answer).add_done_callback(lambda _: then())
 
     def close(self) -> None:
         """Wait for the answers that run; they must have been left."""

@@ -7,12 +7,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
-from typing import Final
 
 from uml.engines.onnx.native import Generator, Model, NativeError
-
-ENDING_S: Final = 1.0
-"""An answer of which all was told needs a moment to give its slot back."""
 
 
 @dataclass(slots=True)
@@ -60,6 +56,8 @@ class Slots:
         try:
             for slot, prompt in zip(taken, prompts, strict=True):
                 self._prepare(slot, prompt, adapter, reuse=reuse, endless=endless)
+            with self._lock:
+                self._lock.notify_all()
             yield taken
             kept = True
         finally:
@@ -108,13 +106,13 @@ class Slots:
         slot.generator, slot.adapter = None, ""
         slot.tokens.clear()
 
-    def forget(self, adapter: str, limit_s: float = ENDING_S) -> None:
-        """Give up the conversations of an adapter, so that it can be taken out. One that is answered is waited for."""
+    def forget(self, adapter: str) -> None:
+        """Give up the conversations of an adapter that no answer has any more, so that it can be taken out."""
         with self._lock:
-            own = [slot for slot in self._slots if slot.adapter == adapter]
-            self._lock.wait_for(lambda: not any(slot.busy for slot in own), limit_s)
-            for slot in own:
-                if slot.adapter == adapter and not slot.busy:
+            # One that was taken for another answer a moment ago gives its conversation up by itself.
+            self._lock.wait_for(lambda: not any(slot.busy and slot.adapter == adapter for slot in self._slots))
+            for slot in self._slots:
+                if slot.adapter == adapter:
                     self._drop(slot)
 
     def close(self) -> None:

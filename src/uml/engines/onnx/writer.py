@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 
 from uml.core.engine import Delta
@@ -80,7 +81,8 @@ class Writer:
         """As `Host.generate`."""
         # A long prompt takes the tokenizer a while, and a large schema its compiler.
         answer, teller = await asyncio.to_thread(self._prepare, request, asyncio.get_running_loop())
-        self._runner.submit(answer)
+        self._adapters.hold(answer.adapter)
+        self._runner.submit(answer, partial(self._adapters.let_go, answer.adapter))
         try:
             finished = False
             while not finished:

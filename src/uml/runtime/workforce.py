@@ -26,7 +26,7 @@ from uml.runtime.sandbox.confinement import Confinement
 from uml.runtime.scheduling.events import Event, Exited, Failed, Ready, Reason
 from uml.runtime.sessions import SAVE_LIMIT_S, Sessions
 from uml.runtime.taken import Records, Weighing, total_bytes
-from uml.runtime.workers.channel import ChannelBroken, asking
+from uml.runtime.workers.channel import asking
 from uml.runtime.workers.converting import Converter
 from uml.runtime.workers.ending import Ending
 from uml.runtime.workers.logs import WorkerLog
@@ -191,7 +191,8 @@ class Workforce:
             await _all_gone(worker.after)
             async with asyncio.timeout(self._load_timeout_s):
                 await engine.wake(asking(worker.process.channel))
-        except (UmlError, ChannelBroken, TimeoutError) as error:
+        except Exception as error:
+            # Engines are plug-ins: whatever goes wrong in one, its model is to be loaded.
             log.warning("%s did not wake, and is loaded anew: %r", worker.plan.model.id, error)
             worker.process.stop()
             return

@@ -36,9 +36,10 @@ Each of them was made with random weights, and gives Transformers' scores in flo
 those with GELU (Gemma, BERT) to 0.002, for llama.cpp looks GELU up in a table; the single scores of those rerankers to
 0.01, and to 0.05 where documents are sent to `/v1/rerank`, for the engine computes in halves too. Among them are tied
 outputs, biases, heads of other sizes, sliding windows, experts one by one and all in one tensor, and positions of the
-kinds default, linear, llama3, yarn and longrope. An architecture outside the list, or a model of it that llama.cpp would compute in
-another way (an activation, a scale of attention, experts in some layers only), is refused with the reason. Of models
-that see, the language model is converted, and a note says so. Folders of sentence-transformers keep their pooling.
+kinds default, linear, llama3, yarn and longrope. An architecture outside the list, or a model of it that llama.cpp
+would compute in another way (an activation, a scale of attention, experts in some layers only), is refused with the
+reason. Of models that see, the language model is converted, and a note says so. Folders of sentence-transformers keep
+their pooling.
 
 Rerankers have a head with one label; with more, a model is left to the engine transformers, which tells labels. Those
 of BERT's own class are converted where query and document get the same type of tokens, for llama.cpp has one: most are

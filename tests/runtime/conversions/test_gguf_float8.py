@@ -59,10 +59,11 @@ def write_coded(
     settings: dict[str, Any] | None = None,
     sizes: Shapes | None = None,
     beside: Mapping[str, tuple[str, Any]] | None = None,
+    apart: bool = False,
 ) -> Arrays:
     """A folder whose projections are of FP8, and what they mean. block: rows and columns of a scale; 0: all.
 
-    beside: more tensors, with their types.
+    beside: more tensors, with their types. apart: scales lie in a file of their own.
     """
     whole = dict(settings or config())
     write_folder(folder, whole | ({"quantization_config": section} if section else {}), sizes)
@@ -91,15 +92,26 @@ def write_coded(
         raw[name] = (dtype, codes)
         if end:
             raw[name + end] = (scale, kept if sum(block) else kept.reshape(()))
+    raw |= dict(beside or {})
+    scaling = {name: one for name, one in raw.items() if apart and name.endswith(end)}
+    if scaling:
+        (folder / "model.safetensors").unlink()
+        write_safetensors(folder / "model-00002-of-00002.safetensors", scaling)
+    rest = {name: one for name, one in raw.items() if name not in scaling}
+    write_safetensors(folder / f"model{'-00001-of-00002' if apart else ''}.safetensors", rest)
+    return meant
+
+
+def write_safetensors(path: Path, tensors: Mapping[str, tuple[str, Any]]) -> None:
+    """A file of arrays with their types."""
     header, parts, at = {}, [], 0
-    for name, (kind, values) in (raw | dict(beside or {})).items():
+    for name, (kind, values) in tensors.items():
         data = values.tobytes()
         header[name] = {"dtype": kind, "shape": list(values.shape), "data_offsets": [at, at + len(data)]}
         parts.append(data)
         at += len(data)
     head = json.dumps(header).encode()
-    (folder / "model.safetensors").write_bytes(struct.pack("<Q", len(head)) + head + b"".join(parts))
-    return meant
+    path.write_bytes(struct.pack("<Q", len(head)) + head + b"".join(parts))
 
 
 FP8 = {"quant_method": "fp8", "activation_scheme": "dynamic"}
@@ -176,6 +188,13 @@ def test_experts_in_one_tensor_need_whole_blocks(tmp_path: Path) -> None:
     write_coded(tmp_path / "it", section, block=(80, 64), settings=mixture(), sizes=mixture_shapes(fused=True))
     with pytest.raises(UnsupportedArchitecture, match="scales of 80 rows in experts of 64"):
         convert(tmp_path / "it", tmp_path / "made.gguf")
+
+
+def test_scales_may_lie_in_another_file_than_their_weights(tmp_path: Path) -> None:
+    meant = write_coded(tmp_path / "it", {**FP8, "weight_block_size": [32, 32]}, block=(32, 32), apart=True)
+    assert len(list((tmp_path / "it").glob("*.safetensors"))) == 2
+    found = tensors(convert(tmp_path / "it", tmp_path / "made.gguf"))
+    assert np.array_equal(found["blk.1.ffn_down.weight"], meant["model.layers.1.mlp.down_proj.weight"])
 
 
 def test_it_becomes_bfloat16_where_nothing_is_said(tmp_path: Path) -> None:

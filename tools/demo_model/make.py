@@ -27,6 +27,7 @@ from tools.demo_model.evaluate import MAX_TOKENS
 from tools.demo_model.export import blend, export, trained, write_folder
 from tools.demo_model.perplexity import DIALOGUES
 from tools.demo_model.run import Settings
+from tools.demo_model.ship import ship
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,23 +171,6 @@ def make(out: Path, size: Size) -> Path:
         worked += stage.share
         finished.touch()
     return out / "files"
-
-
-def ship(files: Path, folder: Path) -> list[Path]:
-    """Put what ships into the package's folder; returns it. What only was scored stays behind."""
-    folder.mkdir(parents=True, exist_ok=True)
-    shipped = []
-    for path in sorted(files.iterdir()):
-        if path.name == "kinds":
-            continue
-        to = folder / path.name
-        if path.is_dir():
-            shutil.rmtree(to, ignore_errors=True)
-            shutil.copytree(path, to)
-        else:
-            shutil.copyfile(path, to)
-        shipped.append(to)
-    return shipped
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -67,7 +67,8 @@ class Office(Bench):
         )  # fmt: skip
 
     def snapshot(self) -> Machine:
-        awake = sum(SIZE for status in self.supervisor.status() if status.state != "asleep" and status.device != "cpu")
+        workers = (status for status in self.supervisor.status() if status.device != "cpu")
+        awake = sum(SIZE for status in workers if status.state not in ("asleep", "failed"))
         gpu = Device("cuda:0", "cuda", "GPU", SIZE, max(0, SIZE - awake))
         return replace(machine(CPU_MARGIN_BYTES + self.spare), gpus=(gpu,))
 

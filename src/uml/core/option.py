@@ -8,7 +8,7 @@ from typing import Any, Final, Literal
 
 from uml.core.duration import duration_s
 from uml.core.errors import BadOption
-from uml.core.kinds import WORDS
+from uml.core.kinds import WORDS, expected
 
 _WORDS: Final[Mapping[str, str]] = {**WORDS, "texts": "a list of texts", "numbers": "a list of numbers"}
 
@@ -38,15 +38,8 @@ class Option:
     @property
     def expected(self) -> str:
         """The range in words, for errors and documentation."""
-        if self.choices:
-            return "one of " + ", ".join(self.choices)
-        words = _WORDS[self.kind]
-        if self.low is None or self.high is None:
-            return words
-        low, high = _plain(self.low), _plain(self.high)
-        if self.kind in ("texts", "numbers"):
-            return f"{words}, {low} to {high} of them"
-        return f"{words} from {low} to {high}"
+        many = self.kind in ("texts", "numbers")
+        return expected(_WORDS[self.kind], self.choices, self.low, self.high, many=many)
 
     def check(self, value: object) -> Any:
         """The value as its Python type, or BadOption. Lists become tuples.
@@ -63,10 +56,6 @@ class Option:
         if self.low is not None and self.high is not None and not self.low <= measure <= self.high:
             raise BadOption(self.name, value, self.expected)
         return checked
-
-
-def _plain(bound: float) -> str:
-    return str(int(bound)) if bound == int(bound) else f"{bound:g}"
 
 
 def _integer(value: object) -> int | None:

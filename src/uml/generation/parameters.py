@@ -14,7 +14,7 @@ from functools import cached_property
 from typing import Any, Final, Literal
 
 from uml.core.duration import duration_s
-from uml.core.kinds import WORDS
+from uml.core.kinds import WORDS, expected
 
 Endpoint = Literal["chat", "completion", "embedding", "rerank", "classify"]
 Kind = Literal["integer", "number", "boolean", "text", "texts", "object", "array", "prompt", "duration", "any"]
@@ -60,14 +60,7 @@ class Parameter:
     @cached_property
     def expected(self) -> str:
         """What it takes, in words."""
-        if self.choices:
-            return "one of " + ", ".join(self.choices)
-        words = _WORDS[self.kind]
-        if self.low is None or self.high is None:
-            return words
-        if self.kind == "texts":
-            return f"{words}, {self.high:g} at most"
-        return f"{words} from {self.low:.10g} to {self.high:.10g}"
+        return expected(_WORDS[self.kind], self.choices, self.low, self.high, many=self.kind == "texts")
 
     def accepts(self, value: Any) -> bool:
         """Whether a JSON value is of the right type and in the range; null never is."""

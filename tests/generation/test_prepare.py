@@ -186,6 +186,22 @@ def test_wrong_values_are_named(endpoint: Endpoint, given: dict[str, Any], param
     assert caught.value.param == param
 
 
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"seed": 1 << 32}, "a whole number from -1 to 4294967295"),
+        ({"repetition_penalty": 0}, "a number from 0.01 to 10"),
+        ({"dry_sequence_breakers": []}, "a text or a list of texts, 1 to 64 of them"),
+        ({"reasoning_format": "loud"}, "one of none, auto, deepseek, deepseek-legacy"),
+        ({"tools": {}}, "a list"),
+    ],
+)
+def test_a_wrong_value_is_told_what_it_takes_as_an_options_is(given: dict[str, Any], expected: str) -> None:
+    with pytest.raises(BadRequest) as caught:
+        said("chat", **given)
+    assert caught.value.message.endswith(f"; expected {expected}")
+
+
 def test_answers_are_counted_over_prompts() -> None:
     assert check("completion", {"prompt": ["a", "b"], "n": 3}).choices == 6
     assert check("completion", {"prompt": [1, 2, 3]}).choices == 1

@@ -2,7 +2,8 @@
 
 from uml.generation.capabilities import capabilities
 from uml.generation.kinds import check_kind
-from uml.generation.parameters import PARAMETERS, Endpoint, Parameter, only
+from uml.generation.parameter import Endpoint, Parameter
+from uml.generation.parameters import PARAMETERS, only
 from uml.generation.prepare import Checked, Prepared, check, prepare
 from uml.generation.roles import check_roles
 

@@ -10,7 +10,8 @@ from uml.core.engine import EngineSpec
 from uml.core.model import ModelInfo, Role
 from uml.core.options import OPTIONS
 from uml.generation.kinds import ASKED
-from uml.generation.parameters import PARAMETERS, SAMPLERS, Endpoint, Parameter
+from uml.generation.parameter import Endpoint, Parameter
+from uml.generation.parameters import PARAMETERS, SAMPLERS
 from uml.generation.prepare import Checked, prepare
 
 _SAMPLES: Final[Mapping[str, Any]] = {

@@ -7,7 +7,7 @@ from typing import Final
 
 from uml.core.errors import BadRequest
 from uml.core.model import Model, Role
-from uml.generation.parameters import Endpoint
+from uml.generation.parameter import Endpoint
 
 _TEXT: Final = ("a language model, which answers", "/v1/chat/completions")
 KINDS: Final[Mapping[Role, tuple[str, str]]] = {

@@ -17,7 +17,8 @@ from uml.core.errors import BadRequest, UnsupportedParameter
 from uml.core.options import options_by_name
 from uml.generation.bounds import has_bounds, schema_of
 from uml.generation.conversions import CONVERSIONS, CONVERTED
-from uml.generation.parameters import PARAMETERS, Endpoint, Parameter
+from uml.generation.parameter import Endpoint, Parameter
+from uml.generation.parameters import PARAMETERS
 from uml.generation.shapes import SHAPES, shown
 
 Notice = dict[str, str]

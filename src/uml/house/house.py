@@ -56,7 +56,7 @@ class House:
             fresh=library.registry.fresh,
             sessions=Sessions(settings.data / "sessions", settings.session_disk, settings.session_stop_s),
             observer=observer,
-            records=library,
+            records=library.records,
             hang_s=settings.hang_timeout_s,
             request_limit_s=settings.request_timeout_s,
             confinement=confinement,

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +15,7 @@ from uml.core.jsonable import jsonable
 from uml.core.machine import Machine
 from uml.core.model import Model, ModelInfo
 from uml.core.options import LoadOptions
-from uml.core.plan import Conversion, LoadPlan, Taken, WorkerStatus
+from uml.core.plan import Conversion, LoadPlan, WorkerStatus
 from uml.core.quote import quoted
 from uml.engines import builtin
 from uml.formats import inspect
@@ -25,23 +23,23 @@ from uml.formats.legacy.model import as_gguf
 from uml.generation import capabilities
 from uml.generation.capabilities import honours
 from uml.generation.wants import named as needs_named
-from uml.hardware import gpu_use, snapshot
+from uml.hardware import snapshot
 from uml.house.paths import at_home, path_in
+from uml.house.records import LoadRecords
+from uml.house.shown import described, estimated
 from uml.house.usual import over, profile, revised, usual
 from uml.planning import plan
 from uml.planning.budget import Budget, room, within_budget
 from uml.planning.elsewhere import outlook
-from uml.planning.estimate import companion_paths
 from uml.planning.evict import Running
 from uml.planning.rank import Specs
-from uml.planning.refine import Figures, Foretelling, Known, first_of, together
+from uml.planning.refine import Foretelling
 from uml.planning.runner import named
 from uml.plugins.load import Plugins
 from uml.plugins.load import load as load_plugins
 from uml.registry import Registry
 from uml.registry.companions import located, read
 from uml.registry.forgetting import Target, forget
-from uml.registry.measurements import Load, Measurement, identity
 from uml.remote.names import UrlName
 from uml.remote.names import parse as parse_remote
 from uml.roster import Choice, Roster, choose
@@ -126,6 +124,11 @@ class Library:
     def budget(self) -> Budget:
         """What models may take, together and each."""
         return Budget(self.settings.memory_budget, self.settings.gpu_budget, self.settings.worker_memory)
+
+    @property
+    def records(self) -> LoadRecords:
+        """What loads took, written down and told again."""
+        return LoadRecords(self.registry, self.roster)
 
     def find(self, name: str) -> Model:
         """A model by id, alias or path; a path that was never seen is added. Raises NotAllowed as `look` does."""
@@ -242,7 +245,7 @@ class Library:
             machine = replace(machine, cores=cores(share, machine.cores), threads=cores(share, machine.threads))
         budget = self.budget
         companions = read(self.registry, options, inspect)
-        known = self.known(model, companions)
+        known = self.records.known(model, companions)
         others = self.registry.models()
         install = named(options.engine, model.info, self.specs)[1].install if options.engine != "auto" else ""
         self.installs.check(options, model.id, install)
@@ -257,32 +260,6 @@ class Library:
         if self.plugins.samplers and self.specs[decided.engine][0].dialect.get("plugin_samplers"):
             decided = replace(decided, samplers=tuple(self.plugins.samplers.values()))
         return _converting(decided, conversion) if conversion else decided
-
-    def known(self, model: Model, companions: Mapping[str, ModelInfo]) -> Known:
-        """What has been told of this model's loads: what they took beats what a dry run says they would."""
-        taken = self.registry.measurements.known(identity(model.info, companions), self.roster.builds)
-        foretold = first_of(
-            *(engine.foretold(model) for engine in self.engines.values() if isinstance(engine, Foretelling))
-        )
-        return together(taken, foretold)
-
-    def gpu_use(self, pid: int) -> Mapping[str, int]:
-        """Bytes that a process holds on each GPU, as far as a driver tells."""
-        return gpu_use(pid, os.environ)
-
-    def grown(self, plan: LoadPlan) -> int:
-        """Bytes that use has added to earlier loads of the same."""
-        return self.registry.measurements.grown(self._load(plan))
-
-    def keep(self, plan: LoadPlan, taken: Taken, figures: Figures) -> None:
-        """Remember what a load took, for the next estimate of the same."""
-        found = Measurement(time.time(), plan.footprint.total_bytes, taken, figures)
-        self.registry.measurements.keep(self._load(plan), found)
-
-    def _load(self, plan: LoadPlan) -> Load:
-        companions = {path: inspect(at_home(path)) for path in companion_paths(plan.options)}
-        build = self.roster.builds[plan.engine]
-        return Load(identity(plan.model.info, companions), plan.engine, build, plan.options)
 
     def foretell(
         self,
@@ -332,13 +309,13 @@ class Library:
         if wanted.engine == "auto" and not (ranked and ranked[0].available):
             budget = self.budget
             if foreign := outlook(model, wanted, machine, budget):
-                return {**_estimated(foreign.plan), "engine": None, "needs": foreign.needs, "fits": not foreign.lacking}
+                return {**estimated(foreign.plan), "engine": None, "needs": foreign.needs, "fits": not foreign.lacking}
         if ask:
             self.foretell(model, wanted, machine)
         decided = self.decide(model, wanted, machine)
         if model.source != "net":
             rehearse(self.engines[decided.engine], decided)
-        return _estimated(decided)
+        return estimated(decided)
 
     def forget(self, found: Target) -> Target:
         """As `registry.forgetting.forget`; what its models were made into goes too."""
@@ -353,54 +330,9 @@ class Library:
         created: when its newest file was written. engine: what runs it or would, None where nothing here does;
         then `needs` says what does, else `reason` why this one.
         """
-        info, saved = model.info, self.profile(model)
+        saved = self.profile(model)
         chosen = Choice(worker.engine, worker.choice) if worker else self._choose(model, saved)
-        return {
-            "id": model.id,
-            "object": "model",
-            "created": model.created,
-            "owned_by": model.source,
-            "aliases": list(model.aliases),
-            "path": str(info.path),
-            "format": info.format.value,
-            "role": info.role.value,
-            "architecture": info.architecture,
-            "quantization": info.quantization.label if info.quantization else "",
-            "parameters": info.parameters,
-            "size": info.size_bytes,
-            "context_length": worker.context_length if worker and worker.context_length else info.context_length,
-            "engine": chosen.engine,
-            "reason": chosen.reason,
-            "needs": chosen.needs or None,
-            "profile": dict(saved),
-            "state": worker.state if worker else ("unloaded" if model.present else "missing"),
-        }
-
-
-def _estimated(decided: LoadPlan) -> dict[str, Any]:
-    """A plan as `/v1/models/estimate` shows it, of an engine that is here."""
-    footprint = decided.footprint
-    return {
-        "model": decided.model.id,
-        "engine": decided.engine,
-        "needs": None,
-        "options": jsonable(decided.options),
-        "total": {
-            "low": footprint.low_bytes,
-            "likely": footprint.total_bytes,
-            "high": footprint.high_bytes,
-        },
-        "parts": dict(footprint.parts),
-        "other_parts": dict(footprint.other_parts),
-        "method": footprint.method,
-        "source": footprint.source,
-        "mapped_bytes": footprint.mapped_bytes,
-        "resident": footprint.resident,
-        "fits": True,
-        "placement": jsonable(decided.placement),
-        "reason": decided.reason,
-        "warnings": list(decided.warnings),
-    }
+        return described(model, saved, chosen, worker)
 
 
 def _converting(decided: LoadPlan, conversion: Conversion) -> LoadPlan:

@@ -29,6 +29,14 @@ def test_messages_become_a_prompt() -> None:
     assert rendered(add_generation_prompt=False) == "^<user>hi</>\n"
 
 
+def test_a_developer_is_the_system_to_a_template_that_knows_none() -> None:
+    talk = [{"role": "developer", "content": "Be brief."}, {"role": "user", "content": "hi"}]
+    assert rendered(messages=talk) == "^<system>Be brief.</>\n<user>hi</>\n<assistant>"
+    knows = "{% for m in messages %}{% if m.role == 'developer' %}!{% endif %}{{ m.content }}{% endfor %}"
+    assert rendered(knows, messages=talk) == "!Be brief.hi"
+    assert talk[0]["role"] == "developer", "what was asked is left as it is"
+
+
 def test_parts_of_text_are_joined_and_images_are_refused() -> None:
     parts: list[dict[str, Any]] = [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
     assert "<user>ab</>" in rendered(messages=[{"role": "user", "content": parts}])

@@ -38,6 +38,9 @@ class Template:
         from jinja2 import TemplateError
 
         messages = [_plain(message, place, self._image) for place, message in enumerate(request["messages"])]
+        if not any(mark in self.source for mark in ("'developer'", '"developer"')):
+            # OpenAI's newer name of the system's message. llama.cpp says it so too.
+            messages = [{**one, "role": "system"} if one["role"] == "developer" else one for one in messages]
         goes_on = bool(request.get("continue_final_message"))
         if goes_on:
             if messages[-1]["role"] != "assistant" or not isinstance(messages[-1].get("content"), str):

@@ -40,7 +40,7 @@ class Template:
         messages = [_plain(message, place, self._image) for place, message in enumerate(request["messages"])]
         if not any(mark in self.source for mark in ("'developer'", '"developer"')):
             # OpenAI's newer name of the system's message. llama.cpp says it so too.
-            messages = [{**one, "role": "system"} if one["role"] == "developer" else one for one in messages]
+            messages = [{**one, "role": "system"} if one.get("role") == "developer" else one for one in messages]
         goes_on = bool(request.get("continue_final_message"))
         if goes_on:
             if messages[-1]["role"] != "assistant" or not isinstance(messages[-1].get("content"), str):

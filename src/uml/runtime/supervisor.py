@@ -175,7 +175,8 @@ class Supervisor:
         Waits in the queue; cancelling the waiting task leaves it at once. Raises every error of
         planning and loading, and Overloaded. needs, keep_alive_s, wants: see `Asked`.
         """
-        asking = partial(self._acquire, Asked(0, model, options, slots, needs, keep_alive_s, wants=wants))
+        asked = Asked(self._tickets.draw(), model, options, slots, needs, keep_alive_s, wants=wants)
+        asking = partial(self._acquire, asked)
         return Leasing(model.id, asking, self._release, self._request_limit_s)
 
     async def load(
@@ -292,7 +293,7 @@ class Supervisor:
     async def _loading(
         self, model: Model, options: LoadOptions | None, keep_alive_s: float | None
     ) -> AsyncIterator[tuple[int, asyncio.Future[Attended]]]:
-        asked = Asked(0, model, options, 0, (), keep_alive_s, person=True)
+        asked = Asked(self._tickets.draw(), model, options, 0, (), keep_alive_s, person=True)
         ticket, granted = self._ask(await self._look_ahead(asked))
         try:
             yield ticket, granted
@@ -313,12 +314,12 @@ class Supervisor:
         return asked
 
     def _ask(self, asked: Asked) -> tuple[int, asyncio.Future[Attended]]:
-        """Put it into the queue under a ticket of its own."""
+        """Put it into the queue."""
         if not self._open:
             raise _stopping()
-        ticket, granted = self._tickets.draw()
-        self._feed(replace(asked, ticket=ticket))
-        return ticket, granted
+        granted = self._tickets.wait(asked.ticket)
+        self._feed(asked)
+        return asked.ticket, granted
 
     def _leave(self, ticket: int, abandon: bool = False) -> None:
         # For a ticket that was granted the scheduler takes this as its release.
@@ -330,8 +331,11 @@ class Supervisor:
             return
         if isinstance(event, Exited | Failed):
             self._gauge.settle()
-        for effect in self._scheduler.on(event, time.monotonic()):
+        effects = self._scheduler.on(event, time.monotonic())
+        for effect in effects:
             self._carry_out(effect)
+        if isinstance(event, Asked) and len(effects) == 1 and isinstance(effects[0], Grant):
+            return  # of a request that is served at once nothing comes that is due sooner, or that anybody waits for
         if self._workforce.converted:
             asked = {waiter.asked.model.id for waiter in self._scheduler.waiting.values()}
             self._workforce.converted &= asked.union(self._scheduler.wished)

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from itertools import count
 
 from uml.core.errors import UmlError
 from uml.runtime.attended import Attended
 
 
 class Tickets:
-    """Draws tickets, and wakes who waits with one. Knows nothing of a ticket that was granted, refused or torn up."""
+    """Draws tickets, and wakes who waits with one. Knows nothing of one that was granted, refused or torn up."""
 
     def __init__(self) -> None:
         self._pending: dict[int, asyncio.Future[Attended]] = {}
-        self._drawn = 0
+        self._drawn = count(1)
 
-    def draw(self) -> tuple[int, asyncio.Future[Attended]]:
-        """A new ticket, and what will be its worker, or raise why it gets none."""
-        self._drawn += 1
-        granted = self._pending[self._drawn] = asyncio.get_running_loop().create_future()
-        return self._drawn, granted
+    def draw(self) -> int:
+        """A new one."""
+        return next(self._drawn)
+
+    def wait(self, ticket: int) -> asyncio.Future[Attended]:
+        """What will be its worker, or raise why it gets none."""
+        granted = self._pending[ticket] = asyncio.get_running_loop().create_future()
+        return granted
 
     def grant(self, ticket: int, worker: Attended) -> None:
         """This worker is the ticket's."""

@@ -161,19 +161,19 @@ async def test_use_that_makes_it_grow_is_written_down_again(tmp_path: Path) -> N
     async with bench(tmp_path, observer=book, records=book) as here:
         async with here.supervisor.lease(DEMO):
             await until(lambda: book.kept)
-        # The first request is over: the process of a fake has touched a little more by now, or nothing.
-        worker = Weighing(book.kept[0][0], Fake(), os.getpid(), book)
-        worker.ready()
-        assert worker.settle(WorkerLog(tmp_path, "none"))
-        grown = bytearray(b"\1") * (32 * MIB)
-        assert worker.used() and not worker.used(), "nothing has changed between the first and the second"
-        more = bytearray(b"\1") * (32 * MIB)
-        assert not worker.used(), "the third is not looked at"
-        assert worker.used(), "the fourth is"
-        before = len(book.kept)
-        await asyncio.to_thread(worker.keep)
-        assert book.kept[before][1].grown_bytes > 60 * MIB
-        del grown, more
+    # Of this very process, which has no worker below it any more.
+    worker = Weighing(book.kept[0][0], Fake(), os.getpid(), book)
+    worker.ready()
+    assert worker.settle(WorkerLog(tmp_path, "none"))
+    grown = bytearray(b"\1") * (32 * MIB)
+    assert worker.used() and not worker.used(), "nothing has changed between the first and the second"
+    more = bytearray(b"\1") * (32 * MIB)
+    assert not worker.used(), "the third is not looked at"
+    assert worker.used(), "the fourth is"
+    before = len(book.kept)
+    await asyncio.to_thread(worker.keep)
+    assert book.kept[before][1].grown_bytes > 60 * MIB
+    del grown, more
 
 
 async def test_growth_of_an_earlier_load_counts_for_one_that_was_used_less(tmp_path: Path) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import mmap
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -156,24 +156,44 @@ async def test_a_worker_is_weighed_when_it_is_ready(tmp_path: Path) -> None:
     assert book.counted == [("header", MIB, total_bytes(told)) for _, _, told in book.kept]
 
 
-async def test_use_that_makes_it_grow_is_written_down_again(tmp_path: Path) -> None:
+GROWS = f"""
+import sys
+held = []
+for line in sys.stdin:
+    held.append(bytearray(b"x") * {32 * MIB})
+    print("grown", flush=True)
+"""
+
+
+@contextmanager
+def growing() -> Iterator[tuple[int, Callable[[], None]]]:
+    """A process of its own, and what makes it take 32 MiB more."""
+    with subprocess.Popen([sys.executable, "-c", GROWS], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        to, answers = process.stdin, process.stdout
+        assert to and answers
+
+        def grow() -> None:
+            to.write(b"more\n")
+            to.flush()
+            assert answers.readline() == b"grown\n"
+
+        grow()
+        yield process.pid, grow
+
+
+def test_use_that_makes_it_grow_is_written_down_again(tmp_path: Path) -> None:
     book = Book()
-    async with bench(tmp_path, observer=book, records=book) as here:
-        async with here.supervisor.lease(DEMO):
-            await until(lambda: book.kept)
-    # Of this very process, which has no worker below it any more.
-    worker = Weighing(book.kept[0][0], Fake(), os.getpid(), book)
-    worker.ready()
-    assert worker.settle(WorkerLog(tmp_path, "none"))
-    grown = bytearray(b"\1") * (32 * MIB)
-    assert worker.used() and not worker.used(), "nothing has changed between the first and the second"
-    more = bytearray(b"\1") * (32 * MIB)
-    assert not worker.used(), "the third is not looked at"
-    assert worker.used(), "the fourth is"
-    before = len(book.kept)
-    await asyncio.to_thread(worker.keep)
-    assert book.kept[before][1].grown_bytes > 60 * MIB
-    del grown, more
+    with growing() as (pid, grow):
+        worker = Weighing(PLANNED, Fake(), pid, book)
+        worker.ready()
+        assert worker.settle(WorkerLog(tmp_path, "none"))
+        grow()
+        assert worker.used() and not worker.used(), "nothing has changed between the first and the second"
+        grow()
+        assert not worker.used(), "the third is not looked at"
+        assert worker.used(), "the fourth is"
+        worker.keep()
+    assert book.kept[0][1].grown_bytes > 60 * MIB
 
 
 async def test_growth_of_an_earlier_load_counts_for_one_that_was_used_less(tmp_path: Path) -> None:

@@ -241,7 +241,7 @@ def make(out: Path, name: str) -> None:
     folder = out / name / "model"
     encoder = kind.endswith("Model")
     tokenizer = word_tokenizer() if name in WORDS else unigram_tokenizer() if "xlm" in name else byte_tokenizer()
-    names = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>"}
+    names: dict[str, Any] = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>"}
     if name in WORDS:
         names = {"cls_token": "[CLS]", "sep_token": "[SEP]", "pad_token": "[PAD]", "unk_token": "[UNK]"}
     if name.endswith("rerank") and name not in WORDS:

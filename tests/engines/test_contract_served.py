@@ -63,10 +63,10 @@ def test_it_answers_tells_what_it_cannot_do_and_gives_its_memory_back(
     asked: dict[str, Any] = {"model": model, "prompt": PROMPTS[0], "max_tokens": 8, "temperature": 0}
     plain = server.post("/v1/completions", asked).json()
     assert plain["choices"][0]["text"]
-    lacking = server.post("/v1/completions", {**asked, "guidance_scale": 1.5}).json()
+    lacking = server.post("/v1/completions", {**asked, "penalty_alpha": 0.6}).json()
     assert lacking["choices"][0]["text"] == plain["choices"][0]["text"]
-    assert "guidance_scale" in {warning["param"] for warning in lacking["warnings"]}
-    strict = server.post("/v1/completions", {**asked, "guidance_scale": 1.5, "strict": True})
+    assert "penalty_alpha" in {warning["param"] for warning in lacking["warnings"]}
+    strict = server.post("/v1/completions", {**asked, "penalty_alpha": 0.6, "strict": True})
     assert (strict.status_code, strict.json()["error"]["code"]) == (400, "unsupported_parameter")
 
     worker = psutil.Process(server.worker(model)["pid"])

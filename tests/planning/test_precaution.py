@@ -14,7 +14,7 @@ from uml.core.errors import CorruptFile, IllegalInstruction, LoadFailed, OutOfMe
 from uml.core.options import LoadOptions
 from uml.engines.llamacpp.spec import PRECAUTIONS
 from uml.planning import plan
-from uml.planning.precaution import next_one
+from uml.planning.precaution import next_one, safer
 
 LLAMACPP = spec(precautions=PRECAUTIONS)
 NATIVE = {LLAMACPP.name: (LLAMACPP, Availability(True, way="native"))}
@@ -67,8 +67,8 @@ def test_they_are_taken_one_after_the_other_and_never_over_what_was_asked_for() 
 
     def steps(asked: LoadOptions) -> list[tuple[bool, str]]:
         given, found = asked, []
-        while step := next_one(asked, given, plan(llama, given, AMX, NATIVE), error, LLAMACPP.precautions):
-            given = step.options
+        while one := next_one(asked, given, plan(llama, given, AMX, NATIVE), error, LLAMACPP.precautions):
+            given = safer(asked, given, (one,))
             found.append((given.repack, given.flash_attention))
         return found
 

@@ -73,7 +73,7 @@ class Case:
     def basis(self) -> LoadOptions:
         """The options with all decided that does not depend on memory. Raises BadOption."""
         found = settled(self.model.info, self.options, self.runner.machine, self.companions)
-        found = safer(self.model.info, self.options, found, tuple(self.precautions))
+        found = safer(self.options, found, tuple(self.precautions))
         if "override_tensor" in self.runner.spec.options:
             check_devices(found, [gpu.id for gpu in chosen_gpus(self.runner.machine, self.options)])
         return found

@@ -13,7 +13,6 @@ from uml.core.model import ModelInfo
 from uml.core.options import OPTIONS, LoadOptions
 from uml.core.plan import LoadPlan
 from uml.planning.checks import check
-from uml.planning.degrade import Less
 from uml.planning.runner import Runner
 
 _USUAL: Final = {option.name: option.default for option in OPTIONS}
@@ -27,7 +26,7 @@ def known(info: ModelInfo, asked: LoadOptions, runner: Runner) -> Iterator[Preca
             yield one
 
 
-def safer(info: ModelInfo, asked: LoadOptions, options: LoadOptions, precautions: Sequence[Precaution]) -> LoadOptions:
+def safer(asked: LoadOptions, options: LoadOptions, precautions: Sequence[Precaution]) -> LoadOptions:
     """The options with these precautions, which must fit them."""
     changes: dict[str, Any] = {one.option: one.value for one in precautions if _is_open(asked, one)}
     return replace(options, **changes) if changes else options
@@ -35,7 +34,7 @@ def safer(info: ModelInfo, asked: LoadOptions, options: LoadOptions, precautions
 
 def next_one(
     asked: LoadOptions, given: LoadOptions, plan: LoadPlan, error: UmlError, precautions: Sequence[Precaution]
-) -> Less | None:
+) -> Precaution | None:
     """The next precaution after a worker of this plan has ended in this error; None where none is left, or it was no
     abort.
 
@@ -46,12 +45,11 @@ def next_one(
     for one in precautions:
         if not _is_open(asked, one) or getattr(plan.options, one.option) == one.value:
             continue
-        changed = safer(plan.model.info, asked, given, (one,))
         try:
-            check(plan.model.info, changed, {})
+            check(plan.model.info, safer(asked, given, (one,)), {})
         except BadOption:
             continue
-        return Less(changed, f"its worker aborted: {one.option} is {_shown(one.value)} from then on, for {one.says}")
+        return one
     return None
 
 
@@ -68,6 +66,11 @@ def is_abort(error: UmlError) -> bool:
 def sentence(one: Precaution) -> str:
     """What is said of one that was taken beforehand."""
     return f"{one.option} is {_shown(one.value)}, for {one.says}"
+
+
+def after_abort(one: Precaution) -> str:
+    """What is said of one that was taken after an abort."""
+    return f"its worker aborted: {one.option} is {_shown(one.value)} from then on, for {one.says}"
 
 
 def _shown(value: object) -> str:

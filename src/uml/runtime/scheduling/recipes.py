@@ -11,7 +11,7 @@ from uml.core.errors import OutOfMemory, UmlError
 from uml.core.options import LoadOptions
 from uml.core.plan import LoadPlan
 from uml.planning.degrade import degrade
-from uml.planning.precaution import next_one
+from uml.planning.precaution import after_abort, next_one, safer
 from uml.runtime.scheduling.events import Asked
 
 MOST_STEPS_DOWN: Final = 8
@@ -23,13 +23,15 @@ class Recipe:
     """How a model is loaded.
 
     asked: the options of who asked, before anything was resolved; given: what is left of them after memory
-    ran out, and `less` says so. usual: how the model was usually loaded then; None: nobody knew.
+    ran out, and after aborts; `less` says so. usual: how the model was usually loaded then; None: nobody knew.
+    safer: what was taken after aborts.
     """
 
     asked: LoadOptions
     given: LoadOptions
     less: tuple[str, ...] = ()
     usual: LoadOptions | None = None
+    safer: tuple[Precaution, ...] = ()
 
 
 class Recipes:
@@ -63,7 +65,7 @@ class Recipes:
         if missing:
             options = replace(options, **missing)
         if known and options.loads_as(known.asked):
-            return Recipe(options, known.given, known.less, asked.usual or known.usual)
+            return Recipe(options, known.given, known.less, asked.usual or known.usual, known.safer)
         return Recipe(options, options, usual=asked.usual or (known.usual if known else None))
 
     def expect(self, model: str, options: LoadOptions) -> None:
@@ -86,21 +88,25 @@ class Recipes:
         """
         if len(recipe.less) >= MOST_STEPS_DOWN:
             return False
+        asked, given = recipe.asked, recipe.given
         if isinstance(error, OutOfMemory):
             device = str(error.details.get("device") or "cpu")
-            step = degrade(recipe.asked, recipe.given, plan, device, self._honours(plan.engine))
+            if (step := degrade(asked, given, plan, device, self._honours(plan.engine))) is None:
+                return False
+            changed = replace(recipe, given=step.options, less=(*recipe.less, step.sentence))
         else:
-            step = next_one(recipe.asked, recipe.given, plan, error, self._precautions(plan.engine))
-        if step is None:
-            return False
-        less = (*recipe.less, step.sentence)
-        self._known[plan.model.id] = replace(recipe, given=step.options, less=less)
+            if (one := next_one(asked, given, plan, error, self._precautions(plan.engine))) is None:
+                return False
+            less, taken = (*recipe.less, after_abort(one)), (*recipe.safer, one)
+            changed = replace(recipe, given=safer(asked, given, (one,)), less=less, safer=taken)
+        self._known[plan.model.id] = changed
         return True
 
     def restore(self, model: str) -> None:
-        """Try it with all that was asked for again."""
+        """Try it with all the memory that was asked for again. What made a build abort is as it was."""
         if known := self._known.get(model):
-            self._known[model] = replace(known, given=known.asked, less=())
+            given = safer(known.asked, known.asked, known.safer)
+            self._known[model] = replace(known, given=given, less=tuple(map(after_abort, known.safer)))
 
     def forget(self, model: str) -> None:
         """Load it by the defaults again."""

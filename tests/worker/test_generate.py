@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from uml.core.engine import Delta, TokenLogprob, ToolCall
 from uml.core.errors import BadRequest
+from uml.core.host import Delta, TokenLogprob, ToolCall
 from uml.engines.fake import FakeHost
 from uml.worker.generate import Piece, Usage, first_stop, pieces, stops_of
 from uml.worker.wire import LEAST, Shape, check_messages, prompts_of, requests_of, scale_of

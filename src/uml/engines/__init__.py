@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from uml.core.install import Installed, nowhere
 
 if TYPE_CHECKING:
-    from uml.core.engine import Engine, Host
+    from uml.core.engine import Engine
+    from uml.core.host import Host
 
 
 def builtin(

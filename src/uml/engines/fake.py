@@ -20,8 +20,9 @@ from itertools import count
 from pathlib import Path
 from typing import Any, Final
 
-from uml.core.engine import Availability, Classes, Delta, Endpoint, EngineSpec, Launch
+from uml.core.engine import Availability, Endpoint, EngineSpec, Launch
 from uml.core.errors import BadOption, BadRequest, ContextLengthExceeded, OutOfMemory, UmlError
+from uml.core.host import Classes, Delta
 from uml.core.install import Installed, nowhere
 from uml.core.model import Format, Role
 from uml.core.options import LoadOptions

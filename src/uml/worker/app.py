@@ -15,8 +15,8 @@ from typing import Any, Final
 
 import orjson
 
-from uml.core.engine import Host, SwapsAdapters, WritesPrompts
 from uml.core.errors import BadKey, BadRequest, NotFound, UmlError
+from uml.core.host import Host, SwapsAdapters, WritesPrompts
 from uml.core.plan import LoadPlan
 from uml.worker import judging
 from uml.worker.generate import Usage, pieces, stops_of

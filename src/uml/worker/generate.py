@@ -7,8 +7,8 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
-from uml.core.engine import Delta, Host, TokenLogprob, ToolCall
 from uml.core.errors import BadRequest
+from uml.core.host import Delta, Host, TokenLogprob, ToolCall
 
 
 @dataclass(slots=True)

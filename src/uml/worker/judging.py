@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from uml.core.engine import Classes, Classifies, Host
 from uml.core.errors import BadRequest
+from uml.core.host import Classes, Classifies, Host
 
 AT_ONCE: Final = 32
 """Texts that are computed together; between them a client that has left is noticed."""

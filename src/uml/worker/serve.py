@@ -11,7 +11,8 @@ from typing import Final
 
 import uvicorn
 
-from uml.core.engine import Endpoint, Host
+from uml.core.engine import Endpoint
+from uml.core.host import Host
 from uml.core.plan import LoadPlan
 from uml.worker.app import App
 

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from uml.core.engine import TokenLogprob, ToolCall
 from uml.core.errors import BadKey, BadRequest, ContextLengthExceeded, NotFound, UmlError
+from uml.core.host import TokenLogprob, ToolCall
 from uml.worker.generate import Piece
 
 MOST_CHOICES: Final = 128

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from uml.core.engine import Classes
+from uml.core.host import Classes
 from uml.engines.hosted.classes import classes_of
 
 

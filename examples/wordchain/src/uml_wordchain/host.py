@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
-from uml.core.engine import Delta
 from uml.core.errors import BadRequest, ContextLengthExceeded, CorruptFile
+from uml.core.host import Delta
 from uml.core.plan import LoadPlan
 from uml_wordchain.chain import Chain, words
 from uml_wordchain.format import MARK

@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
-from uml.core.engine import Delta
 from uml.core.errors import (
     BadRequest,
     ContextLengthExceeded,
@@ -19,6 +18,7 @@ from uml.core.errors import (
     UmlError,
     UnsupportedArchitecture,
 )
+from uml.core.host import Delta
 from uml.core.plan import LoadPlan
 from uml.engines import handover
 from uml.engines.exllama.language import template_of

@@ -8,8 +8,8 @@ from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import dataclass
 
-from uml.core.engine import Delta, TokenLogprob
 from uml.core.errors import UmlError
+from uml.core.host import Delta, TokenLogprob
 from uml.engines.hosted.speech import Reader
 from uml.engines.hosted.text import Text
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from uml.core.engine import Classes
+from uml.core.host import Classes
 
 
 def classes_of(config: Mapping[str, Any], count: int) -> Classes:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from uml.core.engine import ToolCall
+from uml.core.host import ToolCall
 
 Calls = list[tuple[str, str]]
 """Names of functions, with their arguments as JSON."""

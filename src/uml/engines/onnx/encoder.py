@@ -11,8 +11,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from uml.core.engine import Classes, Delta
 from uml.core.errors import BadFile, BadRequest, ContextLengthExceeded, MissingShard, UnsupportedArchitecture
+from uml.core.host import Classes, Delta
 from uml.core.model import Role
 from uml.core.plan import LoadPlan
 from uml.engines.hosted.classes import classes_of

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Protocol
 
-from uml.core.engine import Classes, Classifies, Delta
+from uml.core.host import Classes, Classifies, Delta
 from uml.core.model import Format
 from uml.core.plan import LoadPlan
 

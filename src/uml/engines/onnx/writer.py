@@ -10,8 +10,8 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
-from uml.core.engine import Delta
 from uml.core.errors import BadRequest
+from uml.core.host import Delta
 from uml.core.plan import LoadPlan
 from uml.engines.hosted import tools
 from uml.engines.hosted.answer import Teller

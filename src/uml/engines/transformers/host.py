@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
-from uml.core.engine import Classes, Delta
 from uml.core.errors import BadRequest, EngineError, OutOfMemory, UmlError
+from uml.core.host import Classes, Delta
 from uml.core.model import READERS, Role
 from uml.core.plan import LoadPlan
 from uml.engines.hosted import tools

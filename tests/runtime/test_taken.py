@@ -181,7 +181,9 @@ def growing() -> Iterator[tuple[int, Callable[[], None]]]:
         yield process.pid, grow
 
 
-def test_use_that_makes_it_grow_is_written_down_again(tmp_path: Path) -> None:
+def test_use_that_makes_it_grow_is_written_down_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("uml.runtime.taken.FIRST_LOOKS", 2)
+    monkeypatch.setattr("uml.runtime.taken.LOOK_EVERY_S", 600.0)
     book = Book()
     with growing() as (pid, grow):
         worker = Weighing(PLANNED, Fake(), pid, book)
@@ -190,8 +192,8 @@ def test_use_that_makes_it_grow_is_written_down_again(tmp_path: Path) -> None:
         grow()
         assert worker.used() and not worker.used(), "nothing has changed between the first and the second"
         grow()
-        assert not worker.used(), "the third is not looked at"
-        assert worker.used(), "the fourth is"
+        assert not worker.used(), "the third came right after a look"
+        assert worker.grown(), "before its end it is looked at once more"
         worker.keep()
     assert book.kept[0][1].grown_bytes > 60 * MIB
 

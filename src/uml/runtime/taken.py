@@ -8,6 +8,7 @@ driver takes as long as it likes: both come after, in a thread.
 from __future__ import annotations
 
 import re
+import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -24,8 +25,9 @@ from uml.runtime.workers.logs import WorkerLog
 
 GROWTH_SHARE: Final = 0.002
 """Growth after a request that is worth writing down again."""
-LAST_LOOK: Final = 1 << 12
-"""Requests after which a worker has shown what it takes."""
+FIRST_LOOKS: Final = 16
+"""Requests after each of which a worker is looked at; after later ones once in `LOOK_EVERY_S` at most."""
+LOOK_EVERY_S: Final = 1.0
 
 _MIB: Final = 1 << 20
 _SLACK_BYTES: Final = 2 * _MIB
@@ -129,6 +131,7 @@ class Weighing:
         self._ready: Look | None = None
         self._uses = 0
         self._used_bytes = 0
+        self._looked_at = 0.0
 
     def ready(self) -> None:
         """Look, before anybody asks it anything."""
@@ -155,13 +158,20 @@ class Weighing:
         return True
 
     def used(self) -> bool:
-        """A request is over: look after the first, and whenever they have doubled. True where it has grown.
+        """A request is over: look whether it has grown. True where it has.
 
-        Memory grows with use, by compute buffers above all: the first long prompt takes what the load promised.
+        Memory grows with use: the first long prompt fills compute buffers, the first of each slot its copies.
         """
         self._uses += 1
-        if self._ready is None or self._uses & (self._uses - 1) or self._uses > LAST_LOOK:
+        if self._uses > FIRST_LOOKS and time.monotonic() < self._looked_at + LOOK_EVERY_S:
             return False
+        return self.grown()
+
+    def grown(self) -> bool:
+        """Look once more, as before its end: who is asked no more has shown all that it takes. True as of `used`."""
+        if self._ready is None:
+            return False
+        self._looked_at = time.monotonic()
         now = look_at_all(self._pid)
         if now is None or now.resident_bytes <= self._used_bytes * (1 + GROWTH_SHARE):
             return False

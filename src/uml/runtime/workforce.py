@@ -244,8 +244,11 @@ class Workforce:
         """A request to this worker is over: it may have grown by it."""
         worker.used_at = time.monotonic()
         if worker.weighing and worker.weighing.used():
-            self._hand_on(worker.weighing)
-            self._spawn(self._keep(worker.weighing))
+            self._grown(worker.weighing)
+
+    def _grown(self, weighing: Weighing) -> None:
+        self._hand_on(weighing)
+        self._spawn(self._keep(weighing))
 
     def log_of(self, model: str) -> WorkerLog:
         """What the workers of a model wrote."""
@@ -253,6 +256,9 @@ class Workforce:
 
     def _see_off(self, worker: Attended, limit_s: float) -> None:
         """Have a worker stop; what it holds of conversations is saved first, for so long at most."""
+        # One that sleeps has its weights beside, which is no growth of who serves.
+        if not worker.told and not worker.rest and worker.weighing and worker.weighing.grown():
+            self._grown(worker.weighing)
         worker.told = True
         if worker.farewell is not None:
             asyncio.get_running_loop().call_later(limit_s, worker.farewell.cancel)

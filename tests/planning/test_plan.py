@@ -26,7 +26,7 @@ from tests.planning.things import (
 from uml.core.engine import Availability
 from uml.core.errors import BadOption, DoesNotFit, EngineNotInstalled, UnsupportedFormat, gib
 from uml.core.machine import Machine
-from uml.core.model import Format, Model, Quantization, Role, Shape, TensorGroup
+from uml.core.model import Format, Model, ModelInfo, Quantization, Role, Shape, TensorGroup
 from uml.core.options import LoadOptions
 from uml.planning import Running, plan
 from uml.planning.budget import room
@@ -121,8 +121,14 @@ def test_a_format_that_nothing_runs_is_named_with_what_would() -> None:
     ) as caught:
         plan(model(exl3), AUTO, machine(), SPECS)
     assert caught.value.details["quantization"] == "EXL3 4.0 bpw"
+    known_to_a_plugin = info(format=Format.UNKNOWN, version="abc", quantization=None)
     with pytest.raises(UnsupportedFormat, match="no engine here runs unknown; a GGUF"):
-        plan(model(info(format=Format.UNKNOWN, quantization=None)), AUTO, machine(), SPECS)
+        plan(model(known_to_a_plugin), AUTO, machine(), SPECS)
+
+
+def test_what_is_no_model_is_told_as_what_was_seen_of_it() -> None:
+    with pytest.raises(UnsupportedFormat, match="not a model that can be told: a text file, beginning"):
+        plan(model(info(format=Format.UNKNOWN, reason="a text file, beginning with 61")), AUTO, machine(), SPECS)
 
 
 @pytest.mark.parametrize(
@@ -259,6 +265,19 @@ def test_a_batch_that_is_smaller_than_was_asked_for_is_told_with_what_limits_it(
     deaf = installed(spec(title="Deaf", options=frozenset({"ctx"})))
     warned = plan(model(), asked, machine(), deaf).warnings
     assert all(text.startswith("Deaf does not honour the option ") for text in warned), "and not a second time"
+
+
+@pytest.mark.parametrize("about", [info(), info("bert", role=Role.EMBEDDING), info(role=Role.RERANKER)])
+def test_what_embeds_tells_which_of_two_batches_counts(about: ModelInfo) -> None:
+    asked = LoadOptions(ctx=1024, batch=512, ubatch=128, embeddings=about.role is Role.TEXT)
+    found = plan(model(about), asked, machine(), SPECS)
+    assert (found.options.batch, found.options.ubatch) == (128, 128)
+    assert found.warnings == (
+        "batch 512 was asked for, and ubatch 128: no more is read at once than is computed at once where texts are "
+        "embedded",
+    )
+    assert plan(model(about), replace(asked, ubatch=0), machine(), SPECS).warnings == ()
+    assert plan(model(about), replace(asked, batch=0), machine(), SPECS).warnings == ()
 
 
 # --- who leaves ---

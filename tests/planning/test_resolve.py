@@ -163,7 +163,8 @@ def test_embedding_models_embed_and_rerankers_rank() -> None:
     found = resolved(bert)
     assert found.embeddings
     assert (found.ctx, found.batch, found.ubatch) == (2048, 2048, 2048), "it cannot be fed in pieces"
-    assert resolved(bert, LoadOptions(ubatch=128, batch=256)).ubatch == 128, "but for who says otherwise"
+    said = resolved(bert, LoadOptions(ubatch=128, batch=256))
+    assert (said.batch, said.ubatch) == (128, 128), "but for who says otherwise"
     for asked in (LoadOptions(batch=512), LoadOptions(ubatch=512)):
         found = resolved(bert, asked)
         assert (found.batch, found.ubatch) == (512, 512), "longer texts are refused then"
@@ -172,9 +173,23 @@ def test_embedding_models_embed_and_rerankers_rank() -> None:
     assert (ranker.pooling, ranker.embeddings) == ("rank", True)
 
 
+def test_what_embeds_computes_as_much_at_once_as_it_is_handed() -> None:
+    def sizes(**asked: int) -> tuple[int, int]:
+        found = resolved(small(), LoadOptions.parse({"embeddings": True, "ctx": 4096, **asked}))
+        return found.batch, found.ubatch
+
+    assert sizes() == (512, 512)
+    assert sizes(batch=2048) == (2048, 2048), "what was asked for is what there is"
+    assert sizes(ubatch=128) == sizes(batch=256, ubatch=128) == (128, 128)
+    assert sizes(batch=128, ubatch=256) == (128, 128)
+    elsewhere = resolved(small(format=Format.ONNX), LoadOptions(embeddings=True, ctx=4096, batch=256, ubatch=128))
+    assert (elsewhere.batch, elsewhere.ubatch) == (256, 128), "that is how llama.cpp does it"
+
+
 def test_a_decoder_that_pools_the_last_token_takes_pieces() -> None:
     last = info(role=Role.EMBEDDING, metadata={"pooling_type": 3}, context_length=4096)
     assert resolved(last).ubatch == 512
+    assert resolved(last, LoadOptions(batch=2048)).ubatch == 2048
     assert resolved(last, LoadOptions(pooling="mean")).ubatch == 4096
     mean = info(role=Role.EMBEDDING, metadata={"pooling_type": 1}, context_length=4096)
     assert resolved(mean).ubatch == 4096
@@ -222,8 +237,11 @@ def test_resolving_again_changes_nothing(about: ModelInfo, options: LoadOptions,
     assert once.parallel > 0
     assert once.threads > 0
     assert 0 < once.ubatch <= once.batch <= once.ctx
+    together = about.role is Role.EMBEDDING or options.embeddings
     if options.batch:
-        assert once.batch == min(options.batch, once.ctx), "what was asked for is what there is"
+        most = min(options.batch, options.ubatch) if together and options.ubatch else options.batch
+        assert once.batch == min(most, once.ctx), "what was asked for is what there is"
+    assert once.batch == once.ubatch or not together
     if options.ubatch:
         assert once.ubatch == min(options.ubatch, once.batch)
         assert options.batch or once.batch >= min(options.ubatch, once.ctx), "an open batch makes room for it"

@@ -59,7 +59,8 @@ class LoadOptions:
     )
     ubatch: int = _option(
         0,
-        "Tokens of prompt computed at once, at most `batch`; 0: 512, or the whole text for an embedding model",
+        "Tokens of prompt computed at once, at most `batch`; 0: 512, or the whole text for an embedding model. Where "
+        "llama.cpp embeds, the smaller of the two counts for both",
         low=0,
         high=1 << 16,
         memory=True,

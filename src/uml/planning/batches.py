@@ -24,7 +24,8 @@ def with_batches(info: ModelInfo, asked: LoadOptions, options: LoadOptions) -> L
     """The options with the batches that were asked for; those that were left open suit their context and device.
 
     No batch is longer than the context, no ubatch longer than the batch. An open batch has room for the ubatch that
-    was asked for, and for a token of every slot.
+    was asked for, and for a token of every slot. Where llama.cpp embeds, it hands over no more than it computes at
+    once (tools/server/server.cpp): both are then the smaller of what was asked for.
     asked: as the options came, of which 0 leaves a batch open; options: with context, slots and device decided.
     """
     whole = _in_one_piece(info, options)
@@ -34,7 +35,10 @@ def with_batches(info: ModelInfo, asked: LoadOptions, options: LoadOptions) -> L
         short = _in_short_pieces(info, options)
         open_batch = max(SHORT_BATCH if short else BATCH, options.parallel, asked.ubatch)
     batch = min(asked.batch or open_batch, options.ctx)
-    ubatch = min(asked.ubatch or (options.ctx if whole else BATCH), batch)
+    together = info.format is Format.GGUF and (info.role in READERS or options.embeddings)
+    if together and asked.ubatch:
+        batch = min(asked.ubatch, batch)
+    ubatch = batch if together else min(asked.ubatch or (options.ctx if whole else BATCH), batch)
     return replace(options, batch=batch, ubatch=ubatch)
 
 

@@ -125,7 +125,10 @@ def _warnings(case: Case, fit: Fit, machine: Machine) -> tuple[str, ...]:
 def _of_batches(asked: LoadOptions, had: LoadOptions) -> list[str]:
     """What of a prompt is read at once in smaller parts than was asked for."""
     found, cut = [], asked.batch > had.batch
-    if cut:
+    if cut and had.batch < had.ctx:
+        told = "no more is read at once than is computed at once where texts are embedded"
+        found.append(f"batch {asked.batch} was asked for, and ubatch {asked.ubatch}: {told}")
+    elif cut:
         found.append(f"batch {asked.batch} was asked for, and ctx is {had.ctx}: no more can be read at once")
     if asked.ubatch > had.ubatch:
         limit = f"batch {had.batch}" if asked.batch and not cut else f"ctx is {had.ctx}"

@@ -263,8 +263,8 @@ def test_text_models_embed_on_request(tmp_path: Path) -> None:
 def test_models_for_embeddings_and_reranking_say_so_themselves(tmp_path: Path) -> None:
     reranker = params_of(plan_for(role=Role.RERANKER), tmp_path)
     assert reranker.embedding and reranker.pooling_type == X.llama_pooling_type.LLAMA_POOLING_TYPE_RANK
-    # A text to embed must fit into one computation.
-    embedder = params_of(plan_for(role=Role.EMBEDDING, ctx=1024, batch=4096), tmp_path)
+    # A text to embed must fit into one computation: as planning has decided it.
+    embedder = params_of(plan_for(role=Role.EMBEDDING, ctx=1024, batch=1024, ubatch=1024), tmp_path)
     assert (embedder.n_batch, embedder.n_ubatch) == (1024, 1024)
 
 

@@ -65,14 +65,10 @@ def serves_embeddings(plan: LoadPlan) -> bool:
 
 
 def batches(plan: LoadPlan) -> tuple[int, int]:
-    """Tokens handed over and computed at once. A text to embed must fit into one computation."""
+    """Tokens handed over and computed at once: as many where it embeds, as `planning.batches` has decided."""
     options = plan.options
-    if plan.model.info.role in (Role.EMBEDDING, Role.RERANKER):
-        whole = max(options.ubatch, min(options.batch, options.ctx or options.batch))
-        return whole, whole
-    if serves_embeddings(plan):
-        return min(options.batch, options.ubatch), min(options.batch, options.ubatch)
-    return options.batch, min(options.batch, options.ubatch)
+    ubatch = min(options.batch, options.ubatch)
+    return ubatch if serves_embeddings(plan) else options.batch, ubatch
 
 
 def guessing(options: LoadOptions) -> str:

@@ -14,6 +14,12 @@ from uml.runtime.workers.ending import explain
 AT_WORK = """0.07.078.600 I srv  update_slots: all slots are idle
 0.07.078.649 W slot   operator(): id  1 | task 5 | n_past was set to 10
 """
+QUOTING = """0.01.369.480 I srv          init: init: chat template, example_format: '<|im_start|>user
+How are you?<|im_end|>
+<|im_start|>assistant
+'
+0.01.369.831 I srv          init: model loaded
+"""
 
 
 @pytest.mark.parametrize(
@@ -25,6 +31,12 @@ AT_WORK = """0.07.078.600 I srv  update_slots: all slots are idle
         (f"{AT_WORK}terminate called without an active exception\n\n", "; its last words: terminate called without"),
         ("INFO: done\nValueError: seven\n", "; its last words: ValueError: seven"),
         ("ValueError: eight\n'\n", "; its last words: ValueError: eight"),  # the end of a text of several lines
+        (QUOTING, "; its log tells of no error"),
+        (QUOTING.replace("\n'", "'"), "; its log tells of no error"),
+        (f"{QUOTING}terminate called 'nine'\n", "; its last words: terminate called 'nine'"),
+        ("0.01.369.480 I a: 'b\nValueError: ten\n", "; its last words: ValueError: ten"),  # quotes nothing to its end
+        ("0.01.369.480 I a: 'b\nValueError: ten\n0.01.369.490 I 'c'\n", "; its last words: ValueError: ten"),
+        ("0.01.369.480 I it doesn't\nValueError: 'no'\n", "; its last words: ValueError: 'no'"),
     ],
 )
 def test_usual_work_is_not_given_as_a_reason(log: str, said: str) -> None:

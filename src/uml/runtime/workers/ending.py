@@ -13,9 +13,14 @@ from uml.core.errors import LoadFailed, OutOfMemory, UmlError, WorkerDied
 from uml.core.plan import LoadPlan
 from uml.engines.handover import failure_in
 
-STAMP: Final = re.compile(r"^\d+\.\d{2}\.\d{3}\.\d{3} [A-Z] ")
-CHATTER: Final = re.compile(r"^\d+\.\d{2}\.\d{3}\.\d{3} [DITW] ")
+_TIME: Final = r"\d+\.\d{2}\.\d{3}\.\d{3} "
+STAMP: Final = re.compile(rf"^{_TIME}[A-Z] ")
+CHATTER: Final = re.compile(rf"^{_TIME}[DITW] ")
 """How llama.cpp begins lines that are no errors: the time since its start, and a letter."""
+QUOTED: Final = re.compile(
+    rf"^({_TIME}[DITW] .*[\s:=(])'[^'\n]*\n(?:(?!{_TIME}).*\n)*?(?!{_TIME}).*'$", re.MULTILINE
+)
+"""One of those that quotes a text of several lines, as a chat template's example: none of them tells a cause."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +113,7 @@ def how(exit_code: int | None) -> str:
 
 def _words(model: str, log: str, exit_code: int | None) -> str:
     """How it ended, and the last line that may tell why: what an engine says of its usual work never does."""
-    lines = (line.strip() for line in reversed(log.splitlines()) if not CHATTER.match(line))
+    lines = (line.strip() for line in reversed(QUOTED.sub(r"\1", log).splitlines()) if not CHATTER.match(line))
     if last := next((line for line in lines if any(map(str.isalnum, line))), ""):
         return f"{how(exit_code)}; its last words: {STAMP.sub('', last)[:300]}"
     if log.strip():

@@ -37,7 +37,7 @@ _EXPECTED = {".gguf": "'GGUF'", ".ggml": "'lmgg', 'fmgg' or 'tjgg'", ".safetenso
 def what_was_seen(path: Path, start: bytes) -> str:
     """One phrase about a file that begins so, told from its first bytes and what its name promised."""
     if not start:
-        return "an empty file"
+        return "an empty file, as a download that failed leaves; download it again"
     named = f"; a {path.suffix} file begins with {_EXPECTED[path.suffix]}" if path.suffix in _EXPECTED else ""
     kind = next((kind for magic, kind in _STARTS.items() if start.startswith(magic)), "")
     if not kind and start[4:8] == b"TFL3":

@@ -79,5 +79,7 @@ def runs_elsewhere(info: ModelInfo) -> str:
 
 def what_it_needs(info: ModelInfo) -> str:
     """For what nothing here runs: what it is, and what would run it."""
+    if info.format is Format.UNKNOWN and not info.version:  # with one, a plug-in knows it
+        return f"not a model that can be told: {info.reason}"
     label = f" ({info.quantization.label})" if info.quantization else ""
     return how_to_use(info) or f"no engine here runs {info.format}{label}; {runs_elsewhere(info)}"

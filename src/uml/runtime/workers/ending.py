@@ -17,9 +17,7 @@ _TIME: Final = r"\d+\.\d{2}\.\d{3}\.\d{3} "
 STAMP: Final = re.compile(rf"^{_TIME}[A-Z] ")
 CHATTER: Final = re.compile(rf"^{_TIME}[DITW] ")
 """How llama.cpp begins lines that are no errors: the time since its start, and a letter."""
-QUOTED: Final = re.compile(
-    rf"^({_TIME}[DITW] .*[\s:=(])'[^'\n]*\n(?:(?!{_TIME}).*\n)*?(?!{_TIME}).*'$", re.MULTILINE
-)
+QUOTED: Final = re.compile(rf"^({_TIME}[DITW] .*[\s:=(])'[^'\n]*\n(?:(?!{_TIME}).*\n)*?(?!{_TIME}).*'$", re.MULTILINE)
 """One of those that quotes a text of several lines, as a chat template's example: none of them tells a cause."""
 
 

@@ -20,7 +20,7 @@ from uml.hardware import snapshot
 from uml.house import Library
 from uml.registry import packaged_model
 from uml.roster import Roster
-from uml.runtime.installs import Installs
+from uml.runtime.installs import Installs, tiny
 
 
 @pytest.fixture
@@ -53,6 +53,16 @@ def test_one_whose_test_fails_stays_and_is_not_used(library: Library) -> None:
     assert room.test("transformers", "2.0")["smoke"] == "failed"
     assert room.use("transformers", "2.0")["in_use"] is True
     assert room.remove("transformers", "2.0")["in_use"] == "1.0"
+
+
+def test_what_comes_with_this_package_is_tested_with_a_tiny_model_too(tmp_path: Path) -> None:
+    opened = Library.open(Settings.load({"data": tmp_path}, {"UML_CONFIG": ""}))
+    try:
+        tested = EngineRoom(opened).test("llamacpp")
+    finally:
+        opened.registry.close()
+    assert (tested["name"], tested["smoke"]) == ("llamacpp==shared", "passed"), tested["smoke_says"]
+    assert repr(tiny.ANSWER) in tested["smoke_says"]
 
 
 def test_the_overview_says_what_there_is_and_what_can_be_had(library: Library) -> None:

@@ -24,7 +24,7 @@ from uml.formats import inspect
 from uml.hardware import snapshot
 from uml.house import Library
 from uml.registry import packaged_model
-from uml.runtime.installs import tiny, tiny_gptq, tiny_onnx
+from uml.runtime.installs import tiny, tiny_gguf, tiny_gptq, tiny_onnx
 from uml.runtime.installs.installer import Installer
 from uml.runtime.installs.make import Order
 from uml.runtime.installs.trial import Speed, Trial, compared, timed
@@ -36,6 +36,7 @@ Cancelled = Callable[[], bool]
 
 _TINY: Final = {
     Format.SAFETENSORS: (tiny.write, tiny.ANSWER),
+    Format.GGUF: (tiny_gguf.write, tiny.ANSWER),
     Format.ONNX_GENAI: (tiny_onnx.write, tiny.ANSWER),
 }
 """Formats of the tiny model, what writes it, and what it answers."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from tests.runtime.installs.reference import greedy
 from uml.core.model import Format
 from uml.formats import inspect
-from uml.runtime.installs import tiny, tiny_gptq, tiny_onnx
+from uml.runtime.installs import tiny, tiny_gguf, tiny_gptq, tiny_onnx
 
 
 def test_its_answer_is_what_the_formulas_give_and_no_close_call() -> None:
@@ -45,3 +45,9 @@ def test_it_is_written_for_onnx_too(tmp_path: Path) -> None:
     assert (found.shape.layers, found.shape.kv_heads) == (tiny.LAYERS, (tiny.KV_HEADS,) * tiny.LAYERS)
     # Every weight is there, as an initializer of F32.
     assert found.size_bytes > 213_632 * 4
+
+
+def test_it_is_written_for_llama_cpp_too(tmp_path: Path) -> None:
+    found = inspect(tiny_gguf.write(tmp_path / "tiny"))
+    assert (found.format, found.architecture, found.context_length) == (Format.GGUF, "llama", tiny.CONTEXT)
+    assert found.parameters == 213_632

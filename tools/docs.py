@@ -70,10 +70,11 @@ ExLlamaV2 and vLLM. It was not run yet either.
 
 ## Plug-ins
 
-A Python package beside this one adds engines, formats, processors of requests and answers, and commands: it names a
-module under the entry points `uml.plugins`, and that marks functions with `uml.plugins.hookimpl`.
+A Python package beside this one adds engines, formats, samplers, processors of requests and answers, and commands: it
+names a module under the entry points `uml.plugins`, and that marks functions with `uml.plugins.hookimpl`.
 `src/uml/plugins/hooks.py` has the hooks, `examples/wordchain` is a complete one. What cannot be imported, raises or
-hangs is left out, and `uml plugin ls` says why; samplers have no hook, for they act inside the workers of engines; the
+hangs is left out, and `uml plugin ls` says why; samplers are files that the workers of engines load
+([how](adr/0027-samplers-of-plug-ins-are-files.md)), and requests ask for them by `plugin_samplers`. The
 setting `plugins = false` switches all of them off. A plug-in runs inside the server, with all that the server may do:
 install those that you trust. """
 

@@ -45,6 +45,8 @@ def test_who_waits_is_told_which_model_is_busy_with_its_memory(narrow: Server) -
             assert (first["stage"], first["queue_position"], place["model"]) == ("queued", 1, "beta")
             uml = [sys.executable, "-m", "uml", "ps", "--data", str(narrow.data)]
             assert reason in subprocess.run(uml, capture_output=True, text=True, check=True, timeout=50).stdout
+            (later,) = narrow.get("/v1/models/status").json()["queue"]
+            assert later["waited_s"] > place["waited_s"], "it goes on waiting, though nothing happens"
             answer.close()
             *_, last = events
     assert (last["model"], last["state"]) == ("beta", "ready"), "alpha was idle, and left"

@@ -259,7 +259,7 @@ class Supervisor:
 
     def queue(self) -> tuple[Place, ...]:
         """Who waits for which model, in order."""
-        return self._scheduler.places()
+        return self._scheduler.places(time.monotonic())
 
     def log_tail(self, model: str, lines: int) -> str:
         """The last lines that the model's worker wrote, also after its end; empty where there are none."""

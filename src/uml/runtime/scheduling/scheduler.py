@@ -132,17 +132,17 @@ class Scheduler:
         """1 for the first in the queue, 0 for one that does not wait."""
         return next((place for place, waiting in enumerate(self.waiting, 1) if waiting == ticket), 0)
 
-    def places(self) -> tuple[Place, ...]:
-        """Who waits, in order."""
-        return tuple(self._shown(waiter, place) for place, waiter in enumerate(self.waiting.values(), 1))
+    def places(self, now_s: float | None = None) -> tuple[Place, ...]:
+        """Who waits, in order. now_s: None for the moment of the last event."""
+        return tuple(self._shown(waiter, place, now_s) for place, waiter in enumerate(self.waiting.values(), 1))
 
     def place(self, ticket: int) -> Place | None:
         """The place of one that waits."""
         waiter = self.waiting.get(ticket)
         return self._shown(waiter, self.position(ticket)) if waiter else None
 
-    def _shown(self, waiter: Waiter, position: int) -> Place:
-        return shown(waiter, position, self._books.now_s, self.workers)
+    def _shown(self, waiter: Waiter, position: int, now_s: float | None = None) -> Place:
+        return shown(waiter, position, self._books.now_s if now_s is None else now_s, self.workers)
 
     def queued(self, model: str) -> int:
         """How many wait for this model."""

@@ -9,14 +9,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.waiting import eventually
 from tests.worker.process import Worker, plan_for, question, text_of
 from uml.core.engine import Endpoint
-from uml.core.errors import BadOption, EngineNotInstalled, LoadFailed, OutOfMemory, UnsupportedArchitecture
+from uml.core.errors import BadOption, EngineError, EngineNotInstalled, LoadFailed, OutOfMemory, UnsupportedArchitecture
 from uml.core.install import Install
 from uml.core.model import Format
 from uml.core.options import LoadOptions
@@ -25,6 +27,8 @@ from uml.engines import builtin
 from uml.engines.exllama import meaning
 from uml.engines.exllama.engine import ExLlama, architectures, version_2, version_3
 from uml.engines.exllama.spec import SPEC_V2, SPEC_V3
+from uml.engines.exllama.structure import Structurer
+from uml.engines.exllama.v2 import Library2
 from uml.generation import PARAMETERS
 
 LIBRARY = Path(__file__).parent / "library"
@@ -202,6 +206,56 @@ def test_version_2_loads_and_answers(tmp_path: Path) -> None:
         assert status == 400 and "expected 0 or 2" in error["error"]["message"]
 
 
+WORDS = {"<s>": 0, "</s>": 1, "a": 2, "\u2581b": 3, "\u2581c": 4, "{": 5, "}": 6}
+"""As the library's stand-in numbers the words of "a b c"."""
+
+
+def test_version_2_follows_structures(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "tokenizer.json").write_text(json.dumps({"model": {"vocab": WORDS}, "decoder": None}))
+    with worker(tmp_path, "exllamav2") as running:
+        running.ready()
+
+        def said(**more: Any) -> str:
+            answer = running.post("/v1/chat/completions", question("a b c", **more))
+            assert answer["choices"][0]["finish_reason"] == "stop"
+            return str(answer["choices"][0]["message"]["content"])
+
+        assert said() == "a b c"
+        assert said(regex="a( c)+", max_tokens=9) == "a c c"
+        assert said(grammar='root ::= " b" " b" "a"', ignore_eos=True) == " b ba", "where it is whole, it ends"
+        biased = question("a b c", logit_bias=[[3, False], [4, 1.5]])
+        running.post("/v1/chat/completions", biased)
+        assert calls(running, "Job")[-1]["settings"]["bias"] == {"3": -float("inf"), "4": 1.5}
+        for more, sentence in (
+            ({"regex": "((("}, "unclosed group"),
+            ({"regex": "a", "banned_strings": ["b"]}, "banned_strings and regex exclude each other"),
+            ({"logit_bias": {"5000": 1}}, "expected ids from 0 to 999"),
+            ({"logit_bias": [["b", 1]]}, "token ids, and no texts"),
+        ):
+            status, error = running.request("POST", "/v1/chat/completions", question("a b c", **more))
+            assert status == 400 and sentence in error["error"]["message"]
+
+
+def test_version_2_says_what_a_structure_needs(tmp_path: Path) -> None:
+    with worker(tmp_path, "exllamav2") as running:
+        running.ready()
+        status, error = running.request("POST", "/v1/chat/completions", question("a", json_schema={}))
+        assert status == 400 and "json_schema: a structure needs tokenizer.json" in error["error"]["message"]
+
+
+def test_a_structure_that_cannot_be_followed_ends_its_own_answer(tmp_path: Path) -> None:
+    (tmp_path / "tokenizer.json").write_text(json.dumps({"model": {"vocab": WORDS}, "decoder": None}))
+    one = Structurer(tmp_path, 7, [1], SimpleNamespace(from_numpy=lambda array: array)).filter("regex", "a b")
+    one.feed(4)
+    assert one.failed is not None and "does not allow token 4" in one.failed.message
+    masked = one.mask_logits(np.zeros(32, np.float32))
+    assert np.flatnonzero(np.isfinite(masked)).tolist() == [1], "an end is all that may come"
+    one.feed(1)
+    with pytest.raises(EngineError, match="token 4"):
+        Library2.check(Library2.__new__(Library2), SimpleNamespace(filters=[one]))
+
+
 def test_version_2_over_several_gpus_and_with_a_draft(tmp_path: Path) -> None:
     with worker(tmp_path, "exllamav2", TWO, split_mode="row", draft_model="/draft") as running:
         running.ready()
@@ -252,7 +306,7 @@ def test_every_parameter_is_in_the_dialects() -> None:
     for spec in (SPEC_V3, SPEC_V2):
         assert names <= set(spec.dialect)
     assert SPEC_V3.dialect["adaptive_target"] and SPEC_V3.dialect["typical_p"] is None
-    assert SPEC_V2.dialect["typical_p"] and SPEC_V2.dialect["json_schema"] is None
+    assert SPEC_V2.dialect["typical_p"] and SPEC_V2.dialect["adaptive_target"] is None
 
 
 def test_no_library_is_imported_where_the_engines_are_listed() -> None:

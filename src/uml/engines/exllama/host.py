@@ -52,6 +52,10 @@ class Library(Protocol):
         """A job of the generator."""
         ...
 
+    def check(self, job: Any) -> None:
+        """After its last result. Raises EngineError where the answer's structure could not be followed to its end."""
+        ...
+
     def encode(self, text: str, *, begin: bool) -> list[int]:
         """Token ids, special tokens by their texts. begin: with what every prompt begins with."""
         ...
@@ -121,6 +125,8 @@ class ExLlamaHost:
                 if result["stage"] != "streaming":
                     continue
                 done = bool(result["eos"])
+                if done:
+                    self._library.check(running.job)
                 said = reader.feed(result.get("text", ""), last=done)
                 ids = result.get("token_ids")
                 yield Delta(

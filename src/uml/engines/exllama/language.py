@@ -16,9 +16,9 @@ from uml.engines.hosted.template import Template
 
 def template_of(folder: Path, options: LoadOptions) -> tuple[Template | None, Marks]:
     """The user's template, else the model's; None where there is none. Raises BadOption, CorruptFile."""
-    settings = _json(folder / "tokenizer_config.json")
+    settings = json_of(folder / "tokenizer_config.json")
     source = _given(options) or _own(folder, settings)
-    added = _json(folder / "tokenizer.json").get("added_tokens") or ()
+    added = json_of(folder / "tokenizer.json").get("added_tokens") or ()
     known = {token.get("content") for token in added if isinstance(token, dict)}
     marks = marks_of(source, known.__contains__)
     return (Template(source, _specials(settings)) if source else None), marks
@@ -59,7 +59,8 @@ def _specials(settings: Mapping[str, Any]) -> dict[str, str]:
     return found
 
 
-def _json(path: Path) -> Mapping[str, Any]:
+def json_of(path: Path) -> Mapping[str, Any]:
+    """An object of a JSON file; empty where there is no such file. Raises CorruptFile."""
     try:
         found = json.loads(path.read_text("utf-8")) if path.is_file() else {}
     except ValueError as error:

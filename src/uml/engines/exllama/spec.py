@@ -31,9 +31,10 @@ OPTIONS: Final = frozenset(
 _BOTH: Final = _names(
     "temperature temperature_last do_sample top_k top_p min_p repetition_penalty repetition_penalty_range "
     "presence_penalty frequency_penalty dry_multiplier dry_base dry_allowed_length dry_penalty_last_n "
-    "xtc_probability xtc_threshold seed ignore_eos min_tokens banned_strings"
+    "xtc_probability xtc_threshold seed ignore_eos min_tokens banned_strings logit_bias "
+    "json_schema response_format regex grammar"
 )
-_V3: Final = _names("adaptive_target adaptive_decay logit_bias json_schema response_format regex grammar")
+_V3: Final = _names("adaptive_target adaptive_decay")
 _V2: Final = _names("typical_p tfs top_a smoothing_factor mirostat_mode mirostat_tau mirostat_eta")
 _NEITHER: Final = _names(
     "input t_max_predict_ms top_h top_n_sigma epsilon_cutoff eta_cutoff min_keep dynamic_temperature dynatemp_low "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 from uml.core.errors import BadRequest
@@ -10,6 +11,7 @@ from uml.core.plan import LoadPlan
 from uml.engines.exllama import meaning
 from uml.engines.exllama.host import Wanted
 from uml.engines.exllama.runner import Generator
+from uml.engines.exllama.structure import Filter, Structurer
 from uml.sampling.settings import Settings
 
 CACHES: Final = {
@@ -18,6 +20,10 @@ CACHES: Final = {
     6: "ExLlamaV2Cache_Q6",
     4: "ExLlamaV2Cache_Q4",
 }
+PADDED: Final = 32
+"""Tokens to whose multiple it pads a vocabulary (`ExLlamaV2Sampler.Settings.disallow_tokens`)."""
+NAMES: Final = {"llguidance": "tool_choice"}
+"""Parameters by the kinds of `Wanted.guide`, where these are not called alike."""
 
 
 class Library2:
@@ -52,6 +58,7 @@ class Library2:
             model.load_autosplit(cache, callback=told)
         self._models.append(model)
         self._config, self.tokenizer = config, lib.ExLlamaV2Tokenizer(config)
+        self._structurer = Structurer(Path(plan.model.info.path), self.size(), self._ends(), self._torch)
         more: dict[str, Any] = {}
         if options.draft_model:
             draft, _ = self._model(options.draft_model, plan)
@@ -86,23 +93,50 @@ class Library2:
 
     def job(self, wanted: Wanted) -> Any:
         """As `Library.job`."""
-        settings = wanted.settings
+        settings, guide = wanted.settings, wanted.guide
         if settings.mirostat_mode == 1:
             raise BadRequest(
                 "mirostat_mode is 1; ExLlamaV2 has the second version: expected 0 or 2", param="mirostat_mode"
             )
-        more = (getattr(self._config, "generation_config", None) or {}).get("eos_token_id") or ()
-        ends = [] if settings.ignore_eos else sorted({self.tokenizer.eos_token_id, *more})
+        if guide and settings.banned_strings:
+            raise BadRequest(
+                f"banned_strings and {NAMES.get(guide[0], guide[0])} exclude each other with ExLlamaV2; give one",
+                param="banned_strings",
+            )
+        # Where a structure is whole only an end may come.
+        ends = [] if settings.ignore_eos and not guide else sorted(self._ends())
+        chosen = self._generator.ExLlamaV2Sampler.Settings(**sampling(settings))
+        if settings.logit_bias:
+            chosen.token_bias = self._biases(settings)
         return self._generator.ExLlamaV2DynamicJob(
             input_ids=self._torch.tensor([wanted.tokens], dtype=self._torch.long),
             max_new_tokens=wanted.most,
             min_new_tokens=settings.min_tokens,
-            gen_settings=self._generator.ExLlamaV2Sampler.Settings(**sampling(settings)),
+            gen_settings=chosen,
             seed=None if settings.seed < 0 else settings.seed,
             stop_conditions=ends,
             decode_special_tokens=True,
             banned_strings=list(settings.banned_strings) or None,
+            filters=[self._structurer.filter(*guide)] if guide else None,
         )
+
+    def _ends(self) -> set[int]:
+        more = (getattr(self._config, "generation_config", None) or {}).get("eos_token_id") or ()
+        return {self.tokenizer.eos_token_id, *more}
+
+    def _biases(self, settings: Settings) -> Any:
+        """One number a token, as wide as the library pads its vocabulary."""
+        size = self.size()
+        found = self._torch.zeros(size + -size % PADDED, dtype=self._torch.float)
+        for token, amount in meaning.biases(settings, size):
+            found[token] += amount
+        return found
+
+    def check(self, job: Any) -> None:
+        """As `Library.check`."""
+        for one in job.filters or ():
+            if isinstance(one, Filter) and one.failed is not None:
+                raise one.failed
 
     def encode(self, text: str, *, begin: bool) -> list[int]:
         """As `Library.encode`."""

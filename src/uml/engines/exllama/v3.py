@@ -104,7 +104,7 @@ class Library3:
         reach = WHOLE if window < 0 else window
         found = []
         if settings.logit_bias:
-            found.append(lib.SS_LogitBias(dict(_pairs(settings))))
+            found.append(lib.SS_LogitBias(dict(meaning.biases(settings, self.size()))))
         if reach:
             found += [
                 lib.SS_RepP(settings.repetition_penalty, reach, 0),
@@ -136,6 +136,9 @@ class Library3:
         except ValueError as error:
             raise BadRequest(f"{kind}: {error}", param=kind) from error
 
+    def check(self, job: Any) -> None:
+        """As `Library.check`: what its own filter cannot follow ends its step."""
+
     def encode(self, text: str, *, begin: bool) -> list[int]:
         """As `Library.encode`."""
         return [int(token) for token in self.tokenizer.encode(text, add_bos=begin, encode_special_tokens=True)[0]]
@@ -156,14 +159,3 @@ class Library3:
             lora.unload()
         for model in self._models:
             model.unload()
-
-
-def _pairs(settings: Settings) -> list[tuple[int, float]]:
-    """Biases by token id. Raises BadRequest for one by text, which this library has not."""
-    found = []
-    for bias in settings.logit_bias:
-        token, amount = bias[0], bias[1]
-        if not isinstance(token, int):
-            raise BadRequest("logit_bias: ExLlama takes token ids, and no texts", param="logit_bias")
-        found.append((token, float(amount)))
-    return found

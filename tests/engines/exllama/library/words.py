@@ -83,10 +83,15 @@ class Echo:
         place, job.made = job.made - 1, job.made + 1
         endless = any("endless" in KNOWN[token] for token in prompt)
         time.sleep(0.01 * endless)  # a step of a real model: somebody may leave in its middle
-        if not endless and place == len(prompt):
+        if not endless and place == len(prompt) and not getattr(job, "filters", None):
             self.jobs.remove(job)
             return [{"job": job, "stage": "streaming", "eos": True, "eos_reason": "stop_token", "cached_tokens": 0}]
         token = prompt[place % len(prompt)]
+        if getattr(job, "filters", None) and hasattr(job, "choose"):
+            token = job.choose(token)
+            if token == END:
+                self.jobs.remove(job)
+                return [{"job": job, "stage": "streaming", "eos": True, "eos_reason": "stop_token", "cached_tokens": 0}]
         last = place + 1 == job.max_new_tokens
         result = {
             "job": job,

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+import torch
 from words import Echo, record
 
 
@@ -33,6 +35,7 @@ class ExLlamaV2Sampler:
         mirostat: bool = False
         mirostat_tau: float = 1.5
         mirostat_eta: float = 0.1
+        token_bias: Any = None
 
 
 class ExLlamaV2DynamicGenerator(Echo):
@@ -66,7 +69,30 @@ class ExLlamaV2DynamicJob:
         stop_conditions: list[int] | None = None,
         decode_special_tokens: bool = False,
         banned_strings: list[str] | None = None,
+        filters: list[Any] | None = None,
     ) -> None:
         assert gen_settings is not None
-        record("Job", settings=asdict(gen_settings), ends=stop_conditions, seed=seed, banned=banned_strings)
-        self.input_ids, self.max_new_tokens, self.made = input_ids, max_new_tokens, 0
+        assert not (banned_strings and filters), "Cannot combine banned strings with filters"
+        told = asdict(gen_settings)
+        if (bias := told.pop("token_bias")) is not None:
+            assert len(bias) % 32 == 0
+            told["bias"] = {int(token): float(bias[token]) for token in np.flatnonzero(bias)}
+        record("Job", settings=told, ends=stop_conditions, seed=seed, banned=banned_strings)
+        self.input_ids, self.max_new_tokens, self.made, self.filters = input_ids, max_new_tokens, 0, filters or []
+
+    def choose(self, token: int) -> int:
+        """A token, or the first that the filters let come in its place: asked as `sampler.py` and `dynamic.py` do."""
+        logits = np.zeros(1024, np.float32)
+        logits[token] = 1
+        for one in self.filters:
+            if self.made == 2:
+                one.background_drop()
+                one.begin("")
+            assert one.can_mask_logits() and one.get_next(mask=True) is True
+            logits = one.mask_logits(logits)
+        assert np.isfinite(logits).any()
+        found = int(logits.argmax())
+        for one in self.filters:
+            assert not one.use_background_worker()
+            one.feed(torch.Tensor([[found]]))
+        return found

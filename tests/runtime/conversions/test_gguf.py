@@ -293,6 +293,7 @@ def test_what_llamacpp_would_compute_otherwise_is_refused(
     folder = write_folder(tmp_path / "it", settings)
     with pytest.raises(UnsupportedArchitecture, match=re.escape(reason)) as raised:
         convert(folder, tmp_path / "made" / "made.gguf")
+    assert raised.value.message.startswith("it does not become GGUF: llama.cpp cannot be told of ")
     assert raised.value.message.endswith((make.INSTEAD, make.AS_IT_IS))
     assert not (tmp_path / "made").exists()
 
@@ -306,7 +307,10 @@ def with_cut(**changed: Any) -> dict[str, Any]:
     [
         ({}, "a tokenizer without tokenizer.json or tokenizer.model"),
         (with_cut(pre_tokenizer={"type": "Whitespace"}), "a tokenizer of the kind BPE"),
-        (with_cut(pre_tokenizer={"type": "ByteLevel", "add_prefix_space": True}), "a space is put before each text"),
+        (
+            with_cut(pre_tokenizer={"type": "ByteLevel", "add_prefix_space": True}),
+            "a space that is put before each text",
+        ),
         (
             with_cut(
                 pre_tokenizer={
@@ -317,7 +321,7 @@ def with_cut(**changed: Any) -> dict[str, Any]:
                     ],
                 }
             ),
-            "words are cut by 'x+'",
+            "llama.cpp cannot be told of words that are cut by 'x+'",
         ),
         (
             with_cut(
@@ -329,7 +333,7 @@ def with_cut(**changed: Any) -> dict[str, Any]:
                     ],
                 }
             ),
-            "words are cut by ' ', MergedWithNext",
+            "words that are cut by ' ', MergedWithNext",
         ),
         (with_cut(model={"type": "BPE", "byte_fallback": True, "vocab": 3, "merges": []}), "without a vocabulary"),
         (

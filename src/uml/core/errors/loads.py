@@ -13,8 +13,9 @@ class LoadFailed(UmlError):
 
     code, status = "load_failed", 500
 
-    def __init__(self, model: str, reason: str, **details: Any) -> None:
-        super().__init__(f"{model} did not load: {reason}", model=model, **details)
+    def __init__(self, model: str, reason: str, *, wanted: str = "did not load", **details: Any) -> None:
+        """wanted: what did not come about, behind the model's name."""
+        super().__init__(f"{model} {wanted}: {reason}", model=model, **details)
 
 
 class UnsupportedArchitecture(LoadFailed):

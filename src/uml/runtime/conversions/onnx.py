@@ -80,7 +80,9 @@ def check(name: str, info: ModelInfo) -> None:
     if info.architecture not in ARCHITECTURES:
         raise UnsupportedArchitecture(
             name,
-            f"the builder of ONNX Runtime GenAI has no {info.architecture}; it has {', '.join(sorted(ARCHITECTURES))}",
+            f"the builder of ONNX Runtime GenAI has no {info.architecture or 'such model'}; it has "
+            f"{', '.join(sorted(ARCHITECTURES))}; the engine transformers runs it as it is",
+            wanted="does not become ONNX",
         )
 
 

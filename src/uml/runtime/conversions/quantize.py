@@ -73,7 +73,9 @@ def check(name: str, info: ModelInfo) -> None:
         raise UnsupportedFormat(info.path, f"it is GGUF for {info.role}; only whole models are quantized")
     if info.architecture in REFUSED:
         raise UnsupportedArchitecture(
-            name, f"llama.cpp quantizes {info.architecture} by rules of its own, which are not here"
+            name,
+            f"llama.cpp quantizes {info.architecture} by rules of its own, which are not here; llama-quantize has them",
+            wanted="is not quantized",
         )
     unreadable = sorted(
         kind for kind in info.weight_bytes or {} if kind in ("Q8_1", "Q8_K") or kind.startswith("type ")

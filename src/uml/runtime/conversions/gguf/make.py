@@ -21,6 +21,7 @@ from uml.runtime.conversions.workshop import Making, trouble, workshop
 ROLES: Final = (Role.TEXT, Role.EMBEDDING, Role.RERANKER)
 INSTEAD = "a checkout of llama.cpp may have it: --converter PATH/convert_hf_to_gguf.py"
 AS_IT_IS = "the engine transformers runs it as it is"
+WANTED: Final = "does not become GGUF"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +55,15 @@ def check(name: str, info: ModelInfo) -> Family:
             f"safetensors, plain or of FP8, in a folder with config.json and tokenizer{instead}",
         )
     if reason := OTHERWISE.get(info.architecture):
-        raise UnsupportedArchitecture(name, f"llama.cpp cannot be told of {reason} ({info.architecture}); {AS_IT_IS}")
+        told = f"llama.cpp cannot be told of {reason} ({info.architecture}); {AS_IT_IS}"
+        raise UnsupportedArchitecture(name, told, wanted=WANTED)
     family = FAMILIES.get(info.architecture)
     if family is None:
         known = ", ".join(sorted(FAMILIES))
         raise UnsupportedArchitecture(
-            name, f"{info.architecture or 'its architecture'} is not among those that become GGUF: {known}; {INSTEAD}"
+            name,
+            f"{info.architecture or 'its architecture'} is not among those that become GGUF: {known}; {INSTEAD}",
+            wanted=WANTED,
         )
     return family
 
@@ -79,7 +83,7 @@ def plan(order: Order) -> Planned:
     except Untold as error:
         instead = AS_IT_IS if isinstance(error, Uncomputed) else INSTEAD
         raise UnsupportedArchitecture(
-            order.name, f"llama.cpp cannot be told of {error} ({order.info.architecture}); {instead}"
+            order.name, f"llama.cpp cannot be told of {error} ({order.info.architecture}); {instead}", wanted=WANTED
         ) from error
 
 

@@ -178,6 +178,6 @@ def _same_experts(family: Family, config: Json) -> None:
         raise Untold("layers with experts and layers without")
     normed = config.get("norm_topk_prob")
     if isinstance(normed, bool) and normed is not family.normed_experts:
-        raise Uncomputed(f"norm_topk_prob is {normed}, and llama.cpp computes {family.name} as if it were not")
+        raise Uncomputed(f"experts whose norm_topk_prob is {normed}: llama.cpp computes {family.name} otherwise")
     if normed is None and family.name == "qwen3moe":
-        raise Untold("norm_topk_prob is not said")
+        raise Untold("how experts are weighed (norm_topk_prob is not said)")

@@ -72,7 +72,7 @@ def name(tokenizer: Mapping[str, Any]) -> str:
     found = NAMES.get((steps, whole)) or (NAMES.get((steps, not whole)) if steps == (TEKKEN,) else None)
     if found is None:
         told = " then ".join(repr(step) for step in steps) or "nothing"
-        raise Unknown(f"words are cut by {told}{', ignoring merges' if whole else ''}")
+        raise Unknown(f"words that are cut by {told}{', ignoring merges' if whole else ''}")
     return found
 
 
@@ -94,11 +94,11 @@ def _steps(step: Mapping[str, Any]) -> list[str]:
             return [DIGITS]
         case "ByteLevel":
             if step.get("add_prefix_space") is True:
-                raise Unknown("a space is put before each text (add_prefix_space)")
+                raise Unknown("a space that is put before each text (add_prefix_space)")
             return [BYTES] if step.get("use_regex") is not False else []
         case "":
             return []
-    raise Unknown(f"words are cut by {text(step, 'type')}")
+    raise Unknown(f"words that are cut by {text(step, 'type')}")
 
 
 def _expression(step: Mapping[str, Any]) -> str:
@@ -106,7 +106,8 @@ def _expression(step: Mapping[str, Any]) -> str:
     behavior, inverted = text(step, "behavior"), step.get("invert") is True
     # What removes all but the matches cuts as what keeps the matches apart, where the expression matches everything.
     if not expression or behavior not in ("Isolated", "Removed") or (behavior == "Removed") is not inverted:
-        raise Unknown(f"words are cut by {text(child(step, 'pattern'), 'String', 'Regex')!r}, {behavior or 'in a way'}")
+        told = text(child(step, "pattern"), "String", "Regex")
+        raise Unknown(f"words that are cut by {told!r}, {behavior or 'in a way'}")
     return canonical(expression)
 
 

@@ -143,7 +143,9 @@ def plan(
     return LoadPlan(
         model=model,
         engine="fake" if options.engine == "auto" else options.engine,
-        options=with_batches(model.info, options, replace(options, ctx=options.ctx or 512, parallel=2)),
+        options=with_batches(
+            model.info, options, replace(options, ctx=options.ctx or 512, parallel=options.parallel or 2)
+        ),
         footprint=Footprint(size, 0, 0),
         placement=Placement({"cpu": size}),
         evict=victims,

@@ -30,10 +30,22 @@ TIGHT = 9 * GIB
 """Room for it with 4,096 tokens in q8_0."""
 
 
-def talk(tokens: int = 30_000, ctx: int = 32_768, age_s: float = 60.0, kind: str = "f16") -> Kept:
+def talk(
+    tokens: int = 30_000, ctx: int = 32_768, age_s: float = 60.0, kind: str = "f16", slots: int = 1, template: str = ""
+) -> Kept:
     """A conversation that was saved."""
     saved_ns = time.time_ns() - int(age_s * 1e9)
-    return Kept("any", "one", "print", tokens, 1, saved_ns, (), ctx, (kind, kind))
+    return Kept("any", "one", template, tokens, 1, saved_ns, (), ctx, (kind, kind), slots)
+
+
+def goes_on(plan: LoadPlan, kept: Kept) -> bool:
+    """As an engine would have it for which template, cache types and slots matter."""
+    had = plan.options
+    return (had.chat_template, (had.cache_type_k, had.cache_type_v), had.parallel) == (
+        kept.fingerprint,
+        kept.cache_types,
+        kept.parallel,
+    )
 
 
 def planned(free: int, *running: Running, kept: Sequence[Kept] = (), options: LoadOptions = OPEN) -> LoadPlan:
@@ -42,7 +54,7 @@ def planned(free: int, *running: Running, kept: Sequence[Kept] = (), options: Lo
     ) -> LoadPlan:
         return plan(model, options, where, SPECS, running, wants=wants)
 
-    return Remembering(usual, lambda name: kept)(EIGHT, options, machine(free), running)
+    return Remembering(usual, lambda name: kept, goes_on)(EIGHT, options, machine(free), running)
 
 
 def other(count: int, *, busy: bool = False, pinned: bool = False) -> Running:
@@ -101,6 +113,48 @@ def test_a_cache_that_was_asked_for_stays(kinds: tuple[str, str]) -> None:
     assert planned(14 * GIB, kept=[talk(tokens=3000)], options=options) == planned(14 * GIB, options=options)
     longer = planned(14 * GIB, kept=[talk(tokens=12_000)], options=options).options
     assert (longer.ctx, longer.cache_type_k) == (15_104, "q8_0")
+
+
+def test_a_conversation_that_cannot_be_read_back_changes_no_cache() -> None:
+    roomy = planned(60 * GIB)
+    assert roomy.options.cache_type_k == "f16"
+    assert planned(60 * GIB, kept=[talk(tokens=3000, kind="q8_0", template="another")]) == roomy
+    again = talk(tokens=2000, kind="q8_0")
+    found = planned(60 * GIB, kept=[talk(tokens=3000, kind="q4_0", template="another"), again])
+    assert (found.options.cache_type_k, found.options.ctx) == ("q8_0", roomy.options.ctx)
+    assert "its cache is that of a conversation of 2000 tokens that goes on" in found.warnings
+
+
+def test_of_two_as_long_the_one_that_the_cache_suits_or_that_was_used_last_goes_on() -> None:
+    old, new = talk(tokens=2000, kind="q8_0", age_s=90), talk(tokens=2000, kind="f32", age_s=30)
+    assert planned(60 * GIB, kept=[old, new]).options.cache_type_k == "f32"
+    assert planned(60 * GIB, kept=[old, new, talk(tokens=2001)]) == planned(60 * GIB)
+
+
+def test_it_comes_back_with_as_many_slots_where_that_is_no_loss() -> None:
+    free = replace(OPEN, parallel=0)
+    few = planned(12 * GIB, options=free)
+    assert (few.options.parallel, few.options.ctx) == (1, 8192)
+    found = planned(12 * GIB, options=free, kept=[talk(tokens=2000, kind="q8_0", slots=2)])
+    assert (found.options.parallel, found.options.ctx, found.options.cache_type_k) == (2, 8192, "q8_0")
+    many = planned(60 * GIB, options=free)
+    assert many.options.parallel == 4
+    assert planned(60 * GIB, options=free, kept=[talk(tokens=2000)]) == many, "three slots are worth more"
+
+
+def test_nobody_leaves_for_slots_alone() -> None:
+    free, idle = replace(OPEN, parallel=0), other(6 * GIB)
+    beside = planned(17 * GIB, idle, options=free)
+    assert (beside.options.parallel, beside.evict) == (1, ())
+    wide = talk(tokens=2000, kind=beside.options.cache_type_k, slots=16)
+    assert planned(17 * GIB, idle, options=free, kept=[wide]) == beside
+
+
+def test_with_a_context_that_was_asked_for_it_has_the_cache_that_it_had() -> None:
+    asked = replace(OPEN, ctx=8192)
+    assert planned(60 * GIB, options=asked).options.cache_type_k == "f16"
+    found = planned(60 * GIB, options=asked, kept=[talk(), talk(tokens=5000, kind="q8_0")])
+    assert (found.options.ctx, found.options.cache_type_k) == (8192, "q8_0")
 
 
 def test_what_can_never_be_again_is_said() -> None:

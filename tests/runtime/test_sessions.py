@@ -180,6 +180,26 @@ async def test_another_cache_type_ignores_what_is_saved(engine: LlamaCpp, tmp_pa
         assert await say(at, model, STORY, LLAMA) > 200
 
 
+async def test_another_number_of_slots_ignores_what_is_saved(
+    engine: LlamaCpp, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    model, alone = demo(tmp_path), replace(LLAMA, parallel=1, ctx=1024)
+    both = replace(alone, parallel=2)
+    async with office(tmp_path, engine) as at:
+        for options in (both, alone):
+            assert await say(at, model, STORY, options) == 0
+            await at.supervisor.unload()
+        for options in (both, alone):
+            assert await say(at, model, STORY, options) > 200
+            await at.supervisor.unload()
+        assert len(on_disk(tmp_path)) == 2
+        shared = replace(both, kv_unified=True)
+        assert await say(at, model, STORY, shared) == 0
+        await at.supervisor.unload()
+        assert await say(at, model, STORY, replace(shared, parallel=3)) > 200, "one cache for however many"
+    assert "cannot be read back" not in caplog.text
+
+
 async def test_a_model_that_was_written_again_has_no_conversations(at: Bench, model: Model, tmp_path: Path) -> None:
     await say(at, model, STORY)
     await at.supervisor.unload()

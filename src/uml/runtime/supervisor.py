@@ -103,8 +103,11 @@ class Supervisor:
         limit: Callable[[Device], int | None] = lambda device: None,
     ) -> None:
         self._engines = engines
-        minded = Remembering(planner, sessions.shelf.of) if sessions else planner
-        self._planner = CarefulPlanner(minded, engines, preparer)
+        if sessions:
+            planner = Remembering(
+                planner, sessions.shelf.of, lambda plan, kept: sessions.goes_on(engines[plan.engine], plan, kept)
+            )
+        self._planner = CarefulPlanner(planner, engines, preparer)
         self._request_limit_s = request_limit_s
         self._defaults = defaults
         self._policy = policy or Policy()

@@ -84,6 +84,8 @@ def session_key(plan: LoadPlan, build: str) -> SessionKey | str:
         traits={
             "engine": build,
             "template": template(options),
+            # A file is of a cache of so many streams, and one of another number refuses it.
+            "streams": 1 if options.kv_unified else slots(plan),
             "stretched": _stretched(plan),
             "drafting": guessing(options) if drafting else "",
             **{name: getattr(options, name) for name in TRAITS},

@@ -88,6 +88,16 @@ class Sessions:
             log.warning("conversations of %s are not saved: %s", plan.model.id, error)
             return None
 
+    def goes_on(self, engine: Engine, plan: LoadPlan, kept: Kept) -> bool:
+        """Whether a worker of this plan could read this conversation back."""
+        if self.obstacle(engine, plan) or not isinstance(engine, KeepsSessions):
+            return False
+        key = engine.session_key(plan)
+        try:
+            return not isinstance(key, str) and fingerprint(key)[0] == kept.fingerprint
+        except OSError:  # a file of it is gone, or yet to be made
+            return False
+
     def attend(self, engine: Engine, plan: LoadPlan, channel: Channel, folder: Path | None) -> Sitting | None:
         """The conversations of one worker that was started with this folder; None where there is none."""
         if folder is None or not isinstance(engine, KeepsSessions):
@@ -212,8 +222,8 @@ class Sitting:
                 # What the engine says it wrote may have ended at a full disk, unnoticed by it.
                 await asyncio.to_thread(self._engine.seal_session, self._plan, path)
                 had = self._plan.options
-                types = had.cache_type_k, had.cache_type_v
-                kept = Kept(self._model, name, self._fingerprint, tokens, size, saved_ns, self._marks, had.ctx, types)
+                how = had.ctx, (had.cache_type_k, had.cache_type_v), had.parallel
+                kept = Kept(self._model, name, self._fingerprint, tokens, size, saved_ns, self._marks, *how)
         except EngineError as error:
             log.warning("a conversation of %s with %d tokens is not saved: %s", self._model, held.tokens, error)
             return None

@@ -61,8 +61,8 @@ class Kept:
     """A conversation on disk.
 
     fingerprint: of all that must be the same to read it back. marks: the files among it.
-    saved_ns: since 1970; later for one that was used later. ctx, cache_types: of the worker that it is of; 0 and
-    empty of one that was saved before they were noted.
+    saved_ns: since 1970; later for one that was used later. ctx, cache_types, parallel: of the worker that it is of;
+    0 and empty of one that was saved before they were noted.
     """
 
     model: str
@@ -74,6 +74,7 @@ class Kept:
     marks: tuple[Mark, ...]
     ctx: int = 0
     cache_types: tuple[str, str] = ("", "")
+    parallel: int = 0
 
 
 def fingerprint(key: SessionKey) -> tuple[str, tuple[Mark, ...]]:
@@ -176,7 +177,7 @@ class Shelf:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-        noted = ("fingerprint", "tokens", "bytes", "saved_ns", "ctx", "cache_types")
+        noted = ("fingerprint", "tokens", "bytes", "saved_ns", "ctx", "cache_types", "parallel")
         fields = {name: getattr(kept, name) for name in noted}
         marks = [[mark.path, mark.size, mark.written_ns] for mark in kept.marks]
         fresh = path.with_suffix(".part")
@@ -221,6 +222,7 @@ class Shelf:
                 marks=tuple(Mark(str(path), int(size), int(at)) for path, size, at in said["marks"]),
                 ctx=int(said.get("ctx", 0)),
                 cache_types=_two(said.get("cache_types", ("", ""))),
+                parallel=int(said.get("parallel", 0)),
             )
             whole = self.path(kept.model, kept.name).stat().st_size == kept.bytes
         except (OSError, ValueError, KeyError, TypeError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import struct
 from pathlib import Path
 
@@ -54,10 +55,13 @@ def test_scripts_get_a_line_a_step(uml: Uml, tmp_path: Path) -> None:
     assert made[0]["size"] < made[1]["size"] < said.lines[-1]["from"]["size"]
 
 
-def test_stopped_it_says_that_nothing_is_left(uml: Uml, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda end: end.name)
+def test_stopped_it_says_that_nothing_is_left(
+    uml: Uml, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: signal.Signals
+) -> None:
     stand_in = tmp_path / "child.py"
-    # Ctrl-C, once it is at work.
-    stand_in.write_text("import os, signal, time; os.kill(os.getppid(), signal.SIGINT); time.sleep(60)")
+    # Ctrl-C, or what else ends a program, once it is at work.
+    stand_in.write_text(f"import os, time; os.kill(os.getppid(), {int(end)}); time.sleep(60)")
     monkeypatch.setattr(packing, "CHILD", stand_in)
     said = uml("quantize", plain(tmp_path / "tiny.gguf"), "--to", "q4_0", "--json")
     assert said.code != 0

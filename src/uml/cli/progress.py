@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -35,9 +37,12 @@ def scan_bar(title: str, quiet: bool = False) -> Iterator[Looked]:
 
 @contextmanager
 def install_bar(name: str, quiet: bool = False) -> Iterator[Update]:
-    """The same for an install, by what there is of it on the disk. Where no bar can be drawn, a line a step."""
+    """The same for an install, by what there is of it on the disk. Where no bar can be drawn, a line a step.
+
+    What would end the program stops the work as Ctrl-C does, so that it is tidied up.
+    """
     if quiet or sys.stderr.isatty():
-        with _bar(name, quiet) as bar:
+        with _ended_as_stopped(), _bar(name, quiet) as bar:
             yield lambda event: bar(float(event.get("percent") or 0.0), 100.0, str(event.get("text", "")), _size(event))
         return
     last = ""
@@ -48,7 +53,27 @@ def install_bar(name: str, quiet: bool = False) -> Iterator[Update]:
             render.note(f"{name}: {text}")
             last = text
 
-    yield tell
+    with _ended_as_stopped():
+        yield tell
+
+
+@contextmanager
+def _ended_as_stopped() -> Iterator[None]:
+    """While this lasts, KeyboardInterrupt comes of SIGTERM too, and of a terminal that is closed (SIGHUP)."""
+
+    def stop(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before: dict[int, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        ends = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+        # One that is ignored, as under nohup, stays so.
+        before = {end: signal.signal(end, stop) for end in ends if signal.getsignal(end) is signal.SIG_DFL}
+    try:
+        yield
+    finally:
+        for end, handler in before.items():
+            signal.signal(end, handler)
 
 
 def stage(event: Mapping[str, Any]) -> str:

@@ -46,7 +46,8 @@ class EngineSpec:
     note: what a user should know of it, as sentences: what of it was run, and what was not.
     kinds: of `Format.UNKNOWN`, what it runs: the names that a plug-in's detector puts into `ModelInfo.version`.
     probable: architectures of rerankers whose scores it gives as probabilities; those of others have no bounds.
-    loose_numbers: of JSON schemas, it does not heed bounds of numbers other than integers.
+    schemas: endpoint -> which way of llama.cpp follows JSON schemas there, `gbnf` or `llguidance`, either of which
+        passes over some keywords. Empty where an engine refuses what it does not know.
     precautions: what may help after an abort, the mildest first.
     home: kinds of device that it is made for; on others it runs too, and is the second choice. Empty: all of them.
     """
@@ -68,7 +69,7 @@ class EngineSpec:
     home: frozenset[str] = frozenset()
     kinds: frozenset[str] = frozenset()
     note: str = ""
-    loose_numbers: bool = False
+    schemas: Mapping[str, Literal["gbnf", "llguidance"]] = field(default_factory=dict)
     precautions: tuple[Precaution, ...] = ()
 
 

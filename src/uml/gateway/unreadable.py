@@ -13,7 +13,7 @@ from typing import Any, Final
 import orjson
 
 from uml.core.errors import UnreadableAnswer
-from uml.generation.bounds import schema_of
+from uml.generation.schema import lenient, schema_of
 from uml.generation.wants import inputs
 from uml.runtime.supervisor import Lease
 
@@ -44,7 +44,7 @@ async def as_text(body: Mapping[str, Any], lease: Lease) -> dict[str, Any] | Non
         return None
     asked = {name: value for name, value in body.items() if name not in _RENDERING}
     if (schema := schema_of(body)) is not None:
-        asked["json_schema"] = schema
+        asked["json_schema"] = lenient(schema) if type(schema) is dict else schema
     if body.get("logprobs"):
         asked["logprobs"] = body.get("top_logprobs") or 1
     return {**asked, "prompt": orjson.loads(said)["prompt"]}

@@ -12,8 +12,8 @@ from typing import Any, Final
 
 from uml.core.engine import EngineSpec
 from uml.core.errors import BadRequest
-from uml.generation.bounds import schema_of
 from uml.generation.parameters import MAX_WINDOW
+from uml.generation.schema import schema_of
 
 BANNED: Final = -100.0
 """The least bias that OpenAI's interface has: a token with it does not come."""

@@ -15,10 +15,10 @@ from typing import Any, Final
 from uml.core.engine import EngineSpec
 from uml.core.errors import BadRequest, UnsupportedParameter
 from uml.core.options import options_by_name
-from uml.generation.bounds import has_bounds, schema_of
 from uml.generation.conversions import CONVERSIONS, CONVERTED
 from uml.generation.parameter import Endpoint, Parameter
 from uml.generation.parameters import PARAMETERS
+from uml.generation.schema import lenient, schema_of, unfollowed, unheeded
 from uml.generation.shapes import SHAPES, shown
 
 Notice = dict[str, str]
@@ -85,11 +85,12 @@ def prepare(
     body, dialect = checked.body, spec.dialect
     if adapters is not None and body.get("lora") and dialect.get("lora", "lora") is not None:
         _check_adapters(body["lora"], adapters)
-    plain = checked.plain and not (spec.loose_numbers and (body.get("json_schema") or body.get("response_format")))
+    way = spec.schemas.get(checked.endpoint, "")
+    plain = checked.plain and not (way and (body.get("json_schema") or body.get("response_format")))
     translated: dict[str, Any] | None = None
     warnings: list[Notice] = []
     if not plain or not all(dialect.get(name, name) == name for name in body):
-        translated, warnings = _translate(body, _by_name(checked.endpoint), spec, context_length, vocabulary)
+        translated, warnings = _translate(checked, way, spec, context_length, vocabulary)
     if checked.endpoint == "chat":
         warnings += _details(body)
     if warnings and body.get("strict") is True:
@@ -174,9 +175,10 @@ _NEEDED: Final[Mapping[Endpoint, tuple[tuple[str, str, str], ...]]] = {
 
 
 def _translate(
-    body: Mapping[str, Any], known: Mapping[str, Parameter], spec: EngineSpec, context_length: int, vocabulary: int
+    checked: Checked, way: str, spec: EngineSpec, context_length: int, vocabulary: int
 ) -> tuple[dict[str, Any], list[Notice]]:
-    """The body under canonical names, converted, then under the engine's names."""
+    """The body under canonical names, converted, then under the engine's names. way: of `EngineSpec.schemas`."""
+    body, known = checked.body, _by_name(checked.endpoint)
     values: dict[str, Any] = {}
     given: dict[str, str] = {}
     """Canonical name -> the name in the request, for messages."""
@@ -194,7 +196,9 @@ def _translate(
             values[parameter.name], given[parameter.name] = value, name
     for convert in CONVERSIONS:
         convert(values, given, spec, context_length)
-    warnings += _unheeded(values, given, spec, vocabulary)
+    if vocabulary and spec.dialect.get("logit_bias", "") is not None:
+        warnings += _beyond(values, given, vocabulary)
+    warnings += _loose(values, given, spec, way) if way else ()
     said: dict[str, Any] = {}
     for name, value in values.items():
         target = spec.dialect.get(name, None if name in _RARE else name)
@@ -210,14 +214,23 @@ def _translate(
     return said, warnings
 
 
-def _unheeded(values: dict[str, Any], given: Mapping[str, str], spec: EngineSpec, vocabulary: int) -> Iterator[Notice]:
-    """Parts of values that would have no effect: they are left out, where the engine could stumble over them."""
-    if vocabulary and spec.dialect.get("logit_bias", "") is not None:
-        yield from _beyond(values, given, vocabulary)
-    if spec.loose_numbers and has_bounds(schema_of(values)):
-        param = given.get("json_schema") or given.get("response_format", "response_format")
-        reason = f"bounds of numbers are not heeded by this build of {spec.title}; those of integers are"
-        yield {"param": param, "reason": reason}
+def _loose(values: dict[str, Any], given: Mapping[str, str], spec: EngineSpec, way: str) -> Iterator[Notice]:
+    """What of a schema has no effect. Raises BadRequest for what would leave the whole schema without one."""
+    schema = schema_of(values)
+    if type(schema) is not dict:
+        return
+    param = given.get("json_schema") or given.get("response_format", "response_format")
+    if way == "llguidance":
+        if place := unfollowed(schema):
+            expected = "a pattern without look-around, back-references and \\b, which llguidance does not know"
+            raise BadRequest(f"{param}: {place} is no pattern for {spec.title}; expected {expected}", param=param)
+        if "json_schema" in values:
+            # Else one keyword that it does not know leaves the answer free altogether.
+            values["json_schema"] = lenient(schema)
+    if left := unheeded(schema, way):
+        named = ", ".join(path[:100] for path in left[:_HINTS]) + (", ..." if len(left) > _HINTS else "")
+        told = f"not heeded by {spec.title}: {named}; the answer follows the rest of the schema"
+        yield {"param": param, "reason": told}
 
 
 def _details(body: Mapping[str, Any]) -> list[Notice]:

@@ -21,7 +21,7 @@ from uml.engines.llamacpp.dryrun import DryRuns
 from uml.engines.llamacpp.dryrun_library import WheelOracle, library_path
 from uml.engines.llamacpp.dryrun_tool import ServerOracle
 from uml.engines.llamacpp.meaning import gpus
-from uml.engines.llamacpp.spec import EXTERNAL_ONLY, NAME, spec
+from uml.engines.llamacpp.spec import EXTERNAL_ONLY, GBNF, NAME, spec
 from uml.engines.llamacpp.table import HONOURED
 from uml.planning.refine import Known
 
@@ -63,9 +63,9 @@ class LlamaCpp:
 
     @property
     def spec(self) -> EngineSpec:
-        """What it is: JSON schemas are followed by llguidance in the wheel, and by llama.cpp itself in other builds."""
+        """What it is: JSON schemas of completions are followed by llguidance in the wheel, else by llama.cpp itself."""
         own = None if self.server else self._installed(NAME, "")
-        return replace(self._spec, loose_numbers=bool(self.server) or bool(own and not own.shared))
+        return replace(self._spec, schemas=GBNF) if self.server or (own and not own.shared) else self._spec
 
     def available(self) -> Availability:
         """Whether the program can be run or the library is installed; neither is started."""

@@ -7,7 +7,7 @@ Request names are those of llama.cpp's server at build b11549: `tools/server/ser
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, Literal
 
 from uml.core.engine import EngineSpec, Precaution
 from uml.core.model import Format, Role
@@ -77,6 +77,10 @@ PRECAUTIONS: Final = (
 )
 """What may help a build that aborts, as one for this very machine does with some models."""
 
+GBNF: Final[Mapping[str, Literal["gbnf", "llguidance"]]] = {"chat": "gbnf", "completion": "gbnf"}
+WHEEL: Final[Mapping[str, Literal["gbnf", "llguidance"]]] = {"chat": "gbnf", "completion": "llguidance"}
+"""Chats never come to llguidance: their grammar has the forms of thoughts and calls in it too (b11549)."""
+
 EXTERNAL_ONLY: Final = frozenset({"override_kv", "control_vector", "extra_flags"})
 """What only a `llama-server` program takes: the embedded library has no field for it."""
 
@@ -99,11 +103,13 @@ def spec(options: frozenset[str], devices: frozenset[str]) -> EngineSpec:
         probable=frozenset({"qwen3", "qwen3vl"}),
         precautions=PRECAUTIONS,
         install_command="pip install universal-model-loader",
+        schemas=WHEEL,
         note=(
-            "The wheel follows JSON schemas by llguidance. A `llama-server` of your own, or a build for this machine, "
-            "follows them by llama.cpp's own converter, which heeds bounds of integers and not those of other numbers: "
-            "a request with such bounds gets a warning. Where `tool_choice` asks for a call, text may come before it, "
-            "and nothing else where the tokens end first (`finish_reason` is `length`). A request is given up between "
-            "two batches of its prompt (`batch`), never within one"
+            "JSON schemas of chats are followed by llama.cpp's own converter, which passes over some keywords, as "
+            "`multipleOf`, `uniqueItems`, bounds of numbers that are no integers, and patterns that have no ^ and $ or "
+            "such classes as \\d; those of completions by llguidance, which knows more, in the wheel. A request gets a "
+            "warning that names what is passed over, or 400 where it says `strict`. Where `tool_choice` asks for a "
+            "call, text may come before it, and nothing else where the tokens end first (`finish_reason` is "
+            "`length`). A request is given up between two batches of its prompt (`batch`), never within one"
         ),
     )

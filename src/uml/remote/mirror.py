@@ -241,15 +241,19 @@ class _Fetching(io.RawIOBase):
         self._source = source
 
     def readable(self) -> bool:
+        """It is."""
         return True
 
     def seekable(self) -> bool:
+        """It is: the copy has its full length before anything of it is there."""
         return True
 
     def seek(self, offset: int, whence: int = 0) -> int:
+        """As of every file; nothing is fetched for it."""
         return self._file.seek(offset, whence)
 
     def readinto(self, into: object) -> int:
+        """Bytes from here on, fetched where they are not there yet. Raises what `Source.ensure` does."""
         room = memoryview(into)  # type: ignore[arg-type]  # a buffer, which 3.11 has no name for
         self._source.ensure(self._file.tell(), len(room))
         data = self._file.read(len(room))

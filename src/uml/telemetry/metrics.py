@@ -161,9 +161,11 @@ class _Workers(Collector):
         self._metrics = metrics
 
     def describe(self) -> Iterable[Metric]:
+        """Nothing ahead of a scrape: which workers there are is not known before."""
         return ()
 
     def collect(self) -> Iterable[Metric]:
+        """Every figure of every worker."""
         workers = self._metrics.workers()
         for name, help, value in (
             ("uml_worker_memory_bytes", "Resident memory of a worker", lambda w: w.memory_bytes),

@@ -53,7 +53,8 @@ def run_engine(name: str) -> int:
         else:
             serve_host(name, line)
     except Exception as error:
-        # Our errors are imported where there is one: a load that goes well has no time for them.
+        # Whatever it is, it is looked at there, and raised again where it is none of ours: those are imported where
+        # there is one, for a load that goes well has no time for them.
         tell(error)
         return LOAD_FAILED
     return 0

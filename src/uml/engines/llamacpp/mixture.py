@@ -198,6 +198,7 @@ class _State:
     seen: Counter[str] = field(default_factory=Counter)
 
     def choose(self, name: str, columns: int) -> str:
+        """The kind of a tensor of this name and row length; it counts as seen."""
         usual, what = _USUAL[self.kind], part(name)
         if what is Part.OUTPUT or (self.tied and what is Part.EMBEDDING):
             chosen = self._output(usual, columns)

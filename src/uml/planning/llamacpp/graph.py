@@ -133,6 +133,7 @@ class _Memory:
         self.high = 0
 
     def take(self, size: int) -> int:
+        """Where so many bytes are put: in the smallest block that has room, the last of equals."""
         best = -1
         for index, (_, room) in enumerate(self.blocks):
             if room >= size and (best < 0 or room <= self.blocks[best][1]):
@@ -151,10 +152,12 @@ class _Memory:
         return at
 
     def free(self, node: Node) -> None:
+        """Give back what a node holds."""
         node.owned = False
         self.give(node.at, node.size)
 
     def give(self, at: int, size: int) -> None:
+        """Let this block be free again, joined with free ones that touch it."""
         index = 0
         while index < len(self.blocks) and self.blocks[index][0] < at:
             index += 1

@@ -332,9 +332,11 @@ class _ExitNotice(asyncio.SubprocessProtocol):
         self._transport: asyncio.SubprocessTransport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The process runs."""
         self._transport = cast(asyncio.SubprocessTransport, transport)
 
     def process_exited(self) -> None:
+        """It has ended: its exit code, or the signal as a negative number, is the future's result."""
         code = self._transport.get_returncode() if self._transport else None
         if not self._exited.done():
             self._exited.set_result(-signal.SIGKILL if code is None else code)

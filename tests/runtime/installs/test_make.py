@@ -319,11 +319,16 @@ def test_what_a_killed_install_leaves_is_swept_up_at_the_next_start(bench: Bench
         assert maker.stdout.readline() == b"environment 0\n"
         assert len(bench.left) == 1
         assert bench.installs.sweep() == 0, "it is being made"
+        with pytest.raises(InstallRefused, match=r"tiny==1\.0 is being installed by somebody else this moment; wait"):
+            bench.installs.order("tiny", NOTHING)
+        assert bench.installs.order("tiny", NOTHING, again=True).version == "1.0"
+        assert bench.installs.order("tiny==2.0", NOTHING).version == "2.0"
         pip = _until_pip(bench.folder)
         maker.kill()
     assert len(bench.left) == 1
     # Its pip lives on until it wants to say something, and may still write.
     assert bench.installs.sweep() == 0
+    assert bench.installs.order("tiny", NOTHING).version == "1.0", "nobody waits for one that was killed"
     os.kill(pip, signal.SIGKILL)
     eventually(bench.installs.sweep)
     assert bench.left == []

@@ -7,11 +7,10 @@ import os
 import platform
 import shutil
 import sys
-import tempfile
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,11 +19,8 @@ from typing import Final
 from uml.core.errors import InstallFailed, NoRoom, gib
 from uml.core.install import Install, Recipe, Stage, Step
 from uml.runtime.installs import child, heard, installer, manifest
+from uml.runtime.installs.workshop import workshop
 
-MAKING: Final = ".making-"
-LEAVING: Final = ".leaving-"
-LOCK: Final = "lock"
-NO_LOCK_YET_S: Final = 60.0
 LAST_LINES: Final = 400
 SHOWN_LINES: Final = 20
 SPARE_BYTES: Final = 256 << 20
@@ -112,7 +108,7 @@ def make(order: Order, site: Site) -> Install:
         site.root.mkdir(parents=True, exist_ok=True)
         if (free := site.free(site.root)) < order.most_bytes:
             raise NoRoom(order.name, order.most_bytes, free, site.root)
-        with _workshop(site.root) as (shop, lock):
+        with workshop(site.root, order.name) as (shop, lock):
             return _Making(order, site, shop, lock).run()
     except OSError as error:
         raise InstallFailed(order.name, _said(error, site)) from error
@@ -122,62 +118,6 @@ def _said(error: OSError, site: Site) -> str:
     with suppress(OSError):
         return heard.why([f"ERROR: {error}"], site.free(site.root)).removeprefix("the installer says: ")
     return str(error)
-
-
-@contextmanager
-def _workshop(root: Path) -> Iterator[tuple[Path, int]]:
-    """A folder beside the installs, and its lock; the folder is gone at the end.
-
-    The lock tells whoever tidies up that it is in use: it ends with this process, and with the installers that
-    it has started, however those end.
-    """
-    shop = Path(tempfile.mkdtemp(prefix=MAKING, dir=root))
-    lock = os.open(shop / LOCK, os.O_CREAT | os.O_RDWR, 0o600)
-    try:
-        _take(lock)
-        yield shop, lock
-    finally:
-        os.close(lock)
-        shutil.rmtree(shop, ignore_errors=True)
-
-
-def _take(lock: int) -> bool:
-    try:
-        import fcntl
-    except ImportError:  # not a Unix
-        return False
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
-
-
-def sweep(root: Path) -> int:
-    """Remove what an interrupted making or removal has left; how many folders. Nothing that is in use."""
-    gone = 0
-    for folder in (*root.glob(f"{MAKING}*"), *root.glob(f"{LEAVING}*")):
-        try:
-            lock = os.open(folder / LOCK, os.O_RDWR)
-        except OSError:
-            lock = -1
-            if folder.name.startswith(MAKING) and _age_s(folder) < NO_LOCK_YET_S:
-                continue  # somebody has made it this very moment
-        try:
-            if lock < 0 or _take(lock):
-                shutil.rmtree(folder, ignore_errors=True)
-                gone += 1
-        finally:
-            if lock >= 0:
-                os.close(lock)
-    return gone
-
-
-def _age_s(folder: Path) -> float:
-    try:
-        return time.time() - folder.stat().st_mtime
-    except OSError:
-        return 0.0
 
 
 class _Making:

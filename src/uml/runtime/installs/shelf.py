@@ -27,7 +27,8 @@ from uml.core.options import LoadOptions
 from uml.core.quote import quoted
 from uml.engines.recipes import RECIPES
 from uml.runtime.installs import installer, manifest
-from uml.runtime.installs.make import LEAVING, Free, Order, Site, disk_free, interpreter, make, sweep
+from uml.runtime.installs.make import Free, Order, Site, disk_free, interpreter, make
+from uml.runtime.installs.workshop import LEAVING, is_made_now, sweep
 
 IN_USE: Final = "in-use"
 _LABEL: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+!_-]{0,99}")
@@ -246,6 +247,11 @@ class Installs:
         if not again and (self.folder / recipe.engine / asked / manifest.FILE).is_file():
             raise InstallRefused(
                 f"{recipe.engine}=={asked} is installed already; use it: uml engine use {recipe.engine}=={asked}, "
+                "or make another one beside it: --again"
+            )
+        if not again and is_made_now(self.folder / recipe.engine, f"{recipe.engine}=={asked}"):
+            raise InstallRefused(
+                f"{recipe.engine}=={asked} is being installed by somebody else this moment; wait until that is done, "
                 "or make another one beside it: --again"
             )
         python = interpreter(recipe, environ)

@@ -13,6 +13,7 @@ from tests.cli.conftest import uml as uml  # the fixture
 from tests.remote.conftest import write_model
 from tests.remote.net import Net, served
 from uml import models
+from uml.cli.names import as_path
 from uml.config import Settings
 from uml.core.errors import ModelNotFound, NotAllowed
 from uml.house import Library
@@ -172,6 +173,17 @@ def test_a_server_fetches_nothing_for_those_who_ask_it(library: Library, hub: Ne
     with pytest.raises(ModelNotFound):
         library.look("hf:nobody")
     assert not hub.asked
+    library.registry.close()
+
+
+def test_an_address_is_no_path_of_this_machine(uml: Uml, library: Library, tmp_path: Path) -> None:
+    refused = uml("estimate", "ftp://h.example/m.gguf")
+    assert refused.code == 2 and "begins with ftp://, which is not read; expected https://HOST/PATH" in refused.err
+    for name in ("ftp://h.example/m.gguf", "file:///m.gguf"):
+        assert as_path(name) is None
+        with pytest.raises(ModelNotFound, match="no model is called"):
+            library.find(name)
+    assert as_path(f"./a://{tmp_path.name}.gguf") is not None
     library.registry.close()
 
 

@@ -55,6 +55,9 @@ def test_what_a_user_types_is_a_name_on_the_net_or_none(text: str, name: object)
         "https://user:secret@host/x.gguf",
         "https://[::1/x.gguf",
         "https://huggingface.co/a/b/resolve/main/../x",
+        "ftp://host/m.gguf",
+        "file:///models/m.gguf",
+        "s3://a/b",
     ],
 )
 def test_what_can_only_be_meant_as_one_and_is_none_is_refused_with_the_form(text: str) -> None:

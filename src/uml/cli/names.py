@@ -18,11 +18,11 @@ def as_path(name: str) -> Path | None:
     """The path that is meant, from the root; None for an id or an alias.
 
     A path has a separator, begins with `~` or `.`, or ends as model files do; aliases such as
-    `Qwen/Qwen2.5-0.5B` have a separator too, so such a name must be there to be a path.
+    `Qwen/Qwen2.5-0.5B` have a separator too, so such a name must be there to be a path, and so must an address.
     """
     path = expanded(name)
     suffixes = (".gguf", ".ggml", ".onnx", ".bin", ".safetensors")
-    looks = name.startswith(("~", ".", "/")) or name.lower().endswith(suffixes)
+    looks = name.startswith(("~", ".", "/")) or ("://" not in name and name.lower().endswith(suffixes))
     if looks:
         return path.absolute()
     try:

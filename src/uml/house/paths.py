@@ -13,7 +13,7 @@ def at_home(name: str) -> Path:
 
 def path_in(name: str) -> Path | None:
     """The path that a user means, or None for an id or an alias (`Qwen/Qwen2.5-0.5B` is one)."""
-    if name.startswith(("/", "./", "../", "~")) or name.endswith(".gguf"):
+    if name.startswith(("/", "./", "../", "~")) or ("://" not in name and name.endswith(".gguf")):
         return at_home(name).absolute()
     try:
         return Path(name).absolute() if "/" in name and Path(name).exists() else None

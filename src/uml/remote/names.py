@@ -15,6 +15,7 @@ _WEIGHTS = (".gguf", ".safetensors", ".onnx")
 _PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
 _REVISION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,199}")
 _FILES = frozenset({"blob", "resolve", "raw", "tree"})
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,31}://")
 MAIN = "main"
 _FORM = "hf:OWNER/NAME, with @REVISION and :QUANTIZATION or :FILE where they are needed"
 
@@ -69,6 +70,11 @@ def parse(text: str, endpoint: str = HUGGING_FACE) -> HubName | UrlName | None:
         return _repository(rest, text, certain=False)
     if text.lower().startswith(("http://", "https://")):
         return _url(text, endpoint)
+    if scheme := _SCHEME.match(text):
+        expected = f"https://HOST/PATH, {_FORM}; or a path"
+        raise BadRequest(
+            f"{quoted(text)} begins with {scheme[0]}, which is not read; expected {expected}", param="model"
+        )
     return None
 
 

@@ -46,7 +46,7 @@ def test_a_line_is_a_step_or_nothing(line: str, words: str | None) -> None:
         (
             "ERROR: Could not find a version that satisfies the requirement x==9 (from versions: 1.0, 2.0)\n"
             "ERROR: No matching distribution found for x==9",
-            "there is no x==9 for this Python and system on the package index",
+            "there is no x==9 for this Python and system on the package index; the newest there is 2.0",
         ),
         ("ERROR: Wheel 'x' located at /tmp/x-1.0-py3-none-any.whl is invalid.", "the file of x is broken"),
         ("  cause: Because x==5.0 has an invalid package format and you require x==5.0, ...", "x==5.0 is broken"),
@@ -70,6 +70,12 @@ def test_a_line_is_a_step_or_nothing(line: str, words: str | None) -> None:
             "  cause: error sending request for url (http://127.0.0.1:9/simple/x/)\n  cause: client error (Connect)",
             "cannot be reached",
         ),
+        (
+            "The virtual environment was not created successfully because ensurepip is not\n"
+            "available.  On Debian/Ubuntu systems, you need to install the python3-venv\npackage using ...",
+            "this Python cannot make environments; install what it lacks (Debian, Ubuntu: apt install python3-venv)",
+        ),
+        ("/usr/bin/python3: No module named venv", "or let uv make them: --installer uv"),
         ("ERROR: Failed building wheel for exllamav2", "exllamav2 has no file for this machine"),
         ("ERROR: Failed to build installable wheels for some pyproject.toml based projects", "a package has no file"),
         ("ERROR: HTTP error 403 Client Error: Forbidden for url: https://index/x", "refuses to give it"),

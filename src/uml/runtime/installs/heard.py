@@ -39,6 +39,8 @@ _ABSENT: Final = (
     ),
     re.compile(r"[Bb]ecause (\S+) was not found in|there is no version of (\S+)"),
 )
+_NEWEST: Final = re.compile(r"\(from versions: (?:[^)]*, )?([^,)\s]+)\)")
+"""Versions in order, as pip names them."""
 _DISK: Final = re.compile(r"No space left on device|\[Errno 28\]|os error 28|Disk quota exceeded|\[Errno 122\]")
 _BROKEN: Final = re.compile(
     r"Wheel '?([^'\s]+)'? located at \S+ is invalid|(\S+\.whl) is not a valid wheel|Invalid wheel(?: filename)?: (\S+)|"
@@ -52,6 +54,7 @@ _UNBUILT: Final = re.compile(
 )
 _REFUSED: Final = re.compile(r"\b(401|403)\b.*(?:Unauthorized|Forbidden|Client Error|error for)", re.IGNORECASE)
 _PYTHON: Final = re.compile(r"requires a different Python|Requires-Python|requires Python")
+_NO_VENV: Final = re.compile(r"No module named '?(?:venv|ensurepip)\b|because ensurepip is not")
 _ERROR: Final = re.compile("^\\s*(?:ERROR|error|\N{MULTIPLICATION SIGN}|╰─▶|├─▶|Error):?\\s*(.+)$")
 
 
@@ -78,14 +81,15 @@ def step(line: str) -> str | None:
 def why(lines: Sequence[str], free_bytes: int, *, offline: bool = False) -> str:
     """A sentence that says why an installer failed, by what it wrote. free_bytes: of the disk, then."""
     text = "\n".join(lines)
-    for pattern, sentence in _reasons(free_bytes, offline):
+    newest = _NEWEST.search(text)
+    for pattern, sentence in _reasons(free_bytes, offline, newest[1] if newest else ""):
         if found := pattern.search(text):
             return sentence(next((group for group in found.groups() if group), "").strip(" ,.`'\""))
     said = [found[1] for line in lines if (found := _ERROR.match(line))]
     return f"the installer says: {said[-1].strip()}" if said else "the installer ended and did not say why"
 
 
-def _reasons(free_bytes: int, offline: bool) -> tuple[tuple[re.Pattern[str], Callable[[str], str]], ...]:
+def _reasons(free_bytes: int, offline: bool, newest: str) -> tuple[tuple[re.Pattern[str], Callable[[str], str]], ...]:
     """In the order in which they outdo each other: who has no network finds no version either."""
     reach = (
         "nothing may leave this machine (the setting offline), and what it needs is not in a folder that pip's "
@@ -94,8 +98,17 @@ def _reasons(free_bytes: int, offline: bool) -> tuple[tuple[re.Pattern[str], Cal
         else f"the package index cannot be reached; {_ADVICE}"
     )
     where, advice = (f"; {reach}", reach) if offline else (" on the package index", _ADVICE)
+    if newest:
+        where += f"; the newest there is {newest}"
     return (
         (_DISK, lambda _: f"the disk is full ({gib(free_bytes)} are free)"),
+        (
+            _NO_VENV,
+            lambda _: (
+                "this Python cannot make environments; install what it lacks (Debian, Ubuntu: apt install "
+                "python3-venv), or let uv make them: --installer uv"
+            ),
+        ),
         (
             _BROKEN,
             lambda what: f"the file of {what} is broken; the index, or the cache of the installer, has a bad copy",

@@ -23,6 +23,8 @@ from uml.runtime.installs.workshop import workshop
 
 LAST_LINES: Final = 400
 SHOWN_LINES: Final = 20
+SHOWN_WIDTH: Final = 400
+"""Characters: pip names all versions that there are, in one line."""
 SPARE_BYTES: Final = 256 << 20
 """Left free on a disk beside what an install takes."""
 IMPORT_LIMIT_S: Final = 900.0
@@ -245,7 +247,8 @@ class _Making:
         return f"imported in {lines[-1]} s" if lines else "imported"
 
     def _failed(self, reason: str) -> InstallFailed:
-        return InstallFailed(self._order.name, reason, tuple(self._lines)[-SHOWN_LINES:])
+        last = [line if len(line) <= SHOWN_WIDTH else f"{line[: SHOWN_WIDTH - 3]}..." for line in self._lines]
+        return InstallFailed(self._order.name, reason, last[-SHOWN_LINES:])
 
     def _heard(self, line: str) -> None:
         self._lines.append(line)

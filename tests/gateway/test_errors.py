@@ -71,12 +71,85 @@ def test_wrong_bodies_are_told_apart(server: Server) -> None:
 
     assert "line 2, column" in sent(b'{"model": "demo",\n "messages": }')
     assert "empty" in sent(b"")
-    assert "not a JSON object" in sent(b"[]")
+    assert "the body is []; expected a JSON object" in sent(b"[]")
     assert "not JSON" in sent(b'{"model": "\xff"}')
     error = error_of(server.post("/v1/completions", {"model": "demo"}), 400)
     assert error["param"] == "prompt"
     assert error_of(server.post("/v1/embeddings", {"model": "demo"}), 400)["param"] == "input"
     assert error_of(server.post("/v1/chat/completions", {**ask("demo"), "model": 5}), 400)["param"] == "model"
+
+
+def _saying(*parts: dict[str, Any]) -> dict[str, Any]:
+    return {"messages": [{"role": "user", "content": [*parts, {"type": "text", "text": "a"}]}]}
+
+
+def _calling(**call: Any) -> dict[str, Any]:
+    asked = {"role": "user", "content": "a"}
+    return {"messages": [asked, {"role": "assistant", "tool_calls": [call]}, asked]}
+
+
+_F = {"type": "function", "id": "a", "function": {"name": "f", "arguments": "{}"}}
+
+
+@pytest.mark.parametrize(
+    ("body", "param", "said"),
+    [
+        (_saying({"type": "image", "source": {}}), "messages[0].content[0].type", "image_url"),
+        (_saying({"type": "input_text", "text": "b"}), "messages[0].content[0].type", '{"type": "text", "text"'),
+        (_saying({"type": "strange"}), "messages[0].content[0].type", "expected text, image_url or input_audio"),
+        (
+            _saying({"type": "input_audio", "input_audio": {"data": "AAAA", "format": "wav"}}),
+            "messages[0].content[0]",
+            "by the option mmproj",
+        ),
+        (
+            _calling(type="function", id="a", function={"name": "f", "arguments": "{b"}),
+            "messages[1].tool_calls[0].function.arguments",
+            "expected a JSON object, written as a text",
+        ),
+        (_calling(function={"name": "f", "arguments": "{}"}), "messages[1].tool_calls[0].type", "expected function"),
+        (_calling(type="function"), "messages[1].tool_calls[0]", '"function": {"name"'),
+        (
+            {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "tool_calls": "x"}]},
+            "messages[1].tool_calls",
+            "expected a list of calls",
+        ),
+        ({"messages": [{"role": "user", "content": "a", "images": ["AAAA"]}]}, "messages[0].images", "image_url"),
+        (
+            {"messages": [{"role": "assistant", "tool_calls": [_F]}]},
+            "messages",
+            "Cannot continue",
+        ),
+        ({"stop": ["a", ""]}, "stop", "empty text"),
+        ({"stop": ""}, "stop", "empty text"),
+        ({"stream": True, "stream_options": {"include_usage": "yes"}}, "stream_options.include_usage", "true or false"),
+    ],
+)
+def test_what_other_protocols_write_is_told_by_its_place(
+    server: Server, body: dict[str, Any], param: str, said: str
+) -> None:
+    error = error_of(server.chat("demo", **body), 400)
+    assert error["param"] == param and said in error["message"], error
+
+
+def test_fields_of_other_programs_are_named_as_they_are_here(server: Server) -> None:
+    asked = {"format": "json", "system": "a", "max_output_tokens": 5, "functions": [], "stream_options": {"b": True}}
+    reply = server.chat("demo", max_tokens=1, **asked).json()
+    reasons = {warning["param"]: warning["reason"] for warning in reply["warnings"]}
+    for field, here in (
+        ("format", "response_format"),
+        ("system", "message of the role system"),
+        ("functions", "tools"),
+    ):
+        assert here in reasons[field], reasons
+    assert "max_tokens" in reasons["max_output_tokens"] and reasons["stream_options.b"] == "not known here"
+    refused = error_of(server.chat("demo", strict=True, format="json"), 400)
+    assert "left out" not in refused["message"] and "response_format" in refused["message"]
+
+
+def test_a_slash_too_many_after_the_models_is_seen(server: Server) -> None:
+    error = error_of(server.get("/v1/models/"), 404)
+    assert error["code"] == "not_found" and "did you mean /v1/models?" in error["message"]
 
 
 def test_our_own_endpoints_are_strict(server: Server) -> None:

@@ -229,7 +229,17 @@ def test_strangers_numbers_and_homes_are_refused(server: Server) -> None:
         ("/v1/v1/models", "; did you mean /v1/models? The base URL has /v1 already"),
         ("/v1/chat/completion", "; did you mean /v1/chat/completions?"),
         ("/api/chat", "point the program at /v1 as an OpenAI server: /v1/chat/completions"),
-        ("/v1/images/generations", "there is nothing at /v1/images/generations; /docs lists what there is"),
+        ("/api/pull", "not downloaded or made here: put the file anywhere, then POST /v1/models/add"),
+        ("/v1/messages", "where Anthropic has its own API; point the program at /v1 as an OpenAI server"),
+        ("/v1/responses", "the older way of OpenAI is here: /v1/chat/completions"),
+        ("/api/v1/generate", "where KoboldCpp has its own API"),
+        ("/v1/internal/model/load", "text-generation-webui has its own API"),
+        ("/health", "did you mean /health/live"),
+        ("/slots", "did you mean /v1/models/status?"),
+        ("/upstream/demo/v1/models", "passed on by the `model` that they name"),
+        ("/v1", "the base URL of an OpenAI client"),
+        ("/v1/images/generations", "no engine here makes or hears images"),
+        ("/v1/fine_tuning/jobs", "there is nothing at /v1/fine_tuning/jobs; /docs lists what there is"),
     ],
 )
 def test_a_client_at_the_wrong_address_is_told_the_right_one(server: Server, path: str, hint: str) -> None:

@@ -62,23 +62,79 @@ def _route_hint(path: str, known: Sequence[str]) -> str:
         return f"; did you mean /v1{path}? The base URL of an OpenAI client ends in /v1"
     if path.startswith("/v1/v1/"):
         return f"; did you mean {path[3:]}? The base URL has /v1 already"
-    if path in _OLLAMA:
-        return f", where Ollama has its own API; point the program at /v1 as an OpenAI server: {_OLLAMA[path]}"
+    if path.rstrip("/") == "/v1":
+        return ", the base URL of an OpenAI client; it asks for /v1/models and /v1/chat/completions itself"
+    for there, here in _ELSEWHERE.items():
+        if path == there or (there.endswith("/") and path.startswith(there)):
+            return here
     close = difflib.get_close_matches(path, known, 1, 0.85)
     return f"; did you mean {close[0]}?" if close else ""
 
 
-_OLLAMA: Final[Mapping[str, str]] = {
-    "/api/chat": "/v1/chat/completions",
-    "/api/generate": "/v1/completions",
-    "/api/embed": "/v1/embeddings",
-    "/api/embeddings": "/v1/embeddings",
-    "/api/tags": "/v1/models",
-    "/api/show": "/v1/models",
-    "/api/ps": "/v1/models",
-    "/api/version": "/health/live",
+def _known_as(program: str, routes: Mapping[str, str]) -> dict[str, str]:
+    pointed = f", where {program} has its own API; point the program at /v1 as an OpenAI server: "
+    return {there: pointed + here for there, here in routes.items()}
+
+
+_NO_DOWNLOAD: Final = (
+    "; models are not downloaded or made here: put the file anywhere, then POST /v1/models/add or scan"
+)
+_NO_ENGINE: Final = "; no engine here makes or hears {}: models here read and write text, and some see images"
+
+_ELSEWHERE: Final[Mapping[str, str]] = {
+    **_known_as(
+        "Ollama",
+        {
+            "/api/chat": "/v1/chat/completions",
+            "/api/generate": "/v1/completions",
+            "/api/embed": "/v1/embeddings",
+            "/api/embeddings": "/v1/embeddings",
+            "/api/tags": "/v1/models",
+            "/api/show": "/v1/models",
+            "/api/ps": "/v1/models/status",
+            "/api/version": "/version",
+            "/api/delete": "/v1/models/forget",
+            "/api/copy": "/v1/models/alias",
+        },
+    ),
+    **dict.fromkeys(("/api/pull", "/api/create", "/api/push"), _NO_DOWNLOAD),
+    **_known_as(
+        "Anthropic",
+        {"/v1/messages": "/v1/chat/completions", "/v1/messages/count_tokens": "/v1/tokenize"},
+    ),
+    **dict.fromkeys(("/v1/responses", "/v1/responses/"), "; the older way of OpenAI is here: /v1/chat/completions"),
+    **_known_as(
+        "KoboldCpp",
+        {
+            "/api/v1/generate": "/v1/completions",
+            "/api/latest/generate": "/v1/completions",
+            "/api/extra/generate/stream": "/v1/completions",
+            "/api/extra/generate/check": "/v1/completions with stream",
+            "/api/extra/abort": "a closed connection stops its answer",
+            "/api/extra/tokencount": "/v1/tokenize",
+            "/api/v1/model": "/v1/models",
+            "/api/extra/version": "/version",
+            "/api/v1/info/version": "/version",
+            "/api/v1/config/max_context_length": "/v1/models/status",
+            "/api/extra/true_max_context_length": "/v1/models/status",
+            "/api/extra/embeddings": "/v1/embeddings",
+        },
+    ),
+    **_known_as("LM Studio", {"/api/v0/": "the same names below /v1", "/api/v1/chat": "/v1/chat/completions"}),
+    **_known_as("text-generation-webui", {"/v1/internal/": "/v1/models/load, unload and status, /v1/tokenize"}),
+    "/health": "; did you mean /health/live or /health/ready?",
+    "/v1/health": "; did you mean /health/live or /health/ready?",
+    "/ping": "; did you mean /health/live?",
+    **dict.fromkeys(("/completion", "/infill"), "; did you mean /v1/completions?"),
+    "/embedding": "; did you mean /v1/embeddings?",
+    "/reranking": "; did you mean /v1/rerank?",
+    **dict.fromkeys(("/props", "/slots", "/running"), "; did you mean /v1/models/status?"),
+    "/unload": "; did you mean /v1/models/unload?",
+    "/upstream/": "; requests are passed on by the `model` that they name, at /v1",
+    **dict.fromkeys(("/v1/images/", "/sdapi/"), _NO_ENGINE.format("images")),
+    "/v1/audio/": _NO_ENGINE.format("sound"),
 }
-"""A route of Ollama -> the one here that does that."""
+"""A route of another program -> half a sentence on what does that here; one that ends in / stands for all below it."""
 
 
 async def _invalid(request: Request, error: Exception) -> Response:

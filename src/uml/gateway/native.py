@@ -12,7 +12,7 @@ from pydantic import Field
 
 from uml import __version__
 from uml.core.duration import EXPECTED as DURATION
-from uml.core.errors import BadRequest
+from uml.core.errors import BadRequest, NotFound
 from uml.core.jsonable import jsonable
 from uml.core.model import Model
 from uml.core.options import LoadOptions
@@ -145,6 +145,8 @@ def _one_model(app: FastAPI, house: House) -> None:
 
     @app.get("/v1/models/{name:path}", tags=["models"], summary="One model by id or alias")
     async def model(name: str) -> Response:
+        if not name:
+            raise NotFound("there is nothing at /v1/models/; did you mean /v1/models?")
         found = house.library.registry.resolve(name)
         return json_reply(await asyncio.to_thread(house.library.describe, found, house.worker(found.id)))
 

@@ -10,6 +10,7 @@ import orjson
 
 from uml.core.errors import BadRequest
 from uml.core.model import Model
+from uml.core.quote import quoted
 from uml.gateway.figures import Figures
 from uml.gateway.nothing import Nothing, wants_nothing
 from uml.gateway.probabilities import shape_for
@@ -30,7 +31,7 @@ def resolve(house: House, name: object) -> Model:
     """The model that a request names; without a name, the one that is loaded. Raises ModelNotFound, BadRequest."""
     if name is not None and name != "":
         if not isinstance(name, str):
-            raise BadRequest("model must be a text", param="model")
+            raise BadRequest(f"model is {quoted(name)}; expected a text", param="model")
         return house.library.registry.resolve(name)
     loaded = [worker.model for worker in house.supervisor.status() if worker.state == "ready"]
     if len(loaded) == 1:
@@ -128,7 +129,7 @@ class Tokens:
         flags = {name: body.get(name) for name in ("add_special", "with_pieces") if body.get(name) is not None}
         for name, value in flags.items():
             if type(value) is not bool:
-                raise BadRequest(f"{name} must be true or false", param=name)
+                raise BadRequest(f"{name} is {quoted(value)}; expected true or false", param=name)
         text = text_field(body, "text", "prompt", "content")
         # The second half is how vLLM's server is asked.
         asked = {"content": text, **flags, "prompt": text, "add_special_tokens": bool(flags.get("add_special"))}

@@ -19,6 +19,7 @@ from uml.core.errors import (
     UmlError,
     UnreadableAnswer,
 )
+from uml.gateway.places import fault_in_chat
 
 _FIELD: Final = re.compile(r"^Field '([^']+)': (?:\[json\.exception\.\S+ )?")
 _TOO_LONG: Final = re.compile(r"input \((\d+) tokens\) is (?:too large|larger).*batch size: (\d+)")
@@ -42,6 +43,7 @@ _PLACES: Final = (
     ("Failed to parse", "messages"),
     ("audio input is", "messages"),
     ("unsupported content", "messages"),
+    ("Cannot continue an assistant message", "messages"),
     ("Input content cannot be empty", "input"),
 )
 """How its sentences begin, and the field that each is about."""
@@ -140,6 +142,8 @@ def _callers_fault(message: str, error: Body, asked: Body) -> BadRequest:
         param, message = found[1], f"{found[1]}: {message[found.end() :]}"
     elif "JSON schema error" in message:
         param, message = _schema_of(asked), message[message.index("JSON schema error") :]
+    elif place := fault_in_chat(message, asked):
+        param, message = place
     elif message.startswith(_UNSEEN):
         param, message = _unseen(asked)
     elif param is None and "grammar" in message:

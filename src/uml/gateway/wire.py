@@ -241,7 +241,7 @@ def parse_object(body: bytes) -> dict[str, Any]:
             column=error.colno,
         ) from None
     if type(value) is not dict:
-        raise BadRequest("the body is not a JSON object")
+        raise BadRequest(f"the body is {quoted(value)}; expected a JSON object")
     return value
 
 
@@ -254,5 +254,5 @@ def text_field(body: Mapping[str, Any], *names: str) -> str:
         raise BadRequest(f"{' and '.join(given)} are the same; give one", param=given[1])
     text = body[given[0]]
     if type(text) is not str:
-        raise BadRequest(f"{given[0]} must be a text", param=given[0])
+        raise BadRequest(f"{given[0]} is {quoted(text)}; expected a text", param=given[0])
     return str(text)

@@ -19,7 +19,7 @@ from uml.generation.conversions import CONVERSIONS, CONVERTED
 from uml.generation.parameter import Endpoint, Parameter
 from uml.generation.parameters import PARAMETERS
 from uml.generation.schema import lenient, schema_of, unfollowed, unheeded
-from uml.generation.shapes import SHAPES, shown
+from uml.generation.shapes import SHAPES, STREAM_OPTIONS, shown
 
 Notice = dict[str, str]
 
@@ -93,8 +93,11 @@ def prepare(
         translated, warnings = _translate(checked, way, spec, context_length, vocabulary)
     if checked.endpoint == "chat":
         warnings += _details(body)
+    if type(asked := body.get("stream_options")) is dict:
+        strange = [name for name in asked if name not in STREAM_OPTIONS]
+        warnings += [{"param": f"stream_options.{name[:100]}", "reason": "not known here"} for name in strange[:_HINTS]]
     if warnings and body.get("strict") is True:
-        raise UnsupportedParameter(warnings[0]["param"], warnings[0]["reason"])
+        raise UnsupportedParameter(warnings[0]["param"], warnings[0]["reason"].replace(", left out", ""))
     return Prepared(translated, tuple(warnings))
 
 
@@ -155,11 +158,32 @@ def _unknown(name: str, known: Iterable[str]) -> str:
     if name in options_by_name():
         option = options_by_name()[name].name
         return f"a model is loaded with it, no request has it, left out; give it to the load as options.{option}"
-    if name == "options":  # of Ollama
-        return "not known here, left out; what it holds stands beside `model`, what a model is loaded with in the load"
-    close = difflib.get_close_matches(name, known, 1)
+    if name in _ELSEWHERE:
+        return f"not known here, left out; {_ELSEWHERE[name]}"
+    close = difflib.get_close_matches(name, known, 1, 0.7)
     return f"not known here, left out{f'; did you mean {close[0]}?' if close else ''}"
 
+
+_AS_IT_IS: Final = "a prompt that is to stay as it is goes to /v1/completions"
+_TEMPLATE: Final = "the chat template of the model decides, or the load options chat_template and chat_template_file"
+
+_ELSEWHERE: Final[Mapping[str, str]] = {
+    "options": "what it holds stands beside `model`, what a model is loaded with in the load",
+    "format": 'give response_format: {"type": "json_object"}, or json_schema',
+    **dict.fromkeys(("think", "thinking"), "give enable_thinking or reasoning_effort"),
+    **dict.fromkeys(("system", "instructions"), "give a message of the role system"),
+    **dict.fromkeys(("raw", "context"), _AS_IT_IS),
+    **dict.fromkeys(("mode", "template", "instruction_template", "instruction_template_str", "character"), _TEMPLATE),
+    "preset": "give its parameters one by one",
+    **dict.fromkeys(("max_output_tokens", "max_tokens_to_sample"), "give max_tokens"),
+    **dict.fromkeys(("max_context_length", "truncation_length"), "a model is loaded with the option ctx"),
+    "functions": "give tools",
+    "function_call": "give tool_choice",
+    "images": 'give parts of a message: {"type": "image_url", "image_url": {"url": "data:image/..."}}',
+    "memory": "let the prompt begin with it",
+    "sampler_order": "give sampler_priority, with names",
+}
+"""A field of Ollama, KoboldCpp, text-generation-webui, Anthropic or OpenAI's other ways -> what to give here."""
 
 _READING: Final = ("embedding", "rerank", "classify")
 """Endpoints that generate nothing."""

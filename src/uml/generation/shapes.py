@@ -51,6 +51,9 @@ def _messages(messages: Any, body: Body) -> None:
                 _part(part, f"{where}.content[{index}]", pictures)
         elif type(content) is not str and not (content is None and role == "assistant"):
             raise refuse(f"{where}.content", content, "a text or a list of parts")
+        if message.get("images"):  # of Ollama; templates pass over it
+            expected = 'images as parts of the content: {"type": "image_url", "image_url": {"url": "data:image/..."}}'
+            raise refuse(f"{where}.images", message["images"], expected)
 
 
 def _part(part: Any, where: str, pictures: list[image.Header]) -> None:
@@ -125,6 +128,23 @@ def _response_format(wanted: Any, body: Body) -> None:
         raise refuse("response_format.schema", wanted["schema"], "a JSON schema")
 
 
+def _no_empty(name: str) -> Callable[[Any, Body], None]:
+    def check(texts: Any, body: Body) -> None:
+        if "" in ([texts] if type(texts) is str else texts):
+            raise BadRequest(f"{name} has an empty text, which is in every answer; leave it out", param=name)
+
+    return check
+
+
+def _stream_options(options: Any, body: Body) -> None:
+    for name, value in options.items():
+        if name in STREAM_OPTIONS and type(value) is not bool and value is not None:
+            raise refuse(f"stream_options.{name}", value, "true or false")
+
+
+STREAM_OPTIONS: Final = ("include_usage", "include_obfuscation", "continuous_usage_stats")
+
+
 def _logit_bias(bias: Any, body: Body) -> None:
     expected = "an object of token ids with numbers, or a list of [token, number or false]"
     pairs = bias.items() if type(bias) is dict else bias
@@ -164,6 +184,9 @@ SHAPES: Final[Mapping[str, Callable[[Any, Body], None]]] = {
     "tools": _tools,
     "tool_choice": _tool_choice,
     "response_format": _response_format,
+    "stop": _no_empty("stop"),
+    "banned_strings": _no_empty("banned_strings"),
+    "stream_options": _stream_options,
     "logit_bias": _logit_bias,
     "lora": _lora,
     "documents": _documents,

@@ -294,7 +294,8 @@ def test_unload_cancels_a_load_and_tells_who_waited() -> None:
     s = scheduler(room_for=1)
     s.on(asked(1, "qwen"))
     effects = s.on(Unload(("qwen",)))
-    assert isinstance(refused(effects)[1], Cancelled)
+    assert isinstance(gone := refused(effects)[1], Cancelled)
+    assert "ask again to have it loaded again" in gone.message, "it may be told to another than who unloaded it"
     assert effects[-1] == Stop("qwen")
 
 

@@ -247,7 +247,8 @@ class Scheduler:
             if (worker := books.workers.get(model)) is None or worker.state == "stopping":
                 continue
             if worker.state == "starting":
-                effects += books.refuse(books.waiters(model), Cancelled(f"the load of {model} was cancelled"))
+                gone = Cancelled(f"{model} was unloaded while it was loading; ask again to have it loaded again")
+                effects += books.refuse(books.waiters(model), gone)
                 effects += books.stop(model, "unloaded")
             elif worker.holders:
                 worker.leaving = True

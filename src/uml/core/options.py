@@ -281,8 +281,8 @@ class LoadOptions:
     )
     degrade: str = _option(
         "auto",
-        "What may be less when memory runs out in the load; auto: what was left open, layers: fewer on GPUs, "
-        "cache: that and q8_0, context: that and a smaller one, also where they were given",
+        "What may be less when memory runs out in the load, or in use again; auto: what was left open, layers: fewer "
+        "on GPUs, cache: that and q8_0, context: that and a smaller one, also where they were given",
         choices=("auto", "none", "layers", "cache", "context"),
         ours=True,
     )

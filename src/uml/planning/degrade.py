@@ -1,4 +1,4 @@
-"""degrade(asked, given, plan, device) -> Less | None: what to ask for when memory ran out in a load."""
+"""degrade(asked, given, plan, device) -> Less | None: what to ask for when memory ran out."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _WIDE: Final = ("auto", "f32", "f16", "bf16")
 
 @dataclass(frozen=True, slots=True)
 class Less:
-    """Options that take less memory, and the sentence that says what is less."""
+    """Options that take less memory, and what is less in words: `ctx is 1024 in place of 2048`."""
 
     options: LoadOptions
     sentence: str
@@ -59,4 +59,4 @@ def degrade(
 
 
 def _less(given: LoadOptions, what: str, was: str, now: str, **changes: object) -> Less:
-    return Less(replace(given, **changes), f"memory ran out in the load: {what} is {now} in place of {was}")  # type: ignore[arg-type]
+    return Less(replace(given, **changes), f"{what} is {now} in place of {was}")  # type: ignore[arg-type]

@@ -266,6 +266,22 @@ def test_a_load_that_runs_out_of_memory_is_tried_with_less_and_says_so() -> None
     assert s.on(asked(2, "qwen", ctx=2048), 4) == [Grant(2, "qwen")], "the same wish has the same answer"
 
 
+def test_a_worker_that_runs_out_of_memory_again_comes_back_with_less() -> None:
+    s, now_s = scheduler(room_for=1), 0.0
+    killed = WorkerDied("qwen", "cpu ran out of memory", exit_code=-9, reason="out_of_memory")
+    killed.__cause__ = OutOfMemory("qwen", "cpu")
+    found = []
+    for ticket in range(3):
+        now_s += 60
+        found.append(given([*s.on(asked(ticket, "qwen", ctx=2048, degrade="context"), now_s)]))
+        s.on(Ready("qwen"), now_s)
+        s.on(Exited("qwen", killed), now_s)
+        s.on(Released(ticket), now_s)
+        s.on(Measured(machine(SIZE)), now_s)
+    assert [cache for _, cache, _ in found] == ["auto", "auto", "q8_0"], "once, others may have taken it"
+    assert found[-1][2] == ("memory ran out in use: the cache is q8_0 in place of auto and auto",)
+
+
 def test_it_comes_back_with_what_worked_until_a_person_asks_again() -> None:
     s = scheduler(room_for=1)
     s.on(asked(1, "qwen"), 0)

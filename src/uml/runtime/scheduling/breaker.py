@@ -74,14 +74,15 @@ class Breaker:
             if not trouble.deaths:
                 self.lift(model.id)
 
-    def died(self, model: Model, options: LoadOptions, error: UmlError, served_s: float, now_s: float) -> None:
-        """A worker that had served for so long has died."""
+    def died(self, model: Model, options: LoadOptions, error: UmlError, served_s: float, now_s: float) -> int:
+        """A worker that had served for so long has died. Returns how often it has since it was last healthy."""
         trouble = self._trouble(model, options, error)
         if served_s >= self._policy.healthy_s:
             trouble.deaths = 0
         trouble.deaths += 1
         pause_s = RESTART_S * 2.0 ** min(trouble.deaths - 2, 32) if trouble.deaths > 1 else 0.0
         trouble.until_s = now_s + min(pause_s, RESTART_LIMIT_S)
+        return trouble.deaths
 
     def lift(self, model: str) -> None:
         """Somebody wants it tried whatever was."""

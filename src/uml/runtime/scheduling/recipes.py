@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from uml.core.engine import Precaution
-from uml.core.errors import OutOfMemory, UmlError
+from uml.core.errors import OutOfMemory, UmlError, WorkerDied
 from uml.core.options import LoadOptions
 from uml.core.plan import LoadPlan
 from uml.planning.degrade import degrade
@@ -32,6 +32,12 @@ class Recipe:
     less: tuple[str, ...] = ()
     usual: LoadOptions | None = None
     safer: tuple[Precaution, ...] = ()
+
+
+def shortage_of(error: UmlError) -> OutOfMemory | None:
+    """What ended a load, or a worker in use, where it ran out of memory."""
+    found = error.__cause__ if isinstance(error, WorkerDied) else error
+    return found if isinstance(found, OutOfMemory) else None
 
 
 class Recipes:
@@ -86,14 +92,17 @@ class Recipes:
         """Whether a load, or a worker, that ended in this error is tried again otherwise: with less where memory ran
         out and its options allow that, with a precaution where it aborted.
         """
+        shortage, when = shortage_of(error), "the load" if isinstance(error, OutOfMemory) else "use"
         if len(recipe.less) >= MOST_STEPS_DOWN:
             return False
         asked, given = recipe.asked, recipe.given
-        if isinstance(error, OutOfMemory):
-            device = str(error.details.get("device") or "cpu")
+        if shortage:
+            device = str(shortage.details.get("device") or "cpu")
             if (step := degrade(asked, given, plan, device, self._honours(plan.engine))) is None:
                 return False
-            changed = replace(recipe, given=step.options, less=(*recipe.less, step.sentence))
+            changed = replace(
+                recipe, given=step.options, less=(*recipe.less, f"memory ran out in {when}: {step.sentence}")
+            )
         else:
             if (one := next_one(asked, given, plan, error, self._precautions(plan.engine))) is None:
                 return False

@@ -45,7 +45,7 @@ from uml.runtime.scheduling.events import (
 )
 from uml.runtime.scheduling.policy import Policy
 from uml.runtime.scheduling.queue import Place, Waiter, shown
-from uml.runtime.scheduling.recipes import Recipes
+from uml.runtime.scheduling.recipes import Recipes, shortage_of
 from uml.runtime.scheduling.residency import Resident
 from uml.runtime.scheduling.walk import fulfil, settle
 
@@ -237,8 +237,10 @@ class Scheduler:
         if worker.state == "ready":
             served_s = books.now_s - worker.started_s - worker.load_s
             cause = error or WorkerDied(model, "its process ended")
-            books.recipes.less(worker.recipe, worker.plan, cause)
-            books.breaker.died(worker.plan.asked, worker.asked, cause, served_s, books.now_s)
+            deaths = books.breaker.died(worker.plan.asked, worker.asked, cause, served_s, books.now_s)
+            # Another program may have taken the memory, once: what worked is not given up for that.
+            if deaths > 1 or not shortage_of(cause):
+                books.recipes.less(worker.recipe, worker.plan, cause)
 
     def _unload(self, models: Iterable[str]) -> list[Effect]:
         books, effects = self._books, list[Effect]()

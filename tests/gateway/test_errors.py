@@ -152,6 +152,15 @@ def test_a_slash_too_many_after_the_models_is_seen(server: Server) -> None:
     assert error["code"] == "not_found" and "did you mean /v1/models?" in error["message"]
 
 
+def test_inputs_of_embeddings_are_told_by_their_place(server: Server) -> None:
+    def error(given: Any) -> dict[str, Any]:
+        return error_of(server.post("/v1/embeddings", {"model": "demo-embedding", "input": given}), 400)
+
+    empty, strange = error(["a", ""]), error([999_999])
+    assert empty["param"] == "input[1]" and "is empty" in empty["message"]
+    assert strange["param"] == "input" and "outside the model's vocabulary" in strange["message"]
+
+
 def test_our_own_endpoints_are_strict(server: Server) -> None:
     def error(path: str, body: dict[str, Any]) -> dict[str, Any]:
         return error_of(server.post(path, body), 400)
@@ -159,6 +168,7 @@ def test_our_own_endpoints_are_strict(server: Server) -> None:
     unknown = error("/v1/models/load", {"model": "demo", "optoins": {}})
     assert (unknown["code"], unknown["param"]) == ("unknown_field", "optoins")
     assert "did you mean options?" in unknown["message"]
+    assert "options.ctx" in error("/v1/models/load", {"model": "demo", "ctx": 512})["message"]
     option = error("/v1/models/load", {"model": "demo", "options": {"ctxx": 5}})
     assert (option["code"], option["param"]) == ("unknown_field", "options.ctxx")
     assert error("/v1/models/load", {"model": "demo", "options": {"ctx": -5}})["code"] == "bad_option"

@@ -11,6 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from uml.core.errors import BadRequest, NotFound, UmlError, UnknownField
+from uml.core.options import options_by_name
 from uml.gateway.replies import json_reply
 from uml.gateway.wire import Call, internal_error, retry_after
 
@@ -161,6 +162,8 @@ def _refused(faults: Sequence[Any], known: Sequence[str]) -> BadRequest:
         reason = fault.get("ctx", {}).get("error", "")
         return BadRequest(f"the body is not JSON: {reason} at character {place[0] if place else 0}")
     if fault["type"] == "extra_forbidden":
+        if path in options_by_name() and "options" in known:
+            return UnknownField(path, instead=f"a load option stands within options: options.{path}")
         return UnknownField(path, difflib.get_close_matches(path, known, 2))
     if fault["type"] == "missing":
         return BadRequest(f"{path or 'the body'} is missing", param=path or None)

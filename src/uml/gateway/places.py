@@ -1,4 +1,4 @@
-"""Which part of a chat llama.cpp's server means, where its errors do not tell: texts of b11549."""
+"""Which part of a request llama.cpp's server means, where its errors do not tell: texts of b11549."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _HERE: Final[Mapping[str, str]] = {
 """Parts of other protocols -> what stands for them here."""
 
 
-def fault_in_chat(message: str, asked: Body) -> tuple[str, str] | None:
+def part_at_fault(message: str, asked: Body) -> tuple[str, str] | None:
     """The path of what is at fault and a sentence on it; None where it is not known."""
     for words, look in _LOOKS:
         if message.startswith(words):
@@ -79,6 +79,19 @@ def _call(call: Any, where: str) -> Iterator[tuple[str, str]]:
             yield _refused(f"{where}.function.arguments", arguments, "a JSON object, written as a text")
 
 
+def _empty(asked: Body) -> Iterator[tuple[str, str]]:
+    given = asked.get("input") if asked.get("input") is not None else asked.get("content")
+    for place, text in enumerate(given) if isinstance(given, list) else ():
+        if text in ("", []):
+            yield f"input[{place}]", f"input[{place}] is empty; expected a text"
+    yield "input", "input is empty; expected a text or a list of texts"
+
+
+def _strange(asked: Body) -> Iterator[tuple[str, str]]:
+    where = next((name for name in ("input", "content", "prompt") if asked.get(name) is not None), "prompt")
+    yield where, f"{where}: a token id is outside the model's vocabulary"
+
+
 def _refused(where: str, value: Any, expected: str) -> tuple[str, str]:
     return where, str(refuse(where, value, expected))
 
@@ -88,4 +101,6 @@ _LOOKS: Final[tuple[tuple[str, Callable[[Body], Iterator[tuple[str, str]]]], ...
     ("audio input is not supported", _sounds),
     ("Failed to parse tool call arguments", _calls),
     ("Failed to parse messages", _calls),
+    ("Input content cannot be empty", _empty),
+    ("Prompt contains invalid tokens", _strange),
 )

@@ -19,7 +19,7 @@ from uml.core.errors import (
     UmlError,
     UnreadableAnswer,
 )
-from uml.gateway.places import fault_in_chat
+from uml.gateway.places import part_at_fault
 
 _FIELD: Final = re.compile(r"^Field '([^']+)': (?:\[json\.exception\.\S+ )?")
 _TOO_LONG: Final = re.compile(r"input \((\d+) tokens\) is (?:too large|larger).*batch size: (\d+)")
@@ -142,7 +142,7 @@ def _callers_fault(message: str, error: Body, asked: Body) -> BadRequest:
         param, message = found[1], f"{found[1]}: {message[found.end() :]}"
     elif "JSON schema error" in message:
         param, message = _schema_of(asked), message[message.index("JSON schema error") :]
-    elif place := fault_in_chat(message, asked):
+    elif place := part_at_fault(message, asked):
         param, message = place
     elif message.startswith(_UNSEEN):
         param, message = _unseen(asked)

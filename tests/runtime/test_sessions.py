@@ -22,6 +22,7 @@ from tests.worker.process import LLAMACPP
 from uml.core.engine import Ask, Held
 from uml.core.model import Format, Model, ModelInfo, Role
 from uml.core.options import LoadOptions
+from uml.core.plan import LoadPlan
 from uml.engines.llamacpp.engine import LlamaCpp
 from uml.runtime.scheduling.policy import Policy
 from uml.runtime.sessions import Sessions, saving
@@ -53,9 +54,11 @@ def office(
     return bench(folder, room_for=room_for, policy=Policy(turn_s=0), engines={"llamacpp": engine}, sessions=saved)
 
 
-async def say(at: Bench, model: Model, prompt: str, options: LoadOptions = LLAMA, tokens: int = 8) -> int:
+async def say(
+    at: Bench, model: Model, prompt: str, options: LoadOptions = LLAMA, tokens: int = 8, **more: object
+) -> int:
     """One request; the tokens of it that were not read."""
-    body = {"prompt": prompt, "max_tokens": tokens, "temperature": 0, "ignore_eos": True}
+    body = {"prompt": prompt, "max_tokens": tokens, "temperature": 0, "ignore_eos": True, **more}
     async with at.supervisor.lease(model, options) as lease:
         answer = await lease.channel.request("POST", "/v1/completions", orjson.dumps(body))
         said = orjson.loads(await answer.read(1 << 20))
@@ -200,6 +203,20 @@ async def test_another_number_of_slots_ignores_what_is_saved(
     assert "cannot be read back" not in caplog.text
 
 
+async def test_what_was_said_with_an_adapter_scaled_otherwise_is_not_gone_on_with(
+    engine: LlamaCpp, tmp_path: Path
+) -> None:
+    model, options = demo(tmp_path), replace(LLAMA, lora=(f"{FILE.with_name('demo-pirate.gguf')}=0.3",))
+    async with office(tmp_path, engine) as at:
+        await say(at, model, STORY, options, lora=[{"id": 0, "scale": 0.0}])
+        await at.supervisor.unload()
+        assert on_disk(tmp_path) == []
+        await say(at, model, STORY, options)
+        await at.supervisor.unload()
+        assert len(on_disk(tmp_path)) == 1
+        assert await say(at, model, STORY, options) > 200
+
+
 async def test_a_model_that_was_written_again_has_no_conversations(at: Bench, model: Model, tmp_path: Path) -> None:
     await say(at, model, STORY)
     await at.supervisor.unload()
@@ -303,8 +320,8 @@ class Slow(LlamaCpp):
     pause: Callable[[], Awaitable[object]]
     busy = False
 
-    async def held(self, ask: Ask) -> tuple[Held, ...]:
-        return tuple(replace(one, busy=self.busy) for one in await super().held(ask))
+    async def held(self, plan: LoadPlan, ask: Ask) -> tuple[Held, ...]:
+        return tuple(replace(one, busy=self.busy) for one in await super().held(plan, ask))
 
     async def save_session(self, ask: Ask, slot: int, name: str) -> tuple[int, int]:
         await self.pause()

@@ -224,8 +224,8 @@ class KeepsSessions(Protocol):
         """About how large the file of so many tokens will be."""
         ...
 
-    async def held(self, ask: Ask) -> tuple[Held, ...]:
-        """What is in memory now, empty slots left out."""
+    async def held(self, plan: LoadPlan, ask: Ask) -> tuple[Held, ...]:
+        """What is in memory now, empty slots left out, and those that were read otherwise than `session_key` says."""
         ...
 
     async def save_session(self, ask: Ask, slot: int, name: str) -> tuple[int, int]:

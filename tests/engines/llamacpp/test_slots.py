@@ -51,15 +51,21 @@ def test_a_key_names_the_files_and_all_that_changes_the_cache(tmp_path: Path) ->
         {"flash_attention": "off"},
         {"draft_model": "/d.gguf"},
         {"spec_type": "mtp"},
+        {"parallel": 4},
     ],
 )
 def test_another_cache_is_another_key(options: dict[str, Any]) -> None:
     assert slots.session_key(plan_for(**options), "1") != slots.session_key(plan_for(), "1")
 
 
-@pytest.mark.parametrize("options", [{"threads": 1}, {"parallel": 4}, {"ctx": 1024}, {"batch": 64}, {"warmup": False}])
+@pytest.mark.parametrize("options", [{"threads": 1}, {"ctx": 1024}, {"batch": 64}, {"warmup": False}])
 def test_what_does_not_change_the_cache_changes_no_key(options: dict[str, Any]) -> None:
     assert slots.session_key(plan_for(**options), "1") == slots.session_key(plan_for(), "1")
+
+
+def test_one_cache_for_all_is_the_same_for_however_many() -> None:
+    one, four = (slots.session_key(plan_for(kv_unified=True, parallel=count), "1") for count in (1, 4))
+    assert one == four
 
 
 def test_another_build_is_another_key() -> None:
@@ -159,7 +165,17 @@ async def test_empty_slots_hold_nothing() -> None:
         {"id": 1, "is_processing": True, "id_task": 7, "n_prompt_tokens": 50},
         {"id": 2, "is_processing": False, "id_task": 3, "n_prompt_tokens": 0},
     ]
-    assert await slots.held(answering(200, said)) == (Held(1, 50, 7, busy=True),)
+    assert await slots.held(plan_for(), answering(200, said)) == (Held(1, 50, 7, busy=True),)
+
+
+async def test_a_slot_whose_adapters_worked_otherwise_is_left_out() -> None:
+    def slot(number: int, *scales: float) -> dict[str, Any]:
+        lora = [{"id": id, "scale": scale} for id, scale in enumerate(scales)]
+        return {"id": number, "is_processing": False, "id_task": 1, "n_prompt_tokens": 50, "params": {"lora": lora}}
+
+    said = [slot(0, 1.0, 0.30000001192092896), slot(1, 0.0, 0.3), slot(2, 1.0, 0.31)]
+    plan = plan_for(lora=("/a.gguf", "/b.gguf=0.3"))
+    assert [one.slot for one in await slots.held(plan, answering(200, said))] == [0]
 
 
 @pytest.mark.parametrize(

@@ -126,9 +126,9 @@ class LlamaCpp:
         """About how large the file of so many tokens will be."""
         return slots.session_bytes(plan, tokens)
 
-    async def held(self, ask: Ask) -> tuple[Held, ...]:
+    async def held(self, plan: LoadPlan, ask: Ask) -> tuple[Held, ...]:
         """The slots that hold a conversation. Raises EngineError."""
-        return await slots.held(ask)
+        return await slots.held(plan, ask)
 
     async def save_session(self, ask: Ask, slot: int, name: str) -> tuple[int, int]:
         """Write a slot to a file: tokens and bytes. Raises EngineError."""

@@ -13,6 +13,7 @@ What a draft has read is not in the file, and it guesses badly without: `seal` h
 from __future__ import annotations
 
 import json
+import math
 import struct
 from pathlib import Path
 from typing import Any, BinaryIO, Final, TypeVar
@@ -113,14 +114,25 @@ def session_bytes(plan: LoadPlan, tokens: int) -> int:
     return FILE_HEAD_BYTES + TOKEN_BYTES * tokens + plan.footprint.kv_bytes * min(cells, padded(tokens)) // cells
 
 
-async def held(ask: Ask) -> tuple[Held, ...]:
-    """The slots that hold something. One that was read back and not used since says nothing of itself."""
+async def held(plan: LoadPlan, ask: Ask) -> tuple[Held, ...]:
+    """The slots that hold something. One that was read back and not used since says nothing of itself.
+
+    Without those whose last request had adapters scaled otherwise than the load: read back, they would be taken for
+    what the model says as it is loaded.
+    """
+    scales = [scaled(text).scale for text in plan.options.lora]
     found = []
     for slot in await _answer(list, ask, "GET", "/slots"):
         tokens, task = slot.get("n_prompt_tokens", 0), slot.get("id_task")
-        if tokens:
+        had = [float(one["scale"]) for one in (slot.get("params") or {}).get("lora") or ()]
+        as_loaded = len(had) != len(scales) or all(map(_is_close, had, scales))
+        if tokens and as_loaded:
             found.append(Held(slot["id"], tokens, task, bool(slot["is_processing"])))
     return tuple(found)
+
+
+def _is_close(one: float, other: float) -> bool:
+    return math.isclose(one, other, rel_tol=1e-6)  # the engine's have 32 bits
 
 
 async def save(ask: Ask, slot: int, name: str) -> tuple[int, int]:

@@ -193,7 +193,7 @@ class Sitting:
             async with asyncio.timeout(limit_s), self._sessions.lock:
                 # Their order is kept when all of them were saved in the same moment.
                 stamp = time.time_ns()
-                for number, held in enumerate(_by_use(await self._engine.held(self._ask))):
+                for number, held in enumerate(_by_use(await self._engine.held(self._plan, self._ask))):
                     kept = await self._write(held, stamp - number, stamp)
                     if kept is not None:
                         tokens, size, count = tokens + kept.tokens, size + kept.bytes, count + 1

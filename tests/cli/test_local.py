@@ -14,6 +14,7 @@ from uml.cli.doctor import unused
 from uml.registry import PACKAGE, packaged_model
 
 DEMO = packaged_model()
+PEFT = str(DEMO.with_name("demo-pirate-peft"))
 
 
 def test_version_is_said_in_both_ways(uml: Uml) -> None:
@@ -124,6 +125,19 @@ def test_estimate_adds_up(uml: Uml) -> None:
     assert said.code == 0 and "kv cache" in said.out and "fits" in said.out
 
 
+def test_estimate_counts_an_adapter_of_the_models_own_form(uml: Uml) -> None:
+    alone = uml("estimate", "demo-safetensors", "--json").json
+    said = uml("estimate", "demo-safetensors", "--lora", PEFT, "--json")
+    assert said.code == 0, said.err
+    assert said.json["total"]["likely"] > alone["total"]["likely"]
+    # No engine for it is installed here; the one that could be is what it is planned for.
+    assert (said.json["engine"], said.json["warnings"], said.json["options"]["parallel"]) == (None, [], 4)
+    refused = uml("estimate", "demo-safetensors", "--lora", "demo-pirate")
+    assert refused.code == 2 and "an adapter of PEFT, a folder with adapter_config.json" in refused.err
+    refused = uml("estimate", "demo", "--lora", PEFT)
+    assert refused.code == 2 and "an adapter as GGUF: llama.cpp's convert_lora_to_gguf.py" in refused.err
+
+
 def test_a_folder_that_is_called_like_no_model_is_pointed_at(
     uml: Uml, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -132,6 +146,8 @@ def test_a_folder_that_is_called_like_no_model_is_pointed_at(
     said = uml("inspect", "mine")
     assert said.code == 4 and said.err.endswith("\n  there is a folder of this name here; to mean it: ./mine\n")
     assert "of this name here" not in uml("inspect", "other").err
+    for command in ("convert", "quantize"):
+        assert uml(command, "mine", "--to", "gguf" if command == "convert" else "q8_0").err.endswith(": ./mine\n")
 
 
 @pytest.mark.parametrize(

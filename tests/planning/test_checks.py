@@ -8,7 +8,7 @@ import pytest
 
 from tests.planning.things import GIB, SHAPE, SPECS, info, machine, model, small
 from uml.core.errors import BadOption
-from uml.core.model import ModelInfo, Role
+from uml.core.model import Format, ModelInfo, Role
 from uml.core.options import LoadOptions
 from uml.planning import plan
 
@@ -80,6 +80,11 @@ def test_files_beside_the_model_must_be_what_they_are_named_for() -> None:
     assert "the path of an adapter" in refused(LoadOptions(lora=("/a.gguf=0.5",)), a=file()).message
     other = replace(adapter, architecture="qwen2", path=Path("/a.gguf"))
     assert "an adapter for llama; this one is for qwen2" in refused(LoadOptions(lora=("/a.gguf",)), a=other).message
+    peft = replace(adapter, architecture="LORA", format=Format.SAFETENSORS)
+    assert (
+        "an adapter as GGUF: llama.cpp's convert_lora_to_gguf.py"
+        in refused(LoadOptions(lora=("/a.gguf",)), a=peft).message
+    )
     unread = LoadOptions(lora=("/elsewhere.gguf",))
     assert plan(model(TARGET), unread, machine(), SPECS).warnings == (
         "the memory of /elsewhere.gguf is not counted in the estimate",

@@ -118,7 +118,7 @@ def _run(
         render.show(result, flags.json)
         return result.exit
     except UmlError as error:
-        render.fail(error, flags.json, path_hint(error, given.get("model")))
+        render.fail(error, flags.json, path_hint(error, given.get("model", given.get("name"))))
         return exit_for(error)
     except KeyboardInterrupt:
         render.note("stopped")

@@ -32,7 +32,7 @@ from uml.planning import plan
 from uml.planning.budget import Budget, room, within_budget
 from uml.planning.elsewhere import outlook
 from uml.planning.evict import Running
-from uml.planning.rank import Specs
+from uml.planning.rank import Specs, needs_of
 from uml.planning.refine import Foretelling
 from uml.planning.runner import named
 from uml.plugins.load import Plugins
@@ -305,10 +305,10 @@ class Library:
         """The same for a model that no registry needs to know. ask: its engine too, which may take a second."""
         wanted = self.options(model, options)
         machine = snapshot()
-        ranked = self.roster.ranked(as_gguf(model.info))
+        ranked = self.roster.ranked(as_gguf(model.info), needs_of(wanted))
         if wanted.engine == "auto" and not (ranked and ranked[0].available):
-            budget = self.budget
-            if foreign := outlook(model, wanted, machine, budget):
+            ours = self.specs[ranked[0].engine][0] if ranked else None
+            if foreign := outlook(model, wanted, machine, self.budget, ours, read(self.registry, wanted, inspect)):
                 return {**estimated(foreign.plan), "engine": None, "needs": foreign.needs, "fits": not foreign.lacking}
         if ask:
             self.foretell(model, wanted, machine)

@@ -14,6 +14,7 @@ from uml.planning.overrides import overrides
 _VOCABULARY_SLACK: Final = 128
 """Tokens by which a draft model's vocabulary may differ: SPEC_VOCAB_MAX_SIZE_DIFFERENCE in llama.cpp."""
 _UNTOLD: Final = (Role.UNKNOWN,)
+_OF_TORCH: Final = (Format.SAFETENSORS, Format.PYTORCH)
 
 
 def check(info: ModelInfo, options: LoadOptions, companions: Mapping[str, ModelInfo]) -> None:
@@ -96,12 +97,25 @@ def _companions(info: ModelInfo, options: LoadOptions, known: Mapping[str, Model
             continue
         if adapter.role not in (Role.ADAPTER, *_UNTOLD):
             raise BadOption("lora", entry, f"the path of an adapter; this is a model for {adapter.role}")
-        if adapter.architecture and info.architecture and adapter.architecture != info.architecture:
-            raise BadOption(
-                "lora", entry, f"an adapter for {info.architecture}; this one is for {adapter.architecture}"
-            )
+        if instead := _other_adapter(info, adapter):
+            raise BadOption("lora", entry, instead)
     if draft := known.get(options.draft_model):
         _draft(info, options, draft)
+
+
+def _other_adapter(info: ModelInfo, adapter: ModelInfo) -> str:
+    """What is expected in place of an adapter that is not this model's; empty where it may be.
+
+    One of PEFT names what kind it is (LORA) and its model by a path: Transformers tells whether its tensors fit.
+    """
+    if adapter.format is Format.GGUF:
+        if info.format in _OF_TORCH:
+            return f"an adapter of PEFT, a folder with adapter_config.json, for {info.format}; this one is GGUF"
+        if adapter.architecture and info.architecture and adapter.architecture != info.architecture:
+            return f"an adapter for {info.architecture}; this one is for {adapter.architecture}"
+    if adapter.format in _OF_TORCH and info.format is Format.GGUF:
+        return "an adapter as GGUF: llama.cpp's convert_lora_to_gguf.py makes one of this folder of PEFT"
+    return ""
 
 
 def _draft(info: ModelInfo, options: LoadOptions, draft: ModelInfo) -> None:

@@ -1,7 +1,8 @@
-"""Engines that are not part of this program, as data: what a model that nothing here runs would take in them."""
+"""What a model would take that nothing here runs: in an engine that is not installed, or that is no part of us."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -69,8 +70,17 @@ class Outlook:
     lacking: str = ""
 
 
-def outlook(model: Model, options: LoadOptions, machine: Machine, budget: Budget | int | None = None) -> Outlook | None:
+def outlook(
+    model: Model,
+    options: LoadOptions,
+    machine: Machine,
+    budget: Budget | int | None = None,
+    ours: EngineSpec | None = None,
+    companions: Mapping[str, ModelInfo] | None = None,
+) -> Outlook | None:
     """The plan of a model of a format that one of these engines runs, as if it were installed; None for others.
+
+    ours: the engine that could be installed for it; it is planned for as it is then. companions: see `estimate`.
 
     Raises BadOption; DoesNotFit where the devices that it could use are here and too small.
     """
@@ -78,6 +88,9 @@ def outlook(model: Model, options: LoadOptions, machine: Machine, budget: Budget
     spec = next((_on_its_devices(info, spec) for spec in ENGINES if info.format in spec.formats), None)
     if spec is None or how_to_use(info):
         return None
+    if ours is not None and usable(machine, ours, _HERE):
+        decided = plan(model, options, machine, {ours.name: (ours, _HERE)}, (), budget, companions=companions)
+        return Outlook(replace(decided, reason=decided.placement.reason), runs_elsewhere(info))
     devices = usable(machine, spec, _HERE)
     lacking = "" if devices else "an NVIDIA GPU" if spec.devices == _NVIDIA else "a GPU"
     if lacking:

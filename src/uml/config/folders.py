@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import zlib
@@ -10,6 +11,9 @@ from pathlib import Path
 from typing import Final
 
 from uml.core.errors import FolderNotWritable
+
+FULL: Final = (errno.ENOSPC, errno.EDQUOT)
+"""Numbers of the errors that say that a disk is full."""
 
 SOCKET_PATH_BYTES: Final = 104
 """Longest path of a Unix socket with its final zero: 104 on macOS, 108 on Linux (sys/un.h)."""
@@ -66,7 +70,7 @@ def ensure_writable(folder: Path) -> Path:
     except FileExistsError as error:
         raise FolderNotWritable(folder, "it is not a folder") from error
     except OSError as error:
-        raise FolderNotWritable(folder, error.strerror or str(error)) from error
+        raise FolderNotWritable(folder, error.strerror or str(error), full=error.errno in FULL) from error
     return folder
 
 
@@ -81,5 +85,5 @@ def ensure_private(folder: Path) -> Path:
         if status.st_mode & 0o077:
             folder.chmod(0o700)
     except OSError as error:
-        raise FolderNotWritable(folder, error.strerror or str(error)) from error
+        raise FolderNotWritable(folder, error.strerror or str(error), full=error.errno in FULL) from error
     return ensure_writable(folder)

@@ -133,6 +133,8 @@ class Store:
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN):
                 raise FolderNotWritable(self.database, str(error)) from error
+            if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_FULL:
+                raise FolderNotWritable(self.database, str(error), full=True) from error
             raise SetupError(f"the registry {self.database} cannot be used: {error}") from error
         except sqlite3.DatabaseError as error:
             if type(error) is not sqlite3.DatabaseError:

@@ -30,12 +30,13 @@ class PortTaken(SetupError):
 
 
 class FolderNotWritable(SetupError):
-    """The data folder cannot be written."""
+    """The data folder cannot be written. full: for want of room on its disk, or of a quota."""
 
     code = "folder_not_writable"
 
-    def __init__(self, path: Path, reason: str) -> None:
-        super().__init__(f"cannot write to {path}: {reason}; set UML_DATA to a folder of yours", path=str(path))
+    def __init__(self, path: Path, reason: str, *, full: bool = False) -> None:
+        what = "make room there, or set UML_DATA to a folder elsewhere" if full else "set UML_DATA to a folder of yours"
+        super().__init__(f"cannot write to {path}: {reason}; {what}", path=str(path))
 
 
 class AlreadyRunning(SetupError):

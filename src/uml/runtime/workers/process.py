@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, Literal, cast
 
+from uml.config.folders import FULL
 from uml.core.engine import Endpoint, Engine, Launch
 from uml.core.errors import LoadFailed, LoadTimeout, UmlError, WorkerHung
 from uml.core.plan import LoadPlan
@@ -133,7 +134,9 @@ class WorkerProcess:
         except UmlError as error:
             return Ending(None, error)
         except OSError as error:
-            reason = f"the engine {self._engine.spec.name} cannot be started: {error}"
+            # Its log is in the data folder; of a write the system tells no path.
+            where = f"; make room on the disk of {self.log.path.parent}" if error.errno in FULL else ""
+            reason = f"the engine {self._engine.spec.name} cannot be started: {error.strerror or error}{where}"
             return Ending(None, LoadFailed(self.plan.model.id, reason))
         finally:
             self._clear()

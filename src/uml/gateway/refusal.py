@@ -11,6 +11,7 @@ import orjson
 
 from uml.core import image
 from uml.core.errors import (
+    AnswerDoesNotFit,
     BadRequest,
     ContextLengthExceeded,
     EngineError,
@@ -85,6 +86,8 @@ def from_engine(status: int, error: Body, model: str, asked: Body = MappingProxy
             return too_long
     if status == 501 or kind == "not_supported_error":
         return _not_supported(message, model, asked)
+    if kind == "insufficient_memory_error" and isinstance(parts := error.get("details"), dict):
+        return AnswerDoesNotFit(model, parts["what"], parts["needed"], parts["free"], parts["less"])
     if isinstance(code, int):
         status = code
     if message.startswith(_BLIND):

@@ -28,9 +28,9 @@ def snapshot(
     system = system or platform.system()
     architecture = architecture or platform.machine()
     chip = processor(root, system)
-    memory, limits = _memory(root)
+    own, limits = _memory(root)
     cards = gpus(root, environ)
-    if system == "Darwin" and (apple := metal(memory, architecture)):
+    if system == "Darwin" and (apple := metal(own, architecture)):
         cards = (*cards, apple)
     return Machine(
         system=system,
@@ -39,10 +39,15 @@ def snapshot(
         cores=chip.cores,
         threads=chip.threads,
         instructions=chip.instructions,
-        memory=memory,
+        memory=own,
         gpus=cards,
         limits=(*limits, *chip.limits),
     )
+
+
+def memory(root: Path = Path("/")) -> Device:
+    """The machine's own memory, as in `snapshot`; asked for alone it takes no driver's time."""
+    return _memory(root)[0]
 
 
 def _memory(root: Path) -> tuple[Device, tuple[str, ...]]:

@@ -3,7 +3,8 @@
 Weights are as stored, tensor by tensor: packed words, scales, zeros and orders of a quantization are tensors like
 others. What else there is follows from the shape, by the rules that these libraries have in common:
 
-- keys and values of all tokens, in the type that is computed in; a layer with a window keeps as many as that;
+- keys and values of all tokens, in the type that is computed in; a layer with a window keeps as many as that; a model
+  that PyTorch runs and that reads images has them once more, for an answer to such;
 - a prompt is read at once or in batches: five vectors and three feed-forward rows a token;
 - the library itself, once for every model.
 
@@ -23,7 +24,7 @@ from uml.planning.cache import CACHE_BLOCKS
 from uml.planning.genai_weights import genai_weights
 from uml.planning.llamacpp.weights import stored_bytes
 from uml.planning.torch_packed import packed_besides
-from uml.planning.torch_vision import vision_compute
+from uml.planning.torch_vision import sees, vision_compute
 from uml.planning.torch_weights import torch_weights
 
 _MIB: Final = 1 << 20
@@ -98,12 +99,15 @@ def weigh(info: ModelInfo, options: LoadOptions, *, in_memory: bool) -> Footprin
         shape = packed.shape
         copied, mapped = (packed.copied, packed.mapped) if in_memory else (0, 0)
     if shape is None:
-        use = _Use(weights // 4, 0, weights // 4)
+        use = Use(weights // 4, 0, weights // 4)
     else:
         size = (changed.element_bytes if changed else 0) or _computed_in(info, library, in_memory)
         use = _use(info, shape, options, library, size, in_memory=in_memory)
         if library is TORCH and size == 2 and in_memory:
             copied = packed_besides(info, options, plain=plain)
+    if library is TORCH and sees(info):
+        # An answer to images runs beside the rows, one at a time.
+        use = replace(use, kept=use.kept + use.kept // options.parallel)
     if library.mapped and options.mmap and plain and in_memory and info.format is Format.SAFETENSORS:
         mapped = weights
     own = library.base_bytes + (_BITSANDBYTES if library is TORCH and _by_bitsandbytes(info, options) else 0)
@@ -127,7 +131,7 @@ def weigh(info: ModelInfo, options: LoadOptions, *, in_memory: bool) -> Footprin
 
 
 @dataclass(frozen=True, slots=True)
-class _Use:
+class Use:
     """Bytes that come with use: keys and values as they are likely kept, and at least; what is computed in."""
 
     kept: int
@@ -135,7 +139,17 @@ class _Use:
     computed: int
 
 
-def _use(info: ModelInfo, shape: Shape, options: LoadOptions, library: Library, size: int, *, in_memory: bool) -> _Use:
+def torch_use(info: ModelInfo, options: LoadOptions, *, in_memory: bool) -> Use:
+    """What answers take in the rows of a model that PyTorch runs, with resolved options; as `weigh` counts it."""
+    weights, shape = stored_bytes(info), info.shape
+    if shape is None:
+        return Use(weights // 4, 0, weights // 4)
+    changed = torch_weights(info, options, weights, in_memory=in_memory)
+    size = (changed.element_bytes if changed else 0) or _computed_in(info, TORCH, in_memory)
+    return _use(info, shape, options, TORCH, size, in_memory=in_memory)
+
+
+def _use(info: ModelInfo, shape: Shape, options: LoadOptions, library: Library, size: int, *, in_memory: bool) -> Use:
     """What requests take of a model of this shape. size: bytes of an element that is computed with."""
     kinds = (options.cache_type_k, options.cache_type_v)
     keys, values = (_element_bytes(kind) if library.typed_cache else float(size) for kind in kinds)
@@ -148,7 +162,7 @@ def _use(info: ModelInfo, shape: Shape, options: LoadOptions, library: Library, 
     if library is TORCH:
         # An image is read before the prompt that it is in.
         computed = max(computed, vision_compute(info, options, size))
-    return _Use(kept, least, computed)
+    return Use(kept, least, computed)
 
 
 def _by_bitsandbytes(info: ModelInfo, options: LoadOptions) -> bool:

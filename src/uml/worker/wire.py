@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from uml.core.errors import BadKey, BadRequest, ContextLengthExceeded, NotFound, UmlError
+from uml.core.errors import AnswerDoesNotFit, BadKey, BadRequest, ContextLengthExceeded, NotFound, UmlError
 from uml.core.host import TokenLogprob, ToolCall
 from uml.worker.generate import Piece
 
@@ -28,6 +28,9 @@ def error_body(error: UmlError) -> dict[str, Any]:
         body["type"] = "exceed_context_size_error"
         body["n_prompt_tokens"] = error.details["prompt_tokens"]
         body["n_ctx"] = error.details["context_length"]
+    elif isinstance(error, AnswerDoesNotFit):
+        body["type"] = "insufficient_memory_error"
+        body["details"] = error.details
     elif isinstance(error, BadKey):
         body["type"] = "authentication_error"
     elif isinstance(error, NotFound):

@@ -67,3 +67,23 @@ def test_a_search_ends_when_its_client_leaves(made: Made, start: Start, name: st
         worker.wait_until_busy(1)
         searching.close()
         assert worker.wait_until_busy(0) < LEFT_S
+
+
+@pytest.mark.parametrize("name", ["demo", "mixed"])
+def test_what_is_read_in_pieces_says_the_same(made: Made, start: Start, name: str) -> None:
+    whole, pieces = (start(made[name]["folder"], batch=batch) for batch in (512, 6))
+    guided = {"guidance_scale": 1.5, "negative_prompt": "The dog ran over the hill and away"}
+    for more in (BEAMS, guided):
+        for prompt in made[name]["prompts"]:
+            assert greedy(pieces, prompt, **more) == greedy(whole, prompt, **more)
+
+
+def test_what_there_is_no_memory_for_is_not_begun(made: Made, start: Start) -> None:
+    worker = start(made["demo"]["folder"])
+    asked = {"prompt": "The king", "max_tokens": 100, "temperature": 0}
+    status, answer = worker.request("POST", "/v1/completions", {**asked, "num_beams": 100_000_000})
+    told = answer["error"]
+    assert (status, told["type"]) == (507, "insufficient_memory_error")
+    assert "more for num_beams 100000000, each with up to 1" in told["message"]
+    assert told["details"]["needed"] > 100 * told["details"]["free"] > 0
+    assert worker.post("/v1/completions", {**asked, "num_beams": 3})["usage"]["completion_tokens"] > 0

@@ -44,6 +44,7 @@
     ├── Offline                 403 offline               a name on the net, and nothing may leave the machine
     ├── Overloaded              503 overloaded
     ├── DoesNotFit              507 does_not_fit
+    ├── AnswerDoesNotFit        507 answer_does_not_fit   one answer needs more beside its model than is free
     └── SetupError              500                       the program cannot start here
         ├── BadSetting          500 bad_setting           not what the setting takes
         ├── PortTaken           500 port_taken
@@ -59,6 +60,7 @@ one renderer, and nobody formats it a second time.
 from __future__ import annotations
 
 from uml.core.errors.answers import (
+    AnswerDoesNotFit,
     ConnectionLost,
     EngineError,
     RequestTimeLimit,
@@ -130,6 +132,7 @@ from uml.core.errors.setup import (
 __all__ = [
     "AlreadyRunning",
     "AmbiguousModel",
+    "AnswerDoesNotFit",
     "BadFile",
     "BadKey",
     "BadOption",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from uml.core.errors.root import UmlError
+from uml.core.errors.root import UmlError, gib
 
 
 class WorkerDied(UmlError):
@@ -35,6 +35,27 @@ class RequestTimeLimit(UmlError):
             "or raise the setting request_timeout_s",
             model=model,
             limit_s=limit_s,
+        )
+
+
+class AnswerDoesNotFit(UmlError):
+    """An answer needs more memory, beside what its model was loaded with, than is free; it was not begun.
+
+    what: what it is for, and less: what would need less, as parts of the sentence.
+    """
+
+    code, status = "answer_does_not_fit", 507
+
+    def __init__(self, model: str, what: str, needed: int, free: int, less: str) -> None:
+        super().__init__(
+            f"{model} needs {gib(needed)} more for {what}, and {gib(free)} are free; {less} need less, and unloading "
+            "another model makes room",
+            model=model,
+            what=what,
+            # JSON readers know 64 bits, and a request may ask for any number of beams.
+            needed=min(needed, (1 << 63) - 1),
+            free=free,
+            less=less,
         )
 
 

@@ -2,7 +2,8 @@
 
 Those are models with recurrent layers, encoders and decoders, and layers that share keys with others. Prompts with
 images, searches by beams and answers that are guided away from another text are answered so too, of a model whose
-other answers run in rows: the two take turns, step by step.
+other answers run in rows: the two take turns, step by step. What they hold the plan has not counted, or not all of it:
+there must be room when one begins, and what it has used is given back after it.
 """
 
 from __future__ import annotations
@@ -20,9 +21,13 @@ from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 from uml.core.errors import UmlError
 from uml.engines.hosted.answer import News
 from uml.engines.transformers.answer import Answer, deliver
+from uml.engines.transformers.grown import grown
+from uml.engines.transformers.reading import trim
+from uml.engines.transformers.room import Room
 from uml.engines.transformers.runner import Adapts
 from uml.engines.transformers.slots import GivenUp
 from uml.engines.transformers.turns import Turns
+from uml.sampling.guidance import Guidance
 
 T = TypeVar("T")
 _KEPT = ("decoder_start_token_id", "bos_token_id", "pad_token_id", "forced_bos_token_id", "forced_eos_token_id")
@@ -31,17 +36,22 @@ _KEPT = ("decoder_start_token_id", "bos_token_id", "pad_token_id", "forced_bos_t
 class Alone:
     """Runs a model over one answer at a time.
 
-    translate: from an error of the library to one of ours. turns: shared with others who run the same model.
+    translate: from an error of the library to one of ours. room: refuses an answer that there is no memory for.
+    turns: shared with others who run the same model. batch: tokens of prompt that one step reads; 0: all of them, as
+    models must whose states go forward only, and those that an image is read into.
     """
 
     def __init__(
         self,
         model: Any,
         translate: Callable[[Exception], UmlError],
+        room: Room,
         adapts: Adapts | None = None,
         turns: Turns | None = None,
+        batch: int = 0,
     ) -> None:
         self._model, self._translate, self._adapts = model, translate, adapts
+        self._room, self._batch = room, batch
         self._turns = turns or Turns()
         self._queue: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="steps", daemon=True)
@@ -79,6 +89,7 @@ class Alone:
         hooks = [layer.register_forward_pre_hook(_giving_up(answer)) for layer in layers_of(self._model)]
         try:
             with self._turns:
+                self._room.check(answer)
                 self._adapt(answer)
                 self._generate(answer)
         except GivenUp:
@@ -91,6 +102,7 @@ class Alone:
         finally:
             for hook in hooks:
                 hook.remove()
+            trim()
 
     def _adapt(self, answer: Answer) -> None:
         if self._adapts is not None:
@@ -108,28 +120,53 @@ class Alone:
         settings = GenerationConfig(
             **own,
             **(beams.generation if beams else {}),
-            guidance_scale=guidance.scale if guidance else None,
             do_sample=False,
             max_new_tokens=answer.most,
             eos_token_id=sorted(answer.ends),
             use_cache=True,
+            prefill_chunk_size=max(1, self._batch // (beams.count if beams else 1)) if self._batch else None,
         )
         each = Watched if beams else Chosen
+        led = [Led(model, guidance, answer.most, self._batch)] if guidance else []
+        kept = {}
+        if self._room.rows and not answer.inputs:
+            kept = {"past_key_values": grown(model.config, len(answer.prompt) + answer.most)}
         ids = torch.tensor([answer.prompt], device=model.device)
-        away = torch.tensor([guidance.tokens], device=model.device) if guidance else None
         with torch.inference_mode():
             found = model.generate(
                 ids,
                 attention_mask=torch.ones_like(ids),
-                negative_prompt_ids=away,
                 generation_config=settings,
-                logits_processor=LogitsProcessorList([each(answer, lambda: self._between(answer))]),
+                logits_processor=LogitsProcessorList([*led, each(answer, lambda: self._between(answer))]),
+                **kept,
                 **answer.inputs,
             )
         if beams:
             # The tokens of a decoder begin with the one that starts it.
             first = 1 if model.config.is_encoder_decoder else len(answer.prompt)
             deliver([(answer, news) for news in _whole(answer, found[0, first:].tolist())])
+
+
+class Led(LogitsProcessor):  # type: ignore[misc] # a class of a library without types
+    """Leads scores away from what follows another text. The library's own reads that whole, with scores for all of it.
+
+    most: tokens that come behind it. batch: tokens of it that are read at once; 0: all of them.
+    """
+
+    def __init__(self, model: Any, guidance: Guidance, most: int, batch: int) -> None:
+        self._model, self._guidance, self._batch = model, guidance, batch
+        self._kept = grown(model.config, len(guidance.tokens) + most)
+        self._begun = False
+        self._more = {"logits_to_keep": 1} if model._supports_logits_to_keep() else {}
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        """The scores `[1, vocabulary]` as `Guidance.of` makes them. Raises GivenUp."""
+        new = input_ids[:, -1:] if self._begun else torch.tensor([self._guidance.tokens], device=input_ids.device)
+        self._begun = True
+        for piece in new.split(self._batch or new.shape[1], dim=1):
+            found = self._model(input_ids=piece, past_key_values=self._kept, use_cache=True, **self._more).logits
+        here, there = scores.float().log_softmax(-1), found[:, -1].float().log_softmax(-1)
+        return there + self._guidance.scale * (here - there)
 
 
 class Chosen(LogitsProcessor):  # type: ignore[misc] # a class of a library without types

@@ -26,6 +26,7 @@ from uml.engines.transformers.embedding import Embedder
 from uml.engines.transformers.judging import Judge
 from uml.engines.transformers.language import language_of
 from uml.engines.transformers.packed import Packing, helps
+from uml.engines.transformers.room import Room
 from uml.engines.transformers.runner import Runner
 from uml.engines.transformers.sight import SeeingLanguage, Seen, Sight, pictures_of, sight_of
 from uml.engines.transformers.step import Stepper, can_step
@@ -79,7 +80,7 @@ class TransformersHost:
         # Rows hold one answer's tokens each; what pixels of a prompt add to these, beams and a second text have no
         # place there.
         alone = self._runs if isinstance(self._runs, Alone) else None
-        self._sees = alone or Alone(loaded.model, self._translate, self._adapters, self._turns)
+        self._sees = alone or self._alone(batch=0 if isinstance(self._sight, Sight) else options.batch)
         if not isinstance(self._runs, Runner):
             return
         if options.warmup:
@@ -98,7 +99,7 @@ class TransformersHost:
         model, options = self._model, self._plan.options
         if self._plan.model.info.role in READERS or not can_step(model):
             no_guesser(options)
-            return Alone(model, self._translate, self._adapters, self._turns)
+            return self._alone(rows=False)
         rows = max(1, options.parallel)
         stepper = Stepper(model, rows, self._context)
         guesser = guesser_of(self._plan, len(self._language.vocabulary), self._context)
@@ -109,6 +110,10 @@ class TransformersHost:
             reuse=options.cache_prompt,
             turns=self._turns,
         )
+
+    def _alone(self, *, rows: bool = True, batch: int = 0) -> Alone:
+        room = Room(self._plan, self._model, rows=rows, batch=batch)
+        return Alone(self._model, self._translate, room, self._adapters, self._turns, batch)
 
     def _translate(self, error: Exception) -> UmlError:
         """An error in the middle of an answer."""

@@ -54,7 +54,7 @@ class FullLayer(CacheLayerMixin):  # type: ignore[misc] # a class of a library w
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
         """Make room; pages of it are the system's until they are written."""
         self.keys, self.values = (
-            _zeros((self.rows, states.shape[1], self.context, states.shape[3]), states)
+            zeros((self.rows, states.shape[1], self.context, states.shape[3]), states)
             for states in (key_states, value_states)
         )
         self.is_initialized = True
@@ -105,7 +105,7 @@ class FullLayer(CacheLayerMixin):  # type: ignore[misc] # a class of a library w
         return self.context
 
 
-def _zeros(shape: tuple[int, ...], like: torch.Tensor) -> torch.Tensor:
+def zeros(shape: tuple[int, ...], like: torch.Tensor) -> torch.Tensor:
     """A tensor of zeros. A shorter row of a step is computed over what it does not hold yet, times nothing: what the
     memory happened to hold there, a NaN or an infinity, would be the answer of every row.
     """

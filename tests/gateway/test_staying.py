@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+import httpx2
 import pytest
 
 from tests.builders import write_tiny_gguf
@@ -86,6 +87,22 @@ def test_the_place_in_the_queue_comes_with_the_answer(server: Server, fake: Call
     second.join()
     assert replies[0].headers["x-uml-queue-position"] == "1"
     assert server.chat(model, max_tokens=1).headers["x-uml-queue-position"] == "0"
+
+
+def test_the_wait_of_who_left_the_queue_is_counted(server: Server, fake: Callable[..., str]) -> None:
+    def waited_s() -> float:
+        lines = server.get("/metrics").text.splitlines()
+        return sum(float(line.split()[-1]) for line in lines if line.startswith('uml_queue_seconds_sum{model="alpha"'))
+
+    model = fake("tokens_per_s=20", parallel=1)
+    before_s = waited_s()
+    slow = threading.Thread(target=lambda: server.chat(model, max_tokens=30))
+    slow.start()
+    eventually(lambda: server.worker(model)["in_flight"])
+    with pytest.raises(httpx2.ReadTimeout):
+        server.http.post("/v1/chat/completions", json=ask(model), timeout=0.5)
+    eventually(lambda: waited_s() >= before_s + 0.4, "a wait that came to nothing is none")
+    slow.join()
 
 
 def test_models_are_preloaded_at_the_start_and_unknown_names_are_told(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from time import perf_counter
 from typing import Any, Literal
 
 from uml.core.errors import BadRequest, EngineError
@@ -35,7 +36,8 @@ class Judging:
         check_kind(self._endpoint, model)
         checked = check(self._endpoint, body)
         async with Listener(call.receive) as listener:
-            waited, tokens = 0.0, 0
+            waited: float | None = None
+            tokens, began = 0, perf_counter()
             try:
                 async with self._house.supervisor.lease(model, None, 1, (), stay(body.get("keep_alive"))) as lease:
                     waited = lease.waited_s
@@ -57,6 +59,8 @@ class Judging:
                 told = {"warnings": list(prepared.warnings)} if prepared.warnings else {}
                 await call.reply_json({**reply, "model": model.id, **told})
             finally:
+                if waited is None:  # it was refused, or its client has left
+                    waited = perf_counter() - began
                 self._metrics.answer(model.id, waited, None, tokens, 0)
         if listener.gone:
             call.status = 499

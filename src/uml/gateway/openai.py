@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
+from time import perf_counter
 from typing import Any
 
 import orjson
@@ -70,7 +71,8 @@ class Generation:
         if steps is not None:
             shape = steps.answer(body, shape)
         async with Listener(call.receive) as listener:
-            figures, waited, answer = Figures(), 0.0, b""
+            figures, answer, began = Figures(), b"", perf_counter()
+            waited: float | None = None
             try:
                 async with self._house.supervisor.lease(
                     model, None, checked.choices, self._needs, stay(body.get("keep_alive")), wants=wants(checked)
@@ -91,6 +93,8 @@ class Generation:
                 if answer:
                     await call.reply(200, answer, [JSON])
             finally:
+                if waited is None:  # it was refused, or its client has left
+                    waited = perf_counter() - began
                 self._metrics.answer(
                     model.id, waited, figures.first_s, figures.prompt_tokens, figures.completion_tokens
                 )

@@ -69,6 +69,8 @@ def test_a_draft_model_must_speak_the_same_tokens() -> None:
     far = file(tokenizer="gpt2", shape=replace(TARGET.shape, vocabulary=8129))
     assert "7872 to 8128 tokens; this one has 8129" in refused(wanted, target, draft=far).message
     assert "with the vocabulary gpt2, not llama" in refused(wanted, target, draft=file(tokenizer="llama")).message
+    folder = file(tokenizer="gpt2", format=Format.SAFETENSORS)
+    assert "reads, as gguf; this one is safetensors" in refused(wanted, target, draft=folder).message
     assert "a text model; this is one for embedding" in refused(wanted, target, draft=file(Role.EMBEDDING)).message
 
 

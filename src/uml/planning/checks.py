@@ -122,6 +122,9 @@ def _draft(info: ModelInfo, options: LoadOptions, draft: ModelInfo) -> None:
     """A model that guesses ahead must speak in the same tokens (`common_speculative` in llama.cpp)."""
     if draft.role not in (Role.TEXT, Role.DRAFT, *_UNTOLD):
         raise BadOption("draft_model", options.draft_model, f"the path of a text model; this is one for {draft.role}")
+    if (draft.format is Format.GGUF) is not (info.format is Format.GGUF) and draft.role not in _UNTOLD:
+        expected = f"a model that the engine of this one reads, as {info.format}; this one is {draft.format}"
+        raise BadOption("draft_model", options.draft_model, expected)
     kinds = [str(one.metadata.get("tokenizer.ggml.model", "")) for one in (info, draft)]
     if all(kinds) and kinds[0] != kinds[1]:
         raise BadOption("draft_model", options.draft_model, f"a model with the vocabulary {kinds[0]}, not {kinds[1]}")

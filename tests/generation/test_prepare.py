@@ -147,7 +147,11 @@ def test_what_the_engine_cannot_do_is_told() -> None:
     assert not said("embedding", dimensions=8).warnings, "the gateway cuts them"
     assert said(spec=FAKE, tfs=0.5).warnings[0]["param"] == "tfs"
     assert said("completion", echo=True).warnings[0]["param"] == "echo"
-    assert said("embedding", temperature=1.0).warnings[0]["param"] == "temperature"
+    assert said("embedding", temperature=1.0).warnings[0] == {
+        "param": "temperature",
+        "reason": "not known here, left out; it is a parameter of /v1/chat/completions and /v1/completions",
+    }
+    assert said(echo=True).warnings[0]["reason"].endswith("left out; it is a parameter of /v1/completions")
     with pytest.raises(UnsupportedParameter) as caught:
         said(strict=True, tfs=0.5)
     assert caught.value.param == "tfs"

@@ -160,10 +160,19 @@ def _unknown(name: str, known: Iterable[str]) -> str:
         return f"a model is loaded with it, no request has it, left out; give it to the load as options.{option}"
     if name in _ELSEWHERE:
         return f"not known here, left out; {_ELSEWHERE[name]}"
+    if there := [path for endpoint, path in _PATHS.items() if name in _by_name(endpoint)]:
+        return f"not known here, left out; it is a parameter of {' and '.join(there)}"
     close = difflib.get_close_matches(name, known, 1, 0.7)
     return f"not known here, left out{f'; did you mean {close[0]}?' if close else ''}"
 
 
+_PATHS: Final[Mapping[Endpoint, str]] = {
+    "chat": "/v1/chat/completions",
+    "completion": "/v1/completions",
+    "embedding": "/v1/embeddings",
+    "rerank": "/v1/rerank",
+    "classify": "/v1/classify",
+}
 _AS_IT_IS: Final = "a prompt that is to stay as it is goes to /v1/completions"
 _TEMPLATE: Final = "the chat template of the model decides, or the load options chat_template and chat_template_file"
 

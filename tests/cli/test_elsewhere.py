@@ -54,12 +54,27 @@ def test_a_flag_before_the_command_is_told_its_place(uml: Uml) -> None:
         ("pull", "not downloaded here"),
         ("chat", "`uml run MODEL`"),
         ("start", "`uml serve`"),
+        ("create", "`uml profile MODEL`"),
+        ("push", "nothing leaves this machine"),
+        ("swap", "`uml load MODEL`"),
     ],
 )
 def test_a_command_of_another_program_is_told_its_name_here(uml: Uml, typed: str, here: str) -> None:
     said = uml(typed, "llama3")
     assert said.code == 2 and said.err.startswith(f"error: No such command '{typed}'; ") and here in said.err
     assert uml(typed, "--json").error["message"].startswith(f"No such command '{typed}'; ")
+
+
+def test_a_model_given_by_a_flag_is_told_its_place(uml: Uml) -> None:
+    assert "No such option: -m; it is uml run MODEL here" in uml("-m", "a.gguf").err
+    assert "a request names its model" in uml("serve", "-m", "a.gguf").err
+    assert "models are not downloaded here" in uml("inspect", "llama3:8b").err
+
+
+@pytest.mark.parametrize("typed", [[], ["lora"], ["engine"]])
+def test_a_word_without_a_command_shows_its_help_once(uml: Uml, typed: list[str]) -> None:
+    said = uml(*typed)
+    assert said.code == 2 and (said.out + said.err).count("Usage:") == 1
 
 
 def test_what_is_told_is_there() -> None:

@@ -245,3 +245,27 @@ def test_strangers_numbers_and_homes_are_refused(server: Server) -> None:
 def test_a_client_at_the_wrong_address_is_told_the_right_one(server: Server, path: str, hint: str) -> None:
     error = server.post(path, {}).json()["error"]
     assert error["code"] == "not_found" and hint in error["message"]
+
+
+def test_a_load_of_a_model_whose_file_was_replaced_reads_the_new_one(server: Server) -> None:
+    model = server.add_model("replaced")
+    path = server.data / "models" / "replaced.gguf"
+
+    def load() -> httpx2.Response:
+        return server.post("/v1/models/load", {"model": model})
+
+    assert load().status_code == 200
+    first = server.worker(model)["pid"]
+    assert load().status_code == 200 and server.worker(model)["pid"] == first, "nothing has changed"
+    other = path.with_suffix(".new")
+    shutil.copyfile(packaged_model().with_name("demo-draft.gguf"), other)
+    other.replace(path)
+    assert load().status_code == 200
+    second = server.worker(model)["pid"]
+    assert second != first
+    other.write_bytes(b"no model at all" * 100)
+    other.replace(path)
+    refused = load()
+    assert refused.status_code == 422 and str(path) in refused.json()["error"]["message"]
+    assert server.worker(model)["pid"] == second, "the one that is loaded serves on"
+    assert server.chat(model, max_tokens=1).status_code == 200

@@ -138,8 +138,7 @@ def run(arguments: Sequence[str]) -> int:
 def _misused(error: typer.TyperException, arguments: Sequence[str], as_json: bool) -> int:
     context = getattr(error, "ctx", None)
     message = error.format_message()
-    if not message and context is not None:  # `uml` alone: typer says nothing and means the help page
-        sys.stderr.write(context.get_help())
+    if not message and context is not None:  # `uml` alone: typer has printed the help page, and says nothing more
         return Exit.USAGE
     hint = f"try: {context.command_path} --help" if context is not None else ""
     render.usage(_as_known_elsewhere(error, arguments, context) or message, hint, as_json)

@@ -26,6 +26,12 @@ _COMMANDS: Final[Mapping[str, str]] = {
     **dict.fromkeys(("cp", "tag", "rename"), "it is `uml alias NAME MODEL` here"),
     **dict.fromkeys(("import", "add"), "it is `uml scan FOLDER` here, or `uml run PATH` for one model"),
     **dict.fromkeys(("config", "settings"), "`uml doctor` shows every setting, and where it is from"),
+    **dict.fromkeys(("create", "customize"), "it is `uml profile MODEL` here, for load options that a model keeps"),
+    **dict.fromkeys(("push", "upload", "publish"), "nothing leaves this machine"),
+    **dict.fromkeys(("login", "signin", "logout"), "there are no accounts here; nothing leaves this machine"),
+    **dict.fromkeys(("update", "upgrade"), "uml is updated as it was installed, engines by `uml engine install`"),
+    "swap": "it is `uml load MODEL` here, or any request: what does not fit beside it leaves",
+    "bench": "`uml run MODEL PROMPT --verbose` tells the speed",
     "log": "it is `uml logs` here",
     "install": "it is `uml engine install ENGINE` here",
     "help": "it is `uml --help`, or `uml COMMAND --help`",
@@ -70,9 +76,13 @@ def flag_hint(flag: str, arguments: Sequence[str], context: Any) -> tuple[str, s
     flags = {name for parameter in parameters for name in parameter.opts if name.startswith("--")}
     if hasattr(context.command, "list_commands"):
         here = "it stands after the command: uml COMMAND " + typed if typed.lstrip("-") in _EVERYWHERE else ""
+        if bare in ("m", "model"):
+            here = "it is uml run MODEL here"
         return typed, here
     if bare in _ARGUMENTS and any(_ARGUMENTS[bare] == parameter.metavar for parameter in parameters):
         return typed, f"{_ARGUMENTS[bare]} stands without a flag: {context.command_path} {_usage(parameters)}"
+    if bare in ("m", "model") and context.info_name == "serve":
+        return typed, "a request names its model, which is then loaded; uml load MODEL loads one before"
     return typed, _option_hint(_FLAGS.get(bare, bare), flags)
 
 

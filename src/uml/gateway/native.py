@@ -161,6 +161,7 @@ def _actions(app: FastAPI, house: House) -> None:
     async def load(body: LoadBody) -> Response:
         keep_alive_s = stay(body.keep_alive)
         model, options = await asyncio.to_thread(_wanted, house, body)
+        await house.renew(model)
         return Load(house, model, options, keep_alive_s, stream=body.stream)
 
     @app.post("/v1/models/pin", tags=["workers"], summary="Load a model and keep it: it is never evicted")

@@ -108,6 +108,17 @@ class House:
             await asyncio.to_thread(self.library.registry.pins.drop, (model.id,))
         return was
 
+    async def renew(self, model: Model) -> None:
+        """End its worker where the file has been replaced since it was loaded: who loads it wants what is there now.
+
+        A busy worker goes when its requests are done. Raises BadFile for a file that is gone or no model any more;
+        the worker, which has read it before, stays.
+        """
+        fresh = await asyncio.to_thread(self.library.registry.fresh, model)
+        if self.supervisor.is_outdated(fresh):
+            log.info("%s was replaced on the disk; it is loaded anew", model.id)
+            await self.supervisor.unload([model.id])
+
     async def unload(self, models: Sequence[str] | None = None) -> tuple[str, ...]:
         """As `Supervisor.unload`; whoever unloads a pinned model does not want it back from the next server either."""
         pins = await asyncio.to_thread(self._pins)

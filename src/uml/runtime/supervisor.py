@@ -235,6 +235,14 @@ class Supervisor:
             size = plan.model.info.size_bytes
             yield Progress(model.id, "ready", size, size, 100.0, time.monotonic() - began)
 
+    def is_outdated(self, model: Model) -> bool:
+        """Whether its worker has loaded another file than the one that lies there now; never of a pinned model."""
+        worker = self._workforce.live.get(model.id)
+        if worker is None or self._scheduler.kept(model.id) == "pinned":
+            return False
+        loaded = worker.plan.model
+        return (loaded.created, loaded.info) != (model.created, model.info)
+
     async def unload(self, models: Sequence[str] | None = None) -> tuple[str, ...]:
         """End the workers of these models, or of all, and wait until they are gone. None of them is kept any more.
 

@@ -96,6 +96,8 @@ class ModelNotFound(NotFound):
 
     def __init__(self, name: str, close: Sequence[str] = ()) -> None:
         hint = f"; close names: {', '.join(close)}" if close else ""
+        if not close and (":" in name or "/" in name):  # as Ollama and Hugging Face call what they would download
+            hint = "; models are not downloaded here"
         super().__init__(
             f"no model is called {quoted(name)}{hint}; `uml ls` lists them, `uml scan FOLDER` adds more",
             param="model",

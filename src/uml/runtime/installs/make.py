@@ -138,6 +138,7 @@ class _Making:
         self._step = Step(order.recipe.engine, "environment", total_bytes=order.disk_bytes)
 
     def run(self) -> Install:
+        """Take every step; the install that is there then. Raises InstallFailed, NoRoom."""
         order, recipe = self._order, self._order.recipe
         self._temporary.mkdir()
         self._say("environment", f"making an environment of {order.python.name}")

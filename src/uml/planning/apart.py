@@ -46,7 +46,7 @@ def besides(info: ModelInfo, options: LoadOptions, apart: Apart, *, rows: bool, 
         return found.kept, found.computed
 
     planned = torch_use(info, options, in_memory=in_memory)
-    row = planned.kept // options.parallel if sees(info) else 0
+    row = planned.kept // max(1, options.parallel) if sees(info) else 0
     counted = row if rows else planned.kept + row
     held = sum(use(tokens)[0] for tokens in apart.texts) * apart.times
     computed = max(use(apart.read)[1], images_compute(info, apart.images, apart.image_bytes))

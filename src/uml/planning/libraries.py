@@ -107,7 +107,7 @@ def weigh(info: ModelInfo, options: LoadOptions, *, in_memory: bool) -> Footprin
             copied = packed_besides(info, options, plain=plain)
     if library is TORCH and sees(info):
         # An answer to images runs beside the rows, one at a time.
-        use = replace(use, kept=use.kept + use.kept // options.parallel)
+        use = replace(use, kept=use.kept + use.kept // max(1, options.parallel))
     if library.mapped and options.mmap and plain and in_memory and info.format is Format.SAFETENSORS:
         mapped = weights
     own = library.base_bytes + (_BITSANDBYTES if library is TORCH and _by_bitsandbytes(info, options) else 0)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import sqlite3
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
@@ -133,6 +136,30 @@ def test_a_pin_outlives_its_server_and_ends_when_somebody_says_so(tmp_path: Path
     with running(data, options=flags["options"]) as server:
         eventually(lambda: server.stderr().count("looked for models") == 3)  # which comes after what was pinned
         assert server.get("/v1/models/status").json()["workers"] == []
+
+
+def test_what_is_pinned_and_not_there_is_told_with_the_reason(tmp_path: Path) -> None:
+    data, fake = tmp_path / "data", {"engine": "fake", "ctx": 256, "parallel": 1}
+    with running(data) as server:
+        for model in ("demo", server.add_model("other")):
+            assert server.post("/v1/models/pin", {"model": model, "options": fake}).status_code == 200
+
+    with running(data, memory_budget="60MiB") as server:
+
+        def status() -> Any:
+            return server.get("/v1/models/status").json()
+
+        eventually(lambda: [one["error"] is not None for one in status()["absent"]] == [True])
+        (absent,) = status()["absent"]
+        assert (absent["kept"], absent["error"]["code"]) == ("pinned", "does_not_fit")
+        uml = [sys.executable, "-m", "uml", "ps", "--data", str(data)]
+        told = subprocess.run(uml, capture_output=True, text=True, check=True, timeout=50).stdout
+        assert "To be loaded" in told and absent["error"]["message"] in told
+        (there,) = [worker["model"] for worker in status()["workers"]]
+        server.post("/v1/models/unpin", {"model": there})
+        server.post("/v1/models/unload", {"model": there})
+        eventually(lambda: server.worker(absent["model"]).get("state") == "ready")
+        assert status()["absent"] == []
 
 
 def test_a_pin_that_cannot_be_written_down_says_so(tmp_path: Path) -> None:

@@ -115,6 +115,8 @@ def ps(session: Session) -> Result:
         views.append(
             Table(("PLACE", "MODEL", "WAITS FOR", "SINCE"), tuple(map(_place, queue)), _PLACES, title="Waiting")
         )
+    if absent := [_absent(item) for item in status.get("absent", ()) if isinstance(item, Mapping)]:
+        views.append(Table(("MODEL", "KEPT", "WHY IT IS NOT THERE"), tuple(absent), title="To be loaded"))
     return Result(status, tuple(views))
 
 
@@ -128,6 +130,12 @@ def _place(waiting: Mapping[str, Any]) -> tuple[str, ...]:
         str(waiting.get("reason") or waiting.get("waits_for", "")),
         words.seconds(waiting.get("waited_s")),
     )
+
+
+def _absent(wish: Mapping[str, Any]) -> tuple[str, str, str]:
+    error = wish.get("error")
+    reason = str(error.get("message", "")) if isinstance(error, Mapping) else "others come before it"
+    return str(wish.get("model", "")), str(wish.get("kept", "")), reason
 
 
 def _choice(worker: Mapping[str, Any]) -> tuple[str, str, str]:

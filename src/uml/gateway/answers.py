@@ -15,6 +15,7 @@ from uml.plugins.load import Plugin
 from uml.registry.entries import ScanReport
 from uml.registry.forgetting import Target
 from uml.runtime.scheduling.queue import Place
+from uml.runtime.scheduling.wishes import Absent
 
 REFERENCE: Final = "#/components/schemas/{model}"
 
@@ -75,10 +76,11 @@ class CapabilityMatrix:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """Workers, and who waits."""
+    """Workers, who waits, and models that were pinned or are preloaded and are not there."""
 
     workers: list[WorkerStatus]
     queue: list[Place]
+    absent: list[Absent]
 
 
 @dataclass(frozen=True, slots=True)

@@ -127,9 +127,11 @@ def _models(app: FastAPI, house: House) -> None:
             found = [model for model in found if model["state"] == state]
         return json_reply({"object": "list", "data": found})
 
-    @app.get("/v1/models/status", tags=["workers"], summary="Workers, and who waits")
+    @app.get("/v1/models/status", tags=["workers"], summary="Workers, who waits, and what is to be there and is not")
     async def status() -> Response:
-        return json_reply({"workers": jsonable(house.supervisor.status()), "queue": jsonable(house.supervisor.queue())})
+        supervisor = house.supervisor
+        told = {"workers": supervisor.status(), "queue": supervisor.queue(), "absent": supervisor.absent()}
+        return json_reply(jsonable(told))
 
 
 def _one_model(app: FastAPI, house: House) -> None:

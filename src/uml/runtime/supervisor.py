@@ -54,6 +54,7 @@ from uml.runtime.scheduling.events import (
 from uml.runtime.scheduling.policy import Policy
 from uml.runtime.scheduling.queue import Place
 from uml.runtime.scheduling.scheduler import Scheduler
+from uml.runtime.scheduling.wishes import Absent
 from uml.runtime.sessions import Sessions
 from uml.runtime.sessions.remembering import Remembering
 from uml.runtime.taken import Records
@@ -267,6 +268,11 @@ class Supervisor:
         """Every worker, and of models without one the last that ended by itself, as `failed`."""
         there = (*self._workforce.live.values(), *self._workforce.asleep, *self._workforce.failed.values())
         return tuple(board.status(worker, self._workforce, self._scheduler) for worker in there)
+
+    def absent(self) -> tuple[Absent, ...]:
+        """The models that are to be there and of which `status` tells nothing."""
+        told = {worker.plan.model.id for worker in self._workforce.asleep} | self._workforce.failed.keys()
+        return tuple(one for one in self._scheduler.absent if one.model not in told)
 
     def queue(self) -> tuple[Place, ...]:
         """Who waits for which model, in order."""

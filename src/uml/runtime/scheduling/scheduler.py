@@ -48,6 +48,7 @@ from uml.runtime.scheduling.queue import Place, Waiter, shown
 from uml.runtime.scheduling.recipes import Recipes, shortage_of
 from uml.runtime.scheduling.residency import Resident
 from uml.runtime.scheduling.walk import fulfil, settle
+from uml.runtime.scheduling.wishes import Absent
 
 _ALL_OPTIONS: Final = frozenset(option.name for option in OPTIONS)
 
@@ -156,6 +157,15 @@ class Scheduler:
     def wished(self) -> tuple[str, ...]:
         """The models that are to be there."""
         return tuple(wish.model.id for wish in self._books.wishes)
+
+    @property
+    def absent(self) -> tuple[Absent, ...]:
+        """Those of them that have no worker."""
+        return tuple(
+            Absent(wish.model.id, wish.how, wish.missed.as_dict()["error"] if wish.missed else None)
+            for wish in self._books.wishes
+            if wish.model.id not in self.workers
+        )
 
     def expires_s(self, model: str) -> float:
         """When it is unloaded for being idle; infinity: not while things are as they are."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from uml.core.errors import UmlError
@@ -12,11 +12,20 @@ from uml.runtime.scheduling.events import Kept
 
 @dataclass(slots=True)
 class Wish:
-    """A model that is to be there. missed: the code of the reason why it is not, as it was told last."""
+    """A model that is to be there. missed: the reason why it is not, as it was told last."""
 
     model: Model
     how: Kept
-    missed: str = ""
+    missed: UmlError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Absent:
+    """A model that is to be there, and is not. error: why it cannot be loaded now; None where others come before it."""
+
+    model: str
+    kept: Kept
+    error: Mapping[str, object] | None = None
 
 
 class Wishes:
@@ -44,10 +53,10 @@ class Wishes:
     def came_true(self, model: str) -> None:
         """It is there: the next reason why it is not is news again."""
         if wish := self._by_model.get(model):
-            wish.missed = ""
+            wish.missed = None
 
     def missed(self, model: str, error: UmlError) -> bool:
         """It cannot be there, for this reason. Returns whether that is news."""
         wish = self._by_model[model]
-        news, wish.missed = wish.missed != error.code, error.code
+        news, wish.missed = wish.missed is None or wish.missed.code != error.code, error
         return news

@@ -6,7 +6,7 @@ import asyncio
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -166,11 +166,16 @@ class EngineRoom:
         return shown(found, found)
 
     def remove(self, engine: str, label: str = "") -> dict[str, Any]:
-        """Remove an install; `in_use` is what is in use then, None where there is none. Raises as `Installs.remove`."""
+        """Remove an install. Raises as `Installs.remove`.
+
+        `in_use` is what is in use then, None where there is none; `pinned_by` models whose profiles name it.
+        """
         gone = self.library.installs.remove(engine, label)
         self.library.roster.forget()
         left = self.library.installs.find(engine)
-        return {"removed": gone.name, "freed_bytes": gone.size_bytes, "in_use": left.label if left else None}
+        pinned = [model for model, saved in self.library.registry.profiles.all().items() if _pins(saved) == gone.name]
+        about = {"removed": gone.name, "freed_bytes": gone.size_bytes, "pinned_by": pinned}
+        return {**about, "in_use": left.label if left else None}
 
     def test(self, engine: str, label: str = "") -> dict[str, Any]:
         """Load a tiny model with an install, and compare what it says. Raises InstallNotFound, BadRequest."""
@@ -203,6 +208,15 @@ class EngineRoom:
             fence = Confinement.here(settings.sandbox, Limits(), settings.data / "cache", settings.sandbox_reads)
             engine = self.library.engines[plan.engine]
             return asyncio.run(compared(engine, plan, tiny.PROMPT, right, private, fence))
+
+
+def _pins(saved: Mapping[str, Any]) -> str:
+    """The install that a profile names; empty for one that names none, or whose options are of another version."""
+    try:
+        options = LoadOptions.parse(saved)
+    except UmlError:
+        return ""
+    return f"{options.engine}=={options.engine_version}" if options.engine_version else ""
 
 
 def shown(install: Install, used: Install | None) -> dict[str, Any]:

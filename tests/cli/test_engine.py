@@ -10,7 +10,9 @@ import pytest
 
 from tests.cli.conftest import Uml
 from tests.runtime.installs.wheels import offers, stand_ins
+from uml.config import Settings
 from uml.engines.recipes import RECIPES
+from uml.house import Library
 
 
 @pytest.fixture
@@ -42,7 +44,13 @@ def test_an_engine_is_installed_chosen_and_removed(uml: Uml, wheels: Path) -> No
     assert row.split()[:3] == ["onnx-builder", "0.18.0", "*"]
     refused = uml("engine", "rm", "onnx-builder")
     assert refused.code == 2 and "2 installs: onnx-builder==0.17.0, onnx-builder==0.18.0; say which" in refused.err
+    kept = Library.open(Settings.load({"data": uml.data}, {"UML_CONFIG": ""}))
+    kept.registry.profiles.keep("demo", {"engine": "onnx-builder", "engine_version": "0.18.0"})
+    kept.registry.profiles.keep("demo-draft", {"engine": "onnx-builder==0.17.0", "ctx": 512})
+    kept.registry.close()
     gone = uml("engine", "rm", "onnx-builder==0.18.0")
+    assert "the profile of demo names it" in gone.out and "uml profile demo --unset engine_version" in gone.out
+    assert "demo-draft" not in gone.out
     assert "onnx-builder==0.17.0 is in use now" in gone.out
     assert not (uml.data / "engines" / "onnx-builder" / "0.18.0").exists()
     assert "onnx-builder==0.17.0 (in use" in uml("doctor").out

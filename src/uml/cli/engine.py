@@ -178,7 +178,13 @@ def rm(session: Session, name: Install) -> Result:
     done = _done(session, lambda client: client.remove_engine(name), lambda room: room.remove(*split(name)))
     freed = words.size(done.get("freed_bytes"))
     left = f"; {name.partition('==')[0]}=={done['in_use']} is in use now" if done.get("in_use") else ""
-    return said(done, f"{done['removed']} is removed{f', {freed} are free again' if freed else ''}{left}")
+    lines = [f"{done['removed']} is removed{f', {freed} are free again' if freed else ''}{left}"]
+    lines += [
+        f"the profile of {model} names it, so that its loads are refused; to let it have another: "
+        f"uml profile {model} --unset engine_version"
+        for model in done.get("pinned_by", ())
+    ]
+    return said(done, *lines)
 
 
 @command()

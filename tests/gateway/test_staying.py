@@ -92,6 +92,15 @@ def test_the_place_in_the_queue_comes_with_the_answer(server: Server, fake: Call
     assert server.chat(model, max_tokens=1).headers["x-uml-queue-position"] == "0"
 
 
+def test_who_counts_tokens_is_told_how_long_that_waited(server: Server) -> None:
+    model = server.add_model("counted")
+    for path, body in (("/v1/tokenize", {"text": "one two"}), ("/v1/detokenize", {"tokens": [5]})):
+        reply = server.post(path, {"model": model, **body})
+        assert (reply.status_code, reply.headers["x-uml-model"]) == (200, model)
+        assert int(reply.headers["x-uml-queue-position"]) == (path == "/v1/tokenize"), "it was loaded for the first"
+    server.post("/v1/models/unload", {"model": model})
+
+
 def test_the_wait_of_who_left_the_queue_is_counted(server: Server, fake: Callable[..., str]) -> None:
     def waited_s() -> float:
         lines = server.get("/metrics").text.splitlines()

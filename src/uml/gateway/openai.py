@@ -124,12 +124,12 @@ class Tokens:
         if unknown is not None:
             raise BadRequest(f"unknown field {unknown}; known are {', '.join(sorted(self._known))}", param=unknown)
         async with Listener(call.receive) as listener:
-            answer = await self._answer(body, model)
+            answer = await self._answer(call, body, model)
             await call.reply_json(answer)
         if listener.gone:
             call.status = 499
 
-    async def _tokenize(self, body: dict[str, Any], model: Model) -> dict[str, Any]:
+    async def _tokenize(self, call: Call, body: dict[str, Any], model: Model) -> dict[str, Any]:
         flags = {name: body.get(name) for name in ("add_special", "with_pieces") if body.get(name) is not None}
         for name, value in flags.items():
             if type(value) is not bool:
@@ -138,16 +138,18 @@ class Tokens:
         # The second half is how vLLM's server is asked.
         asked = {"content": text, **flags, "prompt": text, "add_special_tokens": bool(flags.get("add_special"))}
         async with self._house.supervisor.lease(model, None, 0) as lease:
+            tell(call, lease)
             reply = await exchange(lease, "/tokenize", asked)
             context = lease.plan.options.ctx
         tokens = reply.get("tokens", [])
         return {"model": model.id, "tokens": tokens, "count": len(tokens), "context_length": context}
 
-    async def _detokenize(self, body: dict[str, Any], model: Model) -> dict[str, Any]:
+    async def _detokenize(self, call: Call, body: dict[str, Any], model: Model) -> dict[str, Any]:
         tokens = body.get("tokens")
         if type(tokens) is not list or not all(type(token) is int and 0 <= token < 1 << 31 for token in tokens):
             raise BadRequest("tokens must be a list of token ids", param="tokens")
         async with self._house.supervisor.lease(model, None, 0) as lease:
+            tell(call, lease)
             reply = await exchange(lease, "/detokenize", {"tokens": tokens})
         return {"model": model.id, "text": reply.get("content", reply.get("prompt", ""))}
 

@@ -120,7 +120,7 @@ def test_who_has_an_adapter_while_it_is_taken_out_keeps_it_to_the_end(
         assert worker.request("GET", "/lora-adapters")[1] == []
         assert _mapped(worker, adapter)
         status, refused = worker.request("POST", "/v1/chat/completions", question("Hi", lora=[{"id": id}]))
-        assert (status, refused["error"]["message"].partition(";")[0]) == (400, f"there is no adapter {id}")
+        assert (status, refused["error"]["message"].partition(";")[0]) == (400, f"lora: there is no adapter {id}")
         assert text_of([*begun, *answering]) == whole
         eventually(lambda: not _mapped(worker, adapter), "its memory has not come back")
 

@@ -19,6 +19,7 @@ from uml.core.engine import Endpoint
 from uml.core.errors import (
     BadFile,
     BadOption,
+    BadRequest,
     CorruptFile,
     EngineNotInstalled,
     MissingShard,
@@ -26,6 +27,7 @@ from uml.core.errors import (
     UnsupportedArchitecture,
 )
 from uml.engines.onnx import native
+from uml.engines.onnx.adapters import Adapters
 from uml.engines.onnx.engine import ENVIRONMENT, Onnx
 
 slow = pytest.mark.slow  # the builder imports PyTorch and makes the model: ten seconds on an idle machine
@@ -168,6 +170,12 @@ def test_adapters_that_it_cannot_take_are_refused_before_a_process_starts(adapte
     somebody = Onnx(lambda engine, label: install_of(engine, Path("/usr/bin/python3")))
     with pytest.raises(BadOption, match="lora"):
         somebody.launch(plan_of(source(), lora=[adapter]), _nowhere())
+
+
+def test_a_request_for_an_adapter_is_told_that_none_is_loaded() -> None:
+    nothing: Any = None
+    with pytest.raises(BadRequest, match="lora: there is no adapter 0; none is loaded"):
+        Adapters(nothing, nothing).of({"lora": [{"id": 0}]})
 
 
 def _nowhere() -> Endpoint:

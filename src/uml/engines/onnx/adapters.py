@@ -118,9 +118,9 @@ class Adapters:
     def _known(self, id: Any) -> Adapter:
         found = self._loaded.get(id)
         if found is None:
-            raise BadRequest(
-                f"there is no adapter {id}; expected one of {sorted(self._loaded) or 'none'}", param="lora"
-            )
+            known = ", ".join(map(str, sorted(self._loaded)))
+            there = f"loaded are: {known}" if known else "none is loaded"
+            raise BadRequest(f"lora: there is no adapter {id}; {there}", param="lora")
         return found
 
 

@@ -195,6 +195,16 @@ def test_who_is_refused_learns_which_setting_left_no_more() -> None:
     assert caught.value.details["limit"] is None
 
 
+def test_a_setting_is_to_be_raised_where_that_is_enough() -> None:
+    with pytest.raises(DoesNotFit, match=r"; use a smaller quantization, or raise memory_budget$"):
+        plan(model(EIGHT), AUTO, machine(32 * GIB), EVERYWHERE, (), Budget(1 * GIB))
+    long = LoadOptions(ctx=65536, parallel=4)
+    with pytest.raises(DoesNotFit, match=r"it fits with .*; or raise worker_memory$"):
+        plan(model(EIGHT), long, machine(40 * GIB), EVERYWHERE, (), Budget(worker=9 * GIB))
+    with pytest.raises(DoesNotFit, match=r"; use a smaller quantization, or a machine with more memory$"):
+        plan(model(EIGHT), AUTO, machine(4 * GIB), EVERYWHERE, (), Budget(1 * GIB))
+
+
 def test_an_apple_gpu_is_within_the_budget_of_the_memory() -> None:
     capped = within_budget(APPLE, Budget(16 * GIB, {"*": 0.5}), {})
     assert (room(capped.memory), room(capped.gpus[0])) == (16 * GIB, 16 * GIB)

@@ -60,12 +60,14 @@ class Remedy:
     models: smaller files of the same model that fit with the very options, the largest first; id -> bytes.
     unpin: models that are kept in memory, and without which it would fit as it is.
     made: a smaller file that could be made of it and would fit, where there is none; None for none.
+    limit: the setting without which it would fit as it is; empty for none.
     """
 
     changes: tuple[Change, ...] = ()
     models: tuple[tuple[str, int], ...] = ()
     unpin: tuple[str, ...] = ()
     made: Made | None = None
+    limit: str = ""
 
     @property
     def sentence(self) -> str:
@@ -80,8 +82,10 @@ class Remedy:
             parts.append(f"{'or ' if parts else ''}let go what is pinned: {named}")
         if self.made:
             parts.append(f"{'or ' if parts else ''}make it smaller: {self.made.command} ({gib(self.made.bytes)})")
-        nothing = "no smaller context would do; use a smaller quantization, or a machine with more memory"
-        return "; ".join(parts) or nothing
+        more = f"raise {self.limit}" if self.limit else "a machine with more memory"
+        if not parts:
+            return f"no smaller context would do; use a smaller quantization, or {more}"
+        return "; ".join((*parts, f"or {more}") if self.limit else parts)
 
 
 def changes(info: ModelInfo, asked: LoadOptions, fits: Fits) -> tuple[Change, ...]:

@@ -30,17 +30,26 @@ def shortage(case: Case, machine: Machine) -> DoesNotFit:
     options = least_options(case.model.info, case.options, case.basis)
     smaller = _smaller(case, machine)
     made = None if smaller else _made(case, machine)
-    remedy = Remedy(changes(case.model.info, case.options, fits), smaller, _in_the_way(case), made)
     if case.runner.on_cpu:
         options = case.fitter.batched(replace(options, device="cpu", gpu_layers=0))
     needed = case.weigh(options)
     free = max((room(device) for device in machine.devices if case.runner.on_cpu or device.kind != "cpu"), default=0)
+    limit = case.limit(free)
+    asked = changes(case.model.info, case.options, fits)
+    remedy = Remedy(asked, smaller, _in_the_way(case), made, limit if limit and _fits_without(case) else "")
     would_fit, others = as_data(remedy)
     return DoesNotFit(
         *(case.model.id, needed.total_bytes, free, remedy.sentence, would_fit, others, remedy.unpin),
-        limit=case.limit(free),
+        limit=limit,
         quantize={"to": made.kind, "needed": made.bytes, "command": made.command} if made else None,
     )
+
+
+def _fits_without(case: Case) -> bool:
+    """Whether it would fit if no setting limited what models take."""
+    unbound = replace(case, budget=None)
+    idle = [one for one in case.running if not one.busy and not one.pinned]
+    return unbound.choose(unbound.after(idle), grow=False) is not None
 
 
 def _in_the_way(case: Case) -> tuple[str, ...]:

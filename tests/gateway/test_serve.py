@@ -29,6 +29,12 @@ def test_the_server_says_where_it_is_and_leaves_no_trace(tmp_path: Path) -> None
     assert server.process.returncode == 0
 
 
+def test_a_model_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
+    absent = tmp_path / "absent"
+    with running(tmp_path / "data", model_folders=[str(absent)]) as server:
+        eventually(lambda: f"the model folder {absent} is not there" in server.stderr())
+
+
 def test_a_taken_port_is_named_with_its_owner(tmp_path: Path) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))

@@ -119,6 +119,9 @@ async def _serve(settings: Settings, listener: socket.socket, ready: Callable[[]
 async def _look_for_models(house: House, settings: Settings) -> None:
     """Look through all model folders once; requests are answered, and known models loaded meanwhile that are kept."""
     unknown = house.preload()
+    for folder in settings.model_folders:
+        if not await asyncio.to_thread(folder.is_dir):
+            log.warning("the model folder %s is not there: no model of it is known until `uml scan %s`", folder, folder)
     try:
         report = await asyncio.to_thread(house.library.registry.rescan, settings.model_folders)
         log.info("looked for models", extra={"added": len(report.added), "vanished": len(report.vanished)})

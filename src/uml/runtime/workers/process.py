@@ -136,7 +136,7 @@ class WorkerProcess:
         except OSError as error:
             # Its log is in the data folder; of a write the system tells no path.
             where = f"; make room on the disk of {self.log.path.parent}" if error.errno in FULL else ""
-            reason = f"the engine {self._engine.spec.name} cannot be started: {error.strerror or error}{where}"
+            reason = f"the engine {self._engine.spec.name} cannot be started: {error}{where}"
             return Ending(None, LoadFailed(self.plan.model.id, reason))
         finally:
             self._clear()

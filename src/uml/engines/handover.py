@@ -7,6 +7,7 @@ line on standard error, in front of everything that reads a dead worker's log.
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from uml.core.plan import Footprint, LoadPlan, Placement, SamplerFile
 VERSION: Final = 1
 FAILURE: Final = "uml-worker-failure: "
 SIGILL = 4
+_PROGRESS: Final = re.compile(r"^loaded (\d{1,9}) of (\d{1,9}) modules$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +166,18 @@ def _handover(document: Mapping[str, Any]) -> Handover:
             port=endpoint["port"],
         ),
     )
+
+
+def progress_line(done: int, of: int) -> str:
+    """How far a load is, as the line that a worker writes where that is seen nowhere else: weights go to a GPU."""
+    return f"loaded {done} of {of} modules\n"
+
+
+def progress_in(log: str) -> float:
+    """What the last progress line of a log says, 0 to 1; 0 where there is none."""
+    told = [(int(found[1]), int(found[2])) for found in _PROGRESS.finditer(log)]
+    done, of = told[-1] if told else (0, 0)
+    return min(1.0, done / of) if of else 0.0
 
 
 def failure_line(error: UmlError) -> str:

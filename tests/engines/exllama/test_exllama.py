@@ -23,7 +23,7 @@ from uml.core.install import Install
 from uml.core.model import Format
 from uml.core.options import LoadOptions
 from uml.core.plan import LoadPlan, Placement
-from uml.engines import builtin
+from uml.engines import builtin, handover
 from uml.engines.exllama import meaning
 from uml.engines.exllama.engine import ExLlama, architectures, version_2, version_3
 from uml.engines.exllama.spec import SPEC_V2, SPEC_V3
@@ -76,7 +76,8 @@ def test_it_loads_by_the_plan_and_answers(tmp_path: Path) -> None:
         assert model == {"device": "cuda:0", "max_chunk_size": 768, "max_batch_size": 2}
         assert calls(running, "Generator")[0]["num_draft_tokens"] == 5
         assert calls(running, "LoRA") == [{"directory": adapter, "scale": 0.5}]
-        assert "loaded 2 of 2 modules" in running.log
+        assert "loaded 2 of 2 modules" in running.log and handover.progress_in(running.log) == 1
+        assert handover.progress_in(running.log.partition("loaded 2 of 2")[0]) == 0.5
         answer = running.post("/v1/chat/completions", question("one two three"))
         assert answer["choices"][0]["message"]["content"] == "one two three"
         assert answer["choices"][0]["finish_reason"] == "stop"

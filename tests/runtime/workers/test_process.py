@@ -61,6 +61,16 @@ async def test_a_worker_that_listens_to_its_end_goes_by_itself(tmp_path: Path, m
     assert ending.exit_code in (0, -signal.SIGTERM), worker.log.tail()
 
 
+async def test_how_far_a_load_is_the_worker_itself_may_say(tmp_path: Path) -> None:
+    worker = process(tmp_path, "say=loaded 3 of 4 modules", "hang")
+    # As of weights that go to a GPU: the process itself never holds so much.
+    worker.meter.total_bytes = 1 << 40
+    life = asyncio.ensure_future(worker.run())
+    await until(lambda: worker.look().percent >= 75)
+    worker.stop()
+    await life
+
+
 async def test_one_that_is_told_before_it_is_born_ends_without_a_word(tmp_path: Path) -> None:
     worker = process(tmp_path, "hang")
     worker.stop()

@@ -51,6 +51,17 @@ def test_what_counts_as_work(sample: Sample, log_bytes: int, works: bool) -> Non
     assert meter.quiet_s(1.5) == (0.5 if works else 1.5)
 
 
+def test_what_a_worker_says_of_its_load_counts_and_never_falls() -> None:
+    meter = Meter(1000, 0.0)
+    meter.begin_after(200)
+    meter.told(0.5)
+    assert meter.bytes == 700
+    meter.told(0.0)
+    assert meter.bytes == 700
+    meter.told(1.0)
+    assert meter.percent == 99.0, "it serves when it serves"
+
+
 def test_memory_that_swings_without_growing_is_no_work() -> None:
     meter = Meter(MIB, 0.0)
     for now, resident in enumerate((10, 5, 10, 5, 10)):

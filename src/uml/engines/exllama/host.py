@@ -244,5 +244,5 @@ def _finish(result: Mapping[str, Any], *, calls: bool) -> str:
 
 
 def _progress(done: int, of: int) -> None:
-    sys.stderr.write(f"loaded {done} of {of} modules\n")
+    sys.stderr.write(handover.progress_line(done, of))
     sys.stderr.flush()

@@ -17,6 +17,7 @@ from uml.config.folders import FULL
 from uml.core.engine import Endpoint, Engine, Launch
 from uml.core.errors import LoadFailed, LoadTimeout, UmlError, WorkerHung
 from uml.core.plan import LoadPlan
+from uml.engines.handover import progress_in
 from uml.runtime.sandbox.confinement import Confinement, Held
 from uml.runtime.workers.channel import Channel
 from uml.runtime.workers.converting import Converter, convert_first
@@ -34,6 +35,8 @@ State = Literal["converting", "starting", "loading", "ready", "stopping", "ended
 FIRST_LOOK_S: Final = 0.005
 LAST_LOOK_S: Final = 0.1
 """How often a loading worker is asked whether it is ready: often at first, for the small models."""
+LAST_BYTES: Final = 4096
+"""Of a log, that are read at each look at a load, for what the worker itself says of it."""
 ANSWER_LIMIT_S: Final = 2.0
 """A worker that is asked and too busy to answer is asked again after this."""
 STOP_LIMIT_S: Final = 3.0
@@ -115,6 +118,7 @@ class WorkerProcess:
         """How far the load is, looked at now."""
         if self.pid is not None and self.state == "loading" and (sample := look(self.pid)):
             self.meter.take(sample, self.log.size(), time.monotonic())
+            self.meter.told(progress_in(self.log.tail(LAST_BYTES)))
         return self.meter
 
     async def run(self) -> Ending:

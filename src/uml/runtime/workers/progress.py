@@ -98,6 +98,10 @@ class Meter:
         self.total_bytes += done_bytes
         self._prelude = self.bytes = done_bytes
 
+    def told(self, share: float) -> None:
+        """The worker itself says that it has done this share of its load."""
+        self.bytes = max(self.bytes, self._prelude + int(share * (self.total_bytes - self._prelude)))
+
     def take(self, sample: Sample, log_bytes: int, now: float) -> None:
         """Take in a look at the process and the size of its log."""
         busy = False

@@ -52,6 +52,9 @@ def test_what_a_search_cannot_do_is_said(made: Made, start: Start) -> None:
     asked = {"prompt": "The king", "max_tokens": 4, **BEAMS}
     told = worker.post("/v1/completions", {**asked, "temperature": 0.7, "top_k": 40, "min_p": 0.2})
     assert [one["param"] for one in told["warnings"]] == ["temperature", "min_p"]
+    twice = worker.post("/v1/completions", {**asked, "n": 2})
+    assert [one["param"] for one in twice["warnings"]] == ["n"]
+    assert twice["choices"][0]["text"] == twice["choices"][1]["text"]
     without = worker.post("/v1/completions", {"prompt": "a", "max_tokens": 2, "length_penalty": 2})
     assert [one["param"] for one in without["warnings"]] == ["length_penalty"]
     status, answer = worker.request("POST", "/v1/completions", {**asked, "regex": "[ab]+"})

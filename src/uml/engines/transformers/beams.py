@@ -70,6 +70,8 @@ def told(request: Mapping[str, Any], settings: Settings, beams: Beams | None) ->
             for name in DIALECT
             if name not in _HONOURED and _asks(name, request.get(name), plain)
         ]
+        if (request.get("n") or 1) > 1:
+            notices.append({"param": "n", "reason": "num_beams draws nothing, so that all answers are the same"})
     return replace(settings, notices=tuple(notices)) if len(notices) > len(settings.notices) else settings
 
 

@@ -44,6 +44,7 @@ def test_an_engine_is_installed_over_the_wire_chosen_and_removed(shop: Server) -
         assert client.remove_engine("onnx-builder==0.18.0") | {"freed_bytes": 0} == {
             "removed": "onnx-builder==0.18.0",
             "freed_bytes": 0,
+            "pinned_by": [],
             "in_use": None,
         }
         assert _engine(client, "onnx-builder")["in_use"] is None

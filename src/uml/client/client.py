@@ -201,7 +201,10 @@ class Client:
         return self._server.ask("POST", "/v1/engines/test", {"engine": name}, patient=True)
 
     def remove_engine(self, name: str) -> dict[str, Any]:
-        """Remove the install `NAME==VERSION`, or `NAME` where it has one only: `removed`, `freed_bytes`, `in_use`."""
+        """Remove the install `NAME==VERSION`, or `NAME` where it has one only.
+
+        `removed`, `freed_bytes`, `in_use`, and `pinned_by`: models whose profiles name it.
+        """
         path = "/".join(quote(part, safe="") for part in name.split("==", 1) if part)
         return self._server.ask("DELETE", f"/v1/engines/{path}", patient=True)
 

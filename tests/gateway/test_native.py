@@ -94,7 +94,7 @@ def test_closing_the_connection_cancels_a_silent_load_too(server: Server) -> Non
 def test_unload_all(server: Server, fake: Callable[..., str]) -> None:
     fake()
     assert "alpha" in server.post("/v1/models/unload", {"all": True}).json()["unloaded"]
-    assert server.get("/v1/models/status").json() == {"workers": [], "queue": []}
+    assert server.get("/v1/models/status").json() == {"workers": [], "queue": [], "absent": []}
     assert server.post("/v1/models/unload", {"all": True}).json() == {"unloaded": []}
 
 

@@ -145,6 +145,15 @@ def test_a_folder_for_weights_must_be_there_and_is_written_to(plan: LoadPlan, tm
         engine.launch(gone, ENDPOINT)
 
 
+@pytest.mark.parametrize("amount", ["cpu=-4", "0=-0.5", "cpu=lots", "cpu=nan", "cpu=inf", "4", "=4"])
+def test_an_amount_that_is_none_is_refused_before_a_worker_is_started(plan: LoadPlan, amount: str) -> None:
+    engine = installs("transformers")
+    fine = replace(plan, options=replace(plan.options, max_memory=("cpu=4", "0 = 10.5GiB", "1=0")))
+    assert engine.launch(fine, ENDPOINT).argv
+    with pytest.raises(BadOption, match=r"option max_memory is .*; expected DEVICE=GIB of 0 to 1048576 GiB, such as"):
+        engine.launch(replace(plan, options=replace(plan.options, max_memory=(amount,))), ENDPOINT)
+
+
 def test_the_end_of_a_worker_has_a_cause(plan: LoadPlan) -> None:
     engine = installs("transformers")
     told = engine.cause(plan, "noise\n" + failure_line(BadOption("lora", "x", "y")), 3)

@@ -12,6 +12,7 @@ from uml.core.errors import BadOption, EngineNotInstalled, LoadFailed, OutOfMemo
 from uml.core.install import Install, Installed, nowhere
 from uml.core.plan import LoadPlan
 from uml.engines import handover
+from uml.engines.transformers.most import limits
 from uml.engines.transformers.spec import GPTQ, NAME, NEEDS, SPEC, WITH_GPTQMODEL
 
 ENVIRONMENT: Final = {
@@ -64,6 +65,7 @@ class Transformers:
         folder = plan.options.offload_folder
         if folder and not Path(folder).expanduser().is_dir():
             raise BadOption("offload_folder", folder, "a folder that is there")
+        limits(plan.options.max_memory)
         own = SPIN | (GPTQMODEL if install.engine == GPTQ else {}) | (BITNET if _method(plan) == "bitnet" else {})
         environment = ENVIRONMENT | {name: value for name, value in own.items() if name not in os.environ}
         if endpoint.socket:

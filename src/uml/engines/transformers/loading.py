@@ -16,7 +16,7 @@ import transformers
 from uml.core.errors import BadFile, BadOption, CorruptFile, LoadFailed, OutOfMemory, UmlError, UnsupportedArchitecture
 from uml.core.model import READERS, Role
 from uml.core.plan import LoadPlan
-from uml.engines.transformers import trust
+from uml.engines.transformers import most, trust
 from uml.engines.transformers.quantize import check_packages, method_of, quantization_config
 from uml.engines.transformers.reading import lean, reads_apart
 from uml.engines.transformers.rope import with_rope
@@ -148,37 +148,19 @@ def _places(plan: LoadPlan) -> dict[str, Any]:
     """Where weights go: nothing to say for a model that is whole in memory."""
     options = plan.options
     devices = [device for device in plan.placement.device_bytes if device != "cpu"]
-    limits = {**_limits(options.max_memory)}
+    limits = {**most.limits(options.max_memory)}
     if not devices and not limits and not options.offload_folder:
         return {}
     places: dict[str, Any] = {"device_map": "auto"}
     if len(devices) == 1 and set(plan.placement.device_bytes) == set(devices) and not limits:
         places["device_map"] = devices[0]
     elif not limits:
-        limits = {_name(device): size for device, size in plan.placement.device_bytes.items()}
+        limits = {most.name_of(device): size for device, size in plan.placement.device_bytes.items()}
     if limits:
         places["max_memory"] = limits
     if options.offload_folder:
         places["offload_folder"] = str(Path(options.offload_folder).expanduser())
     return places
-
-
-def _limits(texts: tuple[str, ...]) -> dict[int | str, int]:
-    """`DEVICE=GIB` as the library's `max_memory`. Raises BadOption."""
-    limits: dict[int | str, int] = {}
-    for text in texts:
-        device, _, amount = text.partition("=")
-        try:
-            limits[_name(device.strip())] = int(float(amount.lower().removesuffix("gib")) * (1 << 30))
-        except ValueError as error:
-            raise BadOption("max_memory", text, "DEVICE=GIB, such as cpu=4 or 0=10.5") from error
-    return limits
-
-
-def _name(device: str) -> int | str:
-    """A device as the library's `max_memory` calls it: `cpu`, or the number of a GPU."""
-    _, _, number = device.rpartition(":")
-    return int(number) if number.isdigit() else device
 
 
 def translated(plan: LoadPlan, error: Exception) -> UmlError:

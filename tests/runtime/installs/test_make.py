@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -402,6 +403,29 @@ def test_an_install_is_not_removed_while_something_runs_in_it(bench: Bench) -> N
         assert worker.stdin is not None
         worker.stdin.close()
     bench.installs.remove("tiny", "1.0")
+
+
+def test_of_two_who_remove_an_install_at_once_one_finds_it_gone_and_nothing_is_left(bench: Bench) -> None:
+    wheel(bench.wheels, "tinyengine", "1.0")
+    made = bench.install()
+    labels = [f"3.{number}" for number in range(10)]
+    for label in labels:
+        shutil.copytree(made.folder, made.folder.with_name(label), symlinks=True)
+    for label in labels:
+        together = threading.Barrier(2)
+
+        def remove(label: str = label, together: threading.Barrier = together) -> str:
+            together.wait()
+            try:
+                return bench.installs.remove("tiny", label).folder.name
+            except InstallNotFound as error:
+                return error.code
+
+        with ThreadPoolExecutor(2) as pool:
+            said = [one.result() for one in [pool.submit(remove), pool.submit(remove)]]
+        assert sorted(said) == [label, "install_not_found"]
+        assert not (made.folder.with_name(label)).exists()
+    assert bench.left == ["1.0", "in-use"]
 
 
 def test_only_what_is_there_can_be_removed_chosen_or_pinned(bench: Bench) -> None:

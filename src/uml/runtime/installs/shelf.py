@@ -7,13 +7,13 @@ import os
 import re
 import shutil
 import sys
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
+from uuid import uuid4
 
 from uml.core.errors import (
     BadOption,
@@ -184,9 +184,13 @@ class Installs:
                 processes=list(pids),
             )
         # It is gone in one step, and then its bytes; what an interruption leaves is swept up at the next start.
+        away = found.folder.with_name(f"{LEAVING}{uuid4().hex}")
         with _on_disk(f"{found.name} cannot be removed"):
-            away = Path(tempfile.mkdtemp(prefix=LEAVING, dir=found.folder.parent))
-            found.folder.rename(away / found.label)
+            try:
+                found.folder.rename(away)
+            except FileNotFoundError:
+                self.get(engine, found.label)  # Where somebody else was faster, this says that it is not there.
+                raise
         shutil.rmtree(away, ignore_errors=True)
         return found
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Uml
-from tests.client.standin import World
+from tests.client.standin import MODELS, World
 from uml.core.errors import WorkerDied
 
 
@@ -114,6 +114,17 @@ def test_run_refuses_what_cannot_be_read(
     said = uml("run", "demo", "hi", *arguments)
     assert said.code == 2 and words in said.err
     assert not world.bodies("/v1/chat/completions")
+
+
+def test_a_model_that_cannot_chat_is_not_loaded_for_one(
+    uml: Uml, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipe_in(monkeypatch)
+    monkeypatch.setitem(MODELS, "vectors", {**MODELS["demo"], "id": "vectors", "role": "embedding"})
+    said = uml("run", "vectors", "hi")
+    assert said.code == 2
+    assert "vectors is an embedding model, which makes vectors of texts; use /v1/embeddings" in said.err
+    assert not world.bodies("/v1/models/load")
 
 
 def test_an_empty_prompt_is_refused(uml: Uml, world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -96,6 +96,7 @@ def run(
         raise typer.BadParameter("--json needs a PROMPT, or text on standard input")
     with _server(session) as client:
         name = name_for(client, model)
+        _check_chats(client, name)
         with load_bar(name, quiet=session.flags.json) as update:
             last: dict[str, Any] = {}
             for last in client.load(name, options):
@@ -118,6 +119,15 @@ def _server(session: Session) -> Iterator[Client]:
     else:
         with own_server(session.settings.data) as own:
             yield own
+
+
+def _check_chats(client: Client, name: str) -> None:
+    """Raises BadRequest for a model that is no language model, before it is loaded for nothing."""
+    # Imported here: a command that asks no server for a chat need not know the parameters of one.
+    from uml.generation.kinds import check_role
+
+    about = client.model(name)
+    check_role("chat", str(about["id"]), str(about["role"]))
 
 
 def _once(session: Session, client: Client, conversation: Conversation, question: str, verbose: bool) -> None:

@@ -33,7 +33,12 @@ ASKED: Final[Mapping[Endpoint, frozenset[Role]]] = {
 
 def check_kind(endpoint: Endpoint, model: Model) -> None:
     """Raises BadRequest, with the kind and its route, for a model of another kind than the endpoint is for."""
-    role = model.info.role
-    if role in KINDS and role not in ASKED[endpoint]:
-        what, route = KINDS[role]
-        raise BadRequest(f"{model.id} is {what}; use {route}", param="model")
+    check_role(endpoint, model.id, model.info.role)
+
+
+def check_role(endpoint: Endpoint, model: str, role: str) -> None:
+    """As `check_kind`, of what a server says of a model: its id and its role, which may be one not known here."""
+    known = next((one for one in KINDS if one.value == role), None)
+    if known is not None and known not in ASKED[endpoint]:
+        what, route = KINDS[known]
+        raise BadRequest(f"{model} is {what}; use {route}", param="model")

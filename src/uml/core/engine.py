@@ -50,6 +50,8 @@ class EngineSpec:
         passes over some keywords. Empty where an engine refuses what it does not know.
     precautions: what may help after an abort, the mildest first.
     home: kinds of device that it is made for; on others it runs too, and is the second choice. Empty: all of them.
+    adapter_ranks: of which it takes the smallest that suits all adapters of a load, and makes room for so many in every
+        layer; empty where an adapter takes what it has.
     """
 
     name: str
@@ -71,6 +73,17 @@ class EngineSpec:
     note: str = ""
     schemas: Mapping[str, Literal["gbnf", "llguidance"]] = field(default_factory=dict)
     precautions: tuple[Precaution, ...] = ()
+    adapter_ranks: tuple[int, ...] = ()
+
+    @property
+    def names_adapters(self) -> bool:
+        """A request chooses one adapter, by its name in place of the model's."""
+        return self.dialect.get("lora") == "model"
+
+
+def adapter_name(id: int) -> str:
+    """What the adapter of this place is called by an engine that chooses by name; no id of a model has a colon."""
+    return f"lora:{id}"
 
 
 @dataclass(frozen=True, slots=True)

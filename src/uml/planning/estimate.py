@@ -11,6 +11,7 @@ from uml.core.model import Format, ModelInfo, Role, Shape
 from uml.core.options import LoadOptions
 from uml.core.plan import Buffer, Footprint
 from uml.planning import libraries
+from uml.planning.adapter_room import room
 from uml.planning.batches import with_batches
 from uml.planning.cache import cache
 from uml.planning.choose import UNKNOWN_TRAINED_CTX
@@ -56,8 +57,12 @@ def estimate(
         found = _by_size(info, options)
     else:
         found = _llamacpp(info, info.shape, options, _gpu_layers(info.shape, options, spec), amx)
-    for option, companion in _companions(options, companions or {}):
-        told = _companion_buffers(companion, options, spec)
+    beside = _companions(options, companions or {})
+    added = [(option, _companion_buffers(one, options, spec)) for option, one in beside]
+    adapters = [one for option, one in beside if option == "lora"]
+    if made := room(info, adapters, options, spec.adapter_ranks):
+        added.append(("lora", (_own("weights", made),)))
+    for option, told in added:
         extra = sum(buffer.bytes for buffer in told)
         found = replace(
             found,
@@ -171,12 +176,16 @@ def _named(options: LoadOptions) -> list[tuple[str, str]]:
 
 def companion_path(entry: str) -> str:
     """PATH of `PATH` or `PATH=SCALE`."""
+    return path_and_scale(entry)[0]
+
+
+def path_and_scale(entry: str) -> tuple[str, float]:
+    """PATH and SCALE of `PATH` or `PATH=SCALE`; 1 where it says none."""
     path, _, scale = entry.rpartition("=")
     try:
-        float(scale)
+        return (path, float(scale)) if path else (entry, 1.0)
     except ValueError:
-        return entry
-    return path or entry
+        return entry, 1.0
 
 
 def _companions(options: LoadOptions, known: Mapping[str, ModelInfo]) -> list[tuple[str, ModelInfo]]:

@@ -288,6 +288,6 @@ def test_an_adapter_that_is_not_loaded_is_refused(loaded: int, ids: list[int], s
     messages = [{"role": "user", "content": "hi"}]
     asked = check("chat", {"messages": messages, "lora": [{"id": id, "scale": 1} for id in ids]})
     with pytest.raises(BadRequest, match=sentence):
-        prepare(asked, LLAMA, adapters=loaded)
-    assert prepare(asked, LLAMA, adapters=3).body is None
+        prepare(asked, LLAMA, adapters=[1.0] * loaded)
+    assert prepare(asked, LLAMA, adapters=[1.0] * 3).body is None
     assert prepare(asked, LLAMA).body is None, "an engine that refuses it itself is asked"

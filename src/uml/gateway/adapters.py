@@ -20,6 +20,7 @@ from uml.gateway.proxy import ANSWER_LIMIT
 from uml.gateway.refusal import refusal
 from uml.gateway.replies import json_reply
 from uml.house import House
+from uml.planning.estimate import path_and_scale
 from uml.runtime.supervisor import Lease
 from uml.runtime.workers.channel import ChannelBroken
 
@@ -85,6 +86,7 @@ def add(app: FastAPI, house: House) -> None:
         model = house.library.registry.resolve(body.model)
         async with house.supervisor.lease(model, None, 0) as lease:
             there = _known(await _listed(lease), body.id)
+            _scales(lease)
             one: dict[str, Any] = {"id": body.id, "scale": body.scale}
             # llama.cpp's server puts out what is not named.
             others = [{"id": other["id"], "scale": other["scale"]} for other in there if other["id"] != body.id]
@@ -109,6 +111,15 @@ def _comes_and_goes(lease: Lease) -> None:
         )
 
 
+def _scales(lease: Lease) -> None:
+    if lease.spec.names_adapters:
+        raise BadRequest(
+            f"{lease.spec.title} keeps what its load said: load {lease.model.id} with another option lora, PATH or "
+            "PATH=0, or give lora in a request",
+            param="scale",
+        )
+
+
 def _known(there: list[dict[str, Any]], id: int) -> list[dict[str, Any]]:
     if id not in [one["id"] for one in there]:
         known = ", ".join(f"{one['id']} ({one['name']})" for one in there)
@@ -117,7 +128,12 @@ def _known(there: list[dict[str, Any]], id: int) -> list[dict[str, Any]]:
 
 
 async def _listed(lease: Lease) -> list[dict[str, Any]]:
-    found = await _ask(lease, "GET")
+    found: list[dict[str, Any]]
+    if lease.spec.names_adapters:
+        entries = enumerate(map(path_and_scale, lease.plan.options.lora))
+        found = [{"id": id, "path": path, "scale": scale} for id, (path, scale) in entries]
+    else:
+        found = await _ask(lease, "GET")
     return [
         {"id": one["id"], "name": Path(one["path"]).stem, "path": one["path"], "scale": one["scale"]} for one in found
     ]

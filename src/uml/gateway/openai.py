@@ -13,6 +13,7 @@ from uml.core.errors import BadRequest
 from uml.core.model import Model
 from uml.core.quote import quoted
 from uml.gateway.figures import Figures
+from uml.gateway.model_name import ModelName
 from uml.gateway.nothing import Nothing, wants_nothing
 from uml.gateway.probabilities import shape_for
 from uml.gateway.processing import Rewriter, processing
@@ -23,6 +24,7 @@ from uml.gateway.wire import JSON, Call, Listener, parse_object, stay, text_fiel
 from uml.generation import Endpoint, check, check_kind, check_roles, prepare
 from uml.generation.wants import wants
 from uml.house import House
+from uml.planning.estimate import path_and_scale
 from uml.runtime.supervisor import Lease
 from uml.runtime.workers.channel import ChannelBroken
 from uml.telemetry.metrics import Metrics
@@ -80,11 +82,14 @@ class Generation:
                     waited = lease.waited_s
                     tell(call, lease)
                     # Engines that we host know their adapters, which come and go.
-                    adapters = len(lease.plan.options.lora) if lease.spec.served else None
+                    entries = lease.plan.options.lora
+                    adapters = [path_and_scale(entry)[1] for entry in entries] if lease.spec.served else None
                     context = lease.plan.options.ctx
                     prepared = prepare(checked, lease.spec, context, vocabulary(lease.model), adapters)
                     if steps is not None and steps.notices:
                         prepared = replace(prepared, warnings=(*prepared.warnings, *steps.notices))
+                    if lease.spec.names_adapters and (prepared.body or {}).get("model"):
+                        shape = ModelName(model.id, shape)
                     errand = Errand(call, self.path, raw, checked, prepared, shape)
                     if checked.stream:
                         await stream(errand, lease, figures)

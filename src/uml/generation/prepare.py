@@ -7,7 +7,7 @@ look-up and one check a field.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final
@@ -15,6 +15,7 @@ from typing import Any, Final
 from uml.core.engine import EngineSpec
 from uml.core.errors import BadRequest, UnsupportedParameter
 from uml.core.options import options_by_name
+from uml.generation.adapters import check_loaded, name_of_one
 from uml.generation.conversions import CONVERSIONS, CONVERTED
 from uml.generation.parameter import Endpoint, Parameter
 from uml.generation.parameters import PARAMETERS
@@ -72,25 +73,33 @@ def check(endpoint: Endpoint, body: Mapping[str, Any]) -> Checked:
 
 
 def prepare(
-    checked: Checked, spec: EngineSpec, context_length: int = 0, vocabulary: int = 0, adapters: int | None = None
+    checked: Checked,
+    spec: EngineSpec,
+    context_length: int = 0,
+    vocabulary: int = 0,
+    adapters: Sequence[float] | None = None,
 ) -> Prepared:
     """Say a request in the words of this engine.
 
     context_length: of the loaded model, for values that mean "all of it"; 0 where it is not known.
     vocabulary: how many tokens the model has; 0 where it is not known.
-    adapters: how many the model was loaded with; None where the engine itself knows, and refuses others.
+    adapters: the scale of each that the model was loaded with; None where the engine itself knows, and refuses others.
     Raises UnsupportedParameter when the body says `strict`, or BadRequest for values that only this
     engine refuses.
     """
     body, dialect = checked.body, spec.dialect
-    if adapters is not None and body.get("lora") and dialect.get("lora", "lora") is not None:
-        _check_adapters(body["lora"], adapters)
+    wanted = body.get("lora") if "lora" in _by_name(checked.endpoint) else None
+    if adapters is not None and wanted and dialect.get("lora", "lora") is not None:
+        check_loaded(wanted, len(adapters))
     way = spec.schemas.get(checked.endpoint, "")
     plain = checked.plain and not (way and (body.get("json_schema") or body.get("response_format")))
     translated: dict[str, Any] | None = None
     warnings: list[Notice] = []
-    if not plain or not all(dialect.get(name, name) == name for name in body):
+    chosen = name_of_one(wanted, adapters or (), spec.title) if spec.names_adapters else ""
+    if chosen or not plain or not all(dialect.get(name, name) == name for name in body):
         translated, warnings = _translate(checked, way, spec, context_length, vocabulary)
+    if chosen and translated is not None:
+        translated["model"] = chosen
     if checked.endpoint == "chat":
         warnings += _details(body)
     if type(asked := body.get("stream_options")) is dict:
@@ -99,16 +108,6 @@ def prepare(
     if warnings and body.get("strict") is True:
         raise UnsupportedParameter(warnings[0]["param"], warnings[0]["reason"].replace(", left out", ""))
     return Prepared(translated, tuple(warnings))
-
-
-def _check_adapters(wanted: list[dict[str, Any]], loaded: int) -> None:
-    """llama.cpp passes over an adapter that is not there without a word."""
-    for place, adapter in enumerate(wanted):
-        if adapter["id"] >= loaded:
-            there = f"0 to {loaded - 1}, the adapters that the model was loaded with" if loaded else "none"
-            more = "" if loaded else "; the model was loaded without adapters, which the option lora brings"
-            where = f"lora[{place}].id"
-            raise BadRequest(f"{where} is {adapter['id']}; expected {there}{more}", param=where)
 
 
 @cache
@@ -235,7 +234,7 @@ def _translate(
     said: dict[str, Any] = {}
     for name, value in values.items():
         target = spec.dialect.get(name, None if name in _RARE else name)
-        if target is None and name in _SILENT:
+        if (target is None and name in _SILENT) or (name == "lora" and spec.names_adapters):
             continue
         if target is None:
             warnings.append({"param": given.get(name, name), "reason": f"the engine {spec.name} has no such parameter"})

@@ -23,11 +23,11 @@ def _names(text: str) -> tuple[str, ...]:
 VLLM_FLAGS = _names(
     "--uds --host --port --served-model-name --max-model-len --max-num-seqs --max-num-batched-tokens --kv-cache-dtype "
     "--tensor-parallel-size --pipeline-parallel-size --gpu-memory-utilization --runner --speculative-config "
-    "--chat-template --dtype --tool-call-parser --kv-cache-memory-bytes"
+    "--chat-template --dtype --tool-call-parser --kv-cache-memory-bytes --max-loras --max-cpu-loras"
 )
 VLLM_SWITCHES = _names(
     "--disable-uvicorn-access-log --disable-log-stats --disable-fastapi-docs --enforce-eager "
-    "--no-enable-prefix-caching --enable-auto-tool-choice --enable-sleep-mode"
+    "--no-enable-prefix-caching --enable-auto-tool-choice --enable-sleep-mode --enable-lora"
 )
 TRTLLM_FLAGS = _names(
     "--host --port --backend --log_level --max_batch_size --max_seq_len --max_num_tokens --tensor_parallel_size "
@@ -61,6 +61,7 @@ def main(name: str, words: list[str]) -> None:
     if (Path(real.model) / "too-large").exists():
         raise SystemExit("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB.")
     Answers.server_name, Answers.served = name, getattr(real, "served_model_name", None)
+    Answers.adapters = {one["name"] for one in with_adapters(real)} if name == "vllm" else set()
     if getattr(real, "uds", None):
         with socketserver.ThreadingUnixStreamServer(real.uds, Answers) as unix:
             unix.serve_forever()
@@ -77,7 +78,28 @@ def vllm_arguments(words: list[str]) -> argparse.Namespace:
         parser.add_argument(flag)
     for switch in VLLM_SWITCHES:
         parser.add_argument(switch, action="store_true")
+    parser.add_argument("--max-lora-rank", type=int, choices=[1, 8, 16, 32, 64, 128, 256, 320, 512], default=16)
+    parser.add_argument("--lora-modules", type=json.loads, nargs="+", default=[])
     return parser.parse_args(words)
+
+
+def with_adapters(real: argparse.Namespace) -> list[dict[str, str]]:
+    """Those of the start, each looked at as vLLM does: whether there is room for its rank, and whether it fits."""
+    if int(real.max_cpu_loras or 1) < int(real.max_loras or 1):
+        raise SystemExit("ValueError: max_cpu_loras must be >= max_loras")
+    for one in real.lora_modules:
+        if not real.enable_lora:
+            raise SystemExit("RuntimeError: LoRA is not enabled. Use --enable-lora to enable LoRA.")
+        rank = json.loads((Path(one["path"]) / "adapter_config.json").read_bytes())["r"]
+        if rank > real.max_lora_rank:
+            raise SystemExit(f"ValueError: LoRA rank {rank} is greater than max_lora_rank {real.max_lora_rank}.")
+        if (Path(one["path"]) / "of-another-model").exists():
+            raise SystemExit(
+                f"ValueError: Call to add_lora method failed: While loading {one['path']}, expected target modules in "
+                "{'qkv_proj'} but received ['c_attn']. Please verify that the loaded LoRA module is correct"
+            )
+    found: list[dict[str, str]] = real.lora_modules
+    return found
 
 
 def trtllm_arguments(words: list[str]) -> argparse.Namespace:
@@ -99,6 +121,7 @@ class Answers(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server_name: ClassVar[str] = ""
     served: ClassVar[str | None] = None
+    adapters: ClassVar[set[str]] = set()
     asleep: ClassVar[bool] = False
 
     def address_string(self) -> str:
@@ -135,7 +158,7 @@ class Answers(BaseHTTPRequestHandler):
     def _vllm_fault(self, body: dict[str, Any]) -> tuple[dict[str, Any], int] | None:
         if self.headers.get("authorization") != f"Bearer {os.environ['VLLM_API_KEY']}":
             return {"error": "Unauthorized"}, 401
-        if body.get("model") not in (None, self.served):
+        if body.get("model") not in (None, self.served, *self.adapters):
             message = f"The model `{body['model']}` does not exist."
             return {"error": {"message": message, "type": "NotFoundError", "param": "model", "code": 404}}, 404
         if isinstance(body.get("logit_bias"), list):
@@ -159,7 +182,7 @@ class Answers(BaseHTTPRequestHandler):
     def _generate(self, body: dict[str, Any]) -> None:
         text = f"{said(body)} {json.dumps({k: v for k, v in sorted(body.items()) if k not in ('messages', 'prompt')})}"
         chat = self.path.endswith("chat/completions")
-        head = {"id": "x", "created": 1, "model": self.served or "m"}
+        head = {"id": "x", "created": 1, "model": body.get("model") or self.served or "m"}
         usage = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
         if not body.get("stream"):
             content = {"message": {"role": "assistant", "content": text}} if chat else {"text": text}

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.builders import llama_config, write_hf_folder
+from tests.builders import llama_config, write_adapter_folder, write_hf_folder
 from tests.engines.served import write_program
 from tests.gateway.server import Server, events, running, spoken
 
@@ -29,6 +29,17 @@ def model(server: Server) -> str:
     assert found.status_code == 200, found.text
     model = str(found.json()["id"])
     loaded = server.post("/v1/models/load", {"model": model, "options": {"engine": "vllm", "ctx": 256, "parallel": 2}})
+    assert loaded.status_code == 200, loaded.text
+    return model
+
+
+@pytest.fixture(scope="module")
+def adapted(server: Server) -> str:
+    """A model with two adapters, of which the second works by itself."""
+    folder = write_hf_folder(server.data / "adapted-model", llama_config())
+    model = str(server.post("/v1/models/add", {"path": str(folder)}).json()["id"])
+    lora = [f"{write_adapter_folder(server.data / 'first')}=0", str(write_adapter_folder(server.data / "second"))]
+    loaded = server.post("/v1/models/load", {"model": model, "options": {"engine": "vllm", "ctx": 256, "lora": lora}})
     assert loaded.status_code == 200, loaded.text
     return model
 
@@ -101,5 +112,65 @@ def test_a_word_that_it_does_not_take_is_the_users(server: Server, model: str) -
 def test_the_choice_says_that_it_is_away_from_home(server: Server, model: str) -> None:
     found = server.get(f"/v1/models/{model}/capabilities").json()
     assert found["engine"] == "vllm", "it has it loaded"
-    assert found["abilities"]["json_schema"]["can"] and not found["abilities"]["lora"]["can"]
+    assert found["abilities"]["json_schema"]["can"] and not found["abilities"]["guidance"]["can"]
+    assert found["abilities"]["lora"]["why"] == "with the option lora, and each request chooses"
     assert "vllm" in [one["engine"] for one in found["engines"]]
+
+
+def test_adapters_are_loaded_with_the_model_and_each_request_chooses_one(server: Server, adapted: str) -> None:
+    first, second = (str(server.data / name) for name in ("first", "second"))
+    assert server.get(f"/v1/models/{adapted}/adapters").json()["data"] == [
+        {"id": 0, "name": "first", "path": first, "scale": 0},
+        {"id": 1, "name": "second", "path": second, "scale": 1},
+    ]
+    assert got(server.chat(adapted))["model"] == "lora:1", "what the load put on works where a request says nothing"
+    assert got(server.chat(adapted, lora=[{"id": 0}]))["model"] == "lora:0"
+    assert got(server.chat(adapted, lora=[{"id": 0, "scale": 1}, {"id": 1, "scale": 0}]))["model"] == "lora:0"
+    for none in ([], [{"id": 1, "scale": 0}]):
+        found = got(server.chat(adapted, lora=none))
+        assert "model" not in found and "lora" not in found, "the model as it is"
+
+
+def test_answers_have_the_name_of_the_model_and_not_the_adapters(server: Server, adapted: str) -> None:
+    reply = server.chat(adapted, text="hello there")
+    assert reply.json()["model"] == adapted and "warnings" not in reply.json()
+    values = events(server.chat(adapted, text="hello there", stream=True).text)
+    assert spoken(values).startswith("hello there") and '"model": "lora:1"' in spoken(values)
+    assert {value["model"] for value in values if isinstance(value, dict)} == {adapted}
+    completed = server.post("/v1/completions", {"model": adapted, "prompt": "hi", "max_tokens": 2, "lora": [{"id": 0}]})
+    assert completed.json()["model"] == adapted and '"model": "lora:0"' in completed.json()["choices"][0]["text"]
+
+
+@pytest.mark.parametrize(
+    ("lora", "param", "says"),
+    [
+        ([{"id": 0}, {"id": 1}], "lora", "vLLM takes one adapter a request; give the others scale 0"),
+        ([{"id": 0, "scale": 0.5}], "lora[0].scale", "lora[0].scale is 0.5; vLLM takes an adapter as it is"),
+        ([{"id": 2}], "lora[0].id", "lora[0].id is 2; expected 0 to 1, the adapters that the model was loaded with"),
+    ],
+)
+def test_what_vllm_cannot_lay_over_an_answer_is_refused(
+    server: Server, adapted: str, lora: list[dict[str, Any]], param: str, says: str
+) -> None:
+    reply = server.chat(adapted, lora=lora)
+    assert reply.status_code == 400 and reply.json()["error"]["param"] == param
+    assert says in reply.json()["error"]["message"]
+
+
+def test_adapters_neither_come_nor_change_later(server: Server, adapted: str) -> None:
+    for path, body in (
+        ("load", {"adapter": str(server.data / "first")}),
+        ("unload", {"id": 0}),
+        ("scale", {"id": 0, "scale": 1}),
+    ):
+        reply = server.post(f"/v1/models/adapters/{path}", {"model": adapted, **body})
+        assert reply.status_code == 400 and "option lora" in reply.json()["error"]["message"]
+
+
+def test_an_adapter_of_another_model_is_the_users(server: Server, adapted: str) -> None:
+    strange = write_adapter_folder(server.data / "strange")
+    (strange / "of-another-model").touch()
+    reply = server.post("/v1/models/load", {"model": adapted, "options": {"engine": "vllm", "lora": [str(strange)]}})
+    error = reply.json()["error"]
+    assert (reply.status_code, error["param"]) == (400, "options.lora")
+    assert "vLLM lays over this model" in error["message"] and "expected target modules" in error["message"]

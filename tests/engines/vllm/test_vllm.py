@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.builders import write_adapter_folder
 from tests.engines.served import vllm_arguments, write_program
 from tests.worker.process import Worker, plan_for
 from uml.core.engine import Endpoint, Sleeps
@@ -60,6 +61,55 @@ def test_a_plan_becomes_its_arguments() -> None:
     assert (plain["host"], plain["port"], plain["max_model_len"]) == ("127.0.0.1", "81", None)
     assert plain["max_num_batched_tokens"] is None, "it knows best what suits its GPU, where nobody says otherwise"
     assert plain["kv_cache_dtype"] is None and plain["gpu_memory_utilization"] is None
+
+
+def test_adapters_become_its_arguments(tmp_path: Path) -> None:
+    small, large = write_adapter_folder(tmp_path / "a=b", 4), write_adapter_folder(tmp_path / "large", 24)
+    found = told(plan_of(ctx=8192, parallel=2, lora=(f"{small}=0", str(large), f"{small}=0")))
+    assert found["enable_lora"] and found["lora_modules"] == [
+        {"name": "lora:0", "path": str(small)},
+        {"name": "lora:1", "path": str(large)},
+        {"name": "lora:2", "path": str(small)},
+    ]
+    assert found["max_lora_rank"] == 32, "the smallest of its ranks that suits the greatest of theirs"
+    assert (found["max_loras"], found["max_cpu_loras"]) == ("2", "3"), "no more work at a time than there are answers"
+    config = json.loads((small / "adapter_config.json").read_text())
+    (small / "adapter_config.json").write_text(json.dumps({**config, "rank_pattern": {"model.layers.0.q_proj": 40}}))
+    assert told(plan_of(lora=(str(small),)))["max_lora_rank"] == 64, "one of its layers has more"
+    assert not told(plan_of())["enable_lora"]
+
+
+@pytest.mark.parametrize(
+    ("config", "says"),
+    [
+        ({"peft_type": "LOHA", "r": 8}, "a plain LoRA: vLLM has no LOHA"),
+        ({"peft_type": "LORA", "r": 8, "use_dora": True}, "a plain LoRA: vLLM has no DoRA"),
+        ({"r": 513}, "an adapter of a rank from 1 to 512; the rank of this one is 513"),
+        ({"peft_type": "LORA"}, "an adapter of a rank from 1 to 512; the rank of this one is None"),
+        ({"r": True}, "an adapter of a rank from 1 to 512; the rank of this one is True"),
+    ],
+)
+def test_adapters_that_it_has_no_layers_for_are_refused(tmp_path: Path, config: dict[str, Any], says: str) -> None:
+    folder = write_adapter_folder(tmp_path / "adapter")
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+    with pytest.raises(BadOption) as refused:
+        arguments(plan_of(lora=(str(folder),)), SOCKET, {})
+    assert refused.value.param == "options.lora" and says in refused.value.message
+
+
+def test_adapters_are_folders_of_peft_as_strong_as_they_were_made(tmp_path: Path) -> None:
+    one, two = write_adapter_folder(tmp_path / "one"), write_adapter_folder(tmp_path / "two")
+    bare = write_adapter_folder(tmp_path / "bare")
+    (bare / "adapter_model.safetensors").unlink()
+    for lora, says in (
+        ((f"{one}=0.5",), "a scale of 1, or 0 for one that works where a request names it"),
+        ((str(one), str(two)), "one that works by itself, and the others with =0"),
+        ((str(bare),), "a folder of PEFT, with adapter_config.json and adapter_model.safetensors"),
+        ((str(tmp_path / "nowhere"),), "a folder of PEFT"),
+    ):
+        with pytest.raises(BadOption) as refused:
+            arguments(plan_of(lora=lora), SOCKET, {})
+        assert refused.value.param == "options.lora" and says in refused.value.message
 
 
 def test_gpus_are_shared_and_chosen() -> None:
@@ -176,6 +226,22 @@ def test_where_its_program_comes_from(tmp_path: Path) -> None:
         ),
         ("vllm: error: unrecognized arguments: --nothing", LoadFailed, "--nothing"),
         ("RuntimeError: Failed to infer device type, please set", LoadFailed, "no device"),
+        (
+            "ValueError: Call to add_lora method failed: vLLM does not support init_lora_weights='pissa'. Inits",
+            BadOption,
+            "adapters that vLLM lays over this model (vLLM does not support init_lora_weights='pissa'",
+        ),
+        (
+            "ValueError: Call to add_lora method failed: While loading /a, expected target modules in {'qkv_proj'} but "
+            "received ['c_attn']. Please verify that the loaded LoRA module is correct",
+            BadOption,
+            "option lora",
+        ),
+        (
+            "ValueError: FooForCausalLM does not support LoRA yet.",
+            BadOption,
+            "(FooForCausalLM does not support LoRA yet",
+        ),
         ("safetensors_rust.SafetensorError: Error while deserializing header", CorruptFile, "SafetensorError"),
         ("ValueError: something else was wrong", LoadFailed, "something else was wrong"),
     ],

@@ -12,6 +12,7 @@ from uml.core.model import Role
 from uml.core.options import LoadOptions
 from uml.core.plan import LoadPlan
 from uml.engines.external import gpus, spread
+from uml.engines.vllm.adapters import adapters
 
 CACHES: Final[Mapping[str, str]] = {"auto": "auto", "f16": "auto", "bf16": "bfloat16", "q8_0": "fp8"}
 """Types of the cache. Of 8 bits it has FP8; of 16 the model's own, which `f16` leaves to it."""
@@ -33,6 +34,7 @@ def arguments(plan: LoadPlan, endpoint: Endpoint, totals: Mapping[str, int]) -> 
         *_cache(options),
         *spread(plan, "--pipeline-parallel-size", "--tensor-parallel-size"),
         *_share(plan, totals),
+        *adapters(options),
     ]
     if options.ctx:
         words += ["--max-model-len", str(options.ctx)]

@@ -21,6 +21,11 @@ def _context(plan: LoadPlan, match: re.Match[str]) -> UmlError:
     return BadOption("ctx", plan.options.ctx, f"a context that fits into the cache ({match['reason'].strip()[:200]})")
 
 
+def _adapter(plan: LoadPlan, match: re.Match[str]) -> UmlError:
+    expected = f"adapters that vLLM lays over this model ({match['reason'].strip()[:300]})"
+    return BadOption("lora", list(plan.options.lora), expected)
+
+
 def _device(plan: LoadPlan, match: re.Match[str]) -> UmlError:
     return LoadFailed(plan.model.id, f"vLLM finds no device that it was built for: {match['reason'].strip()}")
 
@@ -42,6 +47,11 @@ FINDINGS: Final[tuple[tuple[re.Pattern[str], Finding], ...]] = tuple(
             r"(?P<reason>Failed to infer device type|No CUDA GPUs are available|CUDA driver version is insufficient)",
             _device,
         ),
+        (r"(?P<reason>While loading [^\n]+, expected target modules in [^\n]+)", _adapter),
+        (r"(?P<reason>vLLM does not (?:yet )?support (?:DoRA|LoRA bias|init_lora_weights)[^\n]*)", _adapter),
+        (r"(?P<reason>vLLM does not support (?:Activated LoRA|layer_replication|block-diag|QALoRA)[^\n]*)", _adapter),
+        (r"(?P<reason>vLLM only supports modules_to_save being [^\n]*|Adapter bias is not supported)", _adapter),
+        (r"(?P<reason>[^\n:]* does not support LoRA yet|When using LoRA, vocab size must be [^\n]*)", _adapter),
         (r"(?P<reason>SafetensorError: [^\n]+)", _corrupt),
         (r"(?:ValueError|RuntimeError|pydantic[^\n]*ValidationError): (?P<reason>[^\n]+)", told),
     )

@@ -11,6 +11,7 @@ from typing import Final
 
 from uml.core.engine import EngineSpec
 from uml.core.model import Format, Role
+from uml.engines.vllm.adapters import RANKS
 
 NAME: Final = "vllm"
 INSTALL: Final = "uml engine install vllm"
@@ -29,8 +30,8 @@ QUANTIZATIONS: Final = frozenset(
 
 OPTIONS: Final = frozenset(
     _names(
-        "engine engine_version ctx parallel batch device split_mode gpu_layers cache_type_k cache_type_v draft_model "
-        "draft_max chat_template chat_template_file cache_prompt sleep extra_flags"
+        "engine engine_version ctx parallel batch device split_mode gpu_layers cache_type_k cache_type_v lora "
+        "draft_model draft_max chat_template chat_template_file cache_prompt sleep extra_flags"
     )
 )
 
@@ -51,6 +52,8 @@ RENAMED: Final[Mapping[str, str]] = {
     "banned_strings": "bad_words",
     # Bans are said as biases, which are an object here.
     "custom_token_bans": "logit_bias",
+    # The name of one adapter, in place of the model's.
+    "lora": "model",
 }
 
 ABSENT: Final = _names(
@@ -60,10 +63,11 @@ ABSENT: Final = _names(
     "mirostat_eta repetition_penalty_range encoder_repetition_penalty no_repeat_ngram_size dry_multiplier dry_base "
     "dry_allowed_length dry_penalty_last_n dry_sequence_breakers penalty_alpha guidance_scale negative_prompt "
     "sampler_priority temperature_last enable_thinking reasoning_format n_probs post_sampling_probs return_progress "
-    "timings_per_token suffix best_of cache_prompt n_keep n_discard n_indent lora query documents "
+    "timings_per_token suffix best_of cache_prompt n_keep n_discard n_indent query documents "
     "num_beams length_penalty early_stopping plugin_samplers"
 )
-"""`model` is among them: the server answers to one name only, and the request has come to the right one already."""
+"""`model` is among them: the server answers to its own name and to its adapters' only, and the request has come to the
+right one already."""
 
 DIALECT: Final[Mapping[str, str | None]] = {**{name: name for name in SAME}, **RENAMED, **dict.fromkeys(ABSENT)}
 
@@ -81,11 +85,13 @@ SPEC: Final = EngineSpec(
     install_command=INSTALL,
     inputs=frozenset({"image", "audio", "video"}),
     home=frozenset({"cuda", "rocm"}),
+    adapter_ranks=RANKS,
     note=(
         "It was not run on a GPU yet: its arguments and parameters were read from version 0.32, which its recipe "
         "installs (0.33 has the same), and are held against a program that takes these and refuses others. A "
         "model that leaves its GPUs for another sleeps in main memory while that is free, and wakes in place of a "
-        "load. Calls of tools that a model chooses "
-        "itself need `--enable-auto-tool-choice` and `--tool-call-parser` in `extra_flags`"
+        "load. Adapters (`lora`) are PEFT's folders with plain LoRA, loaded with the model: one works on an answer, as "
+        "strongly as it was made (`PATH=0`: only where a request names it), and none comes or goes later. Calls of "
+        "tools that a model chooses itself need `--enable-auto-tool-choice` and `--tool-call-parser` in `extra_flags`"
     ),
 )

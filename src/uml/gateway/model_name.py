@@ -21,3 +21,8 @@ class ModelName:
             value["model"] = self.name
         if self.then:
             self.then.apply(value)
+
+
+def only_names(shape: Rewriter) -> bool:
+    """Whether nothing else is done to an answer: then a whole reply is rewritten as well as its events."""
+    return isinstance(shape, ModelName) and shape.then is None

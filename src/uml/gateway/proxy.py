@@ -13,6 +13,7 @@ import orjson
 from uml.core.errors import BadRequest, EngineError, UmlError, UnreadableAnswer
 from uml.gateway.choices import DONE, Events, Sums, join, last_event, without_sums
 from uml.gateway.figures import Figures, count
+from uml.gateway.model_name import only_names
 from uml.gateway.nothing import asking_for_one, wants_nothing
 from uml.gateway.processing import Rewriter
 from uml.gateway.refusal import from_engine, refusal
@@ -117,7 +118,7 @@ async def _as_text(errand: Errand, lease: Lease, error: UnreadableAnswer) -> Err
 
 async def _whole(errand: Errand, lease: Lease) -> tuple[bytes, Figures]:
     vectors = errand.checked.endpoint == "embedding"
-    retold = errand.checked.choices > 1 or (errand.shape is not None and not vectors)
+    retold = errand.checked.choices > 1 or not (vectors or errand.shape is None or only_names(errand.shape))
     if retold or not (lease.spec.notices_leaving or errand.in_one_step):
         return await _joined(errand, lease)
     response = await ask(errand, lease, errand.body(), stream=False)

@@ -7,7 +7,7 @@ import logging
 import math
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from uml.config import Settings
@@ -34,6 +34,7 @@ class House:
 
     library: Library
     supervisor: Supervisor
+    _writing: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @classmethod
     @asynccontextmanager
@@ -88,11 +89,9 @@ class House:
     async def pin(self, model: Model, options: LoadOptions | None = None) -> WorkerStatus:
         """Load a model and keep it, now and when the next server starts, until `unpin` or `unload`."""
         status = await self.supervisor.load(model, options, pin=True)
-        usual = await asyncio.to_thread(self.library.usual, model)
-        asked = self.supervisor.asked(model.id) or options or usual
-        pin = Pin(model.id, asked.beyond(usual))
         try:
-            await asyncio.to_thread(self.library.registry.pins.keep, pin)
+            # It is kept now: a client that leaves this moment must not leave the next server without the news.
+            await asyncio.shield(self._write_pin(model, options))
         except UmlError as error:
             forgets = f"it is pinned until this server ends, and not after it: {error.message}"
             return replace(status, warnings=(*status.warnings, forgets))
@@ -105,7 +104,7 @@ class House:
         """
         was = self.supervisor.unpin(model)
         if was:
-            await asyncio.to_thread(self.library.registry.pins.drop, (model.id,))
+            await asyncio.shield(self._drop_pins((model.id,)))
         return was
 
     async def renew(self, model: Model) -> None:
@@ -121,14 +120,32 @@ class House:
 
     async def unload(self, models: Sequence[str] | None = None) -> tuple[str, ...]:
         """As `Supervisor.unload`; whoever unloads a pinned model does not want it back from the next server either."""
-        pins = await asyncio.to_thread(self._pins)
-        pinned = [pin.model for pin in pins if models is None or pin.model in models]
-        if pinned:
-            try:
-                await asyncio.to_thread(self.library.registry.pins.drop, pinned)
-            except UmlError as error:
-                log.warning("%s will be loaded by the next server: %s", ", ".join(pinned), error)
-        return await self.supervisor.unload(models)
+        leaving = self.supervisor.send_off(models)
+        try:
+            await asyncio.shield(self._drop_pins(models))
+        except UmlError as error:
+            log.warning("what is unloaded may be loaded by the next server: %s", error)
+        return await self.supervisor.gone(leaving)
+
+    # What is written of pins is what the supervisor says once it is our turn to write: whoever has changed that since
+    # comes after us, and writes again.
+
+    async def _write_pin(self, model: Model, options: LoadOptions | None) -> None:
+        """Have the next server keep a model, unless somebody has let it go meanwhile. Raises SetupError."""
+        async with self._writing:
+            usual = await asyncio.to_thread(self.library.usual, model)
+            if self.supervisor.kept(model.id) == "pinned":
+                asked = self.supervisor.asked(model.id) or options or usual
+                pin = Pin(model.id, asked.beyond(usual))
+                await asyncio.to_thread(self.library.registry.pins.keep, pin)
+
+    async def _drop_pins(self, models: Sequence[str] | None) -> None:
+        """Have the next server keep none of these, or of all, but who was pinned meanwhile. Raises SetupError."""
+        async with self._writing:
+            pins = await asyncio.to_thread(self.library.registry.pins.all)
+            named = [pin.model for pin in pins if models is None or pin.model in models]
+            if gone := [model for model in named if self.supervisor.kept(model) != "pinned"]:
+                await asyncio.to_thread(self.library.registry.pins.drop, gone)
 
     def _pins(self) -> tuple[Pin, ...]:
         try:

@@ -249,6 +249,10 @@ class Supervisor:
 
         A busy one goes when its requests are done. Returns the models that were loaded.
         """
+        return await self.gone(self.send_off(models))
+
+    def send_off(self, models: Sequence[str] | None = None) -> tuple[Attended, ...]:
+        """The first half of `unload`, after which none of them is kept: the workers that end now, for `gone`."""
         live = self._workforce.live
         asleep = {worker.plan.model.id: worker for worker in self._workforce.asleep}
         everybody = (*live, *asleep, *self._scheduler.wished, *self._workforce.failed)
@@ -260,9 +264,13 @@ class Supervisor:
         self._feed(Unload(tuple(dict.fromkeys(wanted))))
         for worker in leaving:
             worker.process.hurry()
-        for worker in (*leaving, *sleepers):
+        return (*leaving, *sleepers)
+
+    async def gone(self, leaving: Sequence[Attended]) -> tuple[str, ...]:
+        """Wait until these workers are gone; whose they were."""
+        for worker in leaving:
             await worker.gone.wait()
-        return tuple(worker.plan.model.id for worker in (*leaving, *sleepers))
+        return tuple(worker.plan.model.id for worker in leaving)
 
     def status(self) -> tuple[WorkerStatus, ...]:
         """Every worker, and of models without one the last that ended by itself, as `failed`."""

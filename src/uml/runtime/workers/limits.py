@@ -64,6 +64,8 @@ def data_bytes(memory_bytes: int | None, threads: int) -> int | None:
 
     Linux counts what was asked for. A thread asks for a stack as large as RLIMIT_STACK and touches a few pages of it:
     the eighty of llama.cpp's server come to 640 MiB, and a limit without them would refuse the smallest model.
+    What of this a worker does not use it can fill: with four threads that compute, llama.cpp's can come to 160 MiB more
+    than it may have, and others to 240 MiB. Smaller stacks would be less of it, and end what recurses deeply.
     """
     if memory_bytes is None:
         return None

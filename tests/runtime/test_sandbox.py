@@ -321,6 +321,16 @@ def test_a_model_in_a_hubs_cache_is_readable_where_its_links_lead(tmp_path: Path
     assert str(blobs) in policy.readable(plan, Launch((sys.executable,)), {}, [])
 
 
+def test_an_adapter_in_a_hubs_cache_is_readable_where_its_links_lead(tmp_path: Path) -> None:
+    adapter, blobs = tmp_path / "snapshots", tmp_path / "blobs"
+    for folder in (adapter, blobs):
+        folder.mkdir()
+    (blobs / "abc").touch()
+    (adapter / "adapter_config.json").symlink_to(blobs / "abc")
+    plan = planned(tmp_path / "model.gguf", lora=[f"{adapter}=0"])
+    assert str(adapter / "adapter_config.json") in policy.readable(plan, Launch((sys.executable,)), {}, [])
+
+
 def test_devices_that_compute_are_let_through(tmp_path: Path) -> None:
     (tmp_path / "dev/nvidia-caps").mkdir(parents=True)
     for name in ("null", "nvidia0", "nvidiactl", "nvidia-uvm", "sda", "kfd"):

@@ -13,6 +13,7 @@ from typing import Final
 
 from uml.core.engine import Launch
 from uml.core.plan import LoadPlan
+from uml.planning.estimate import companion_paths
 from uml.runtime.sandbox.means import Means
 
 SYSTEM: Final = (
@@ -99,9 +100,10 @@ def _of_model(plan: LoadPlan) -> Iterator[str]:
         yield from {str(file.resolve().parent) for file in files}
     else:
         yield from (str(file) for file in files)
-    if info.path.is_dir():
-        # A hub's cache keeps links in the model's folder, and the files in another one.
-        yield from (str(entry) for entry in islice(info.path.iterdir(), 1000) if entry.is_symlink())
+    for folder in (info.path, *(Path(name).expanduser() for name in companion_paths(plan.options))):
+        if folder.is_dir():
+            # A hub's cache keeps links in the folder of a model, or of an adapter, and the files in another one.
+            yield from (str(entry) for entry in islice(folder.iterdir(), 1000) if entry.is_symlink())
 
 
 def named_in_options(plan: LoadPlan) -> Iterator[str]:

@@ -136,6 +136,8 @@ def test_answers_have_the_name_of_the_model_and_not_the_adapters(server: Server,
     assert reply.json()["model"] == adapted and "warnings" not in reply.json()
     assert '"stream"' not in reply.json()["choices"][0]["message"]["content"], "it is asked for a whole answer"
     assert server.chat(adapted, n=2).json()["model"] == adapted
+    nothing = server.chat(adapted, text="hello there", max_tokens=0).json()
+    assert (nothing["model"], nothing["choices"][0]["message"]["content"]) == (adapted, "")
     values = events(server.chat(adapted, text="hello there", stream=True).text)
     assert spoken(values).startswith("hello there") and '"model": "lora:1"' in spoken(values)
     assert {value["model"] for value in values if isinstance(value, dict)} == {adapted}

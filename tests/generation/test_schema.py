@@ -105,6 +105,28 @@ def test_a_chat_is_told_what_is_not_heeded() -> None:
     assert not prepare(check("chat", {**CHAT, "json_schema": BOUNDED}), builtin()["transformers"].spec).warnings
 
 
+def test_a_chat_is_told_what_of_its_tools_is_not_heeded() -> None:
+    wheel = builtin()["llamacpp"].spec
+    tools = [
+        {"type": "function", "function": {"name": "bare"}},
+        {"type": "function", "function": {"name": "plain", "parameters": {"type": "object", "properties": {}}}},
+        {"type": "function", "function": {"name": "buy", "parameters": BOUNDED}},
+    ]
+    buy = {"type": "function", "function": {"name": "buy"}}
+    for choice in ({}, {"tool_choice": "auto"}, {"tool_choice": "required"}, {"tool_choice": buy}):
+        (warning,) = prepare(check("chat", {**CHAT, "tools": tools, **choice}), wheel).warnings
+        assert warning["param"] == "tools[2].function.parameters"
+        assert warning["reason"] == (
+            "not heeded by llama.cpp: properties.price.minimum; a call follows the rest of the schema at most"
+        )
+    with pytest.raises(UnsupportedParameter, match=r"tools\[2\]\.function\.parameters"):
+        prepare(check("chat", {**CHAT, "tools": tools, "strict": True}), wheel)
+    plain = {"type": "function", "function": {"name": "plain"}}
+    for free in ("none", plain):
+        assert not prepare(check("chat", {**CHAT, "tools": tools, "tool_choice": free}), wheel).warnings
+    assert not prepare(check("chat", {**CHAT, "tools": tools}), builtin()["transformers"].spec).warnings
+
+
 def test_a_completion_is_followed_by_another_way_in_the_wheel() -> None:
     wheel = builtin()["llamacpp"].spec
     asked = check("completion", {"prompt": "As JSON:", "json_schema": {**BOUNDED, "uniqueItems": True}})

@@ -10,12 +10,14 @@ import difflib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import islice
 from typing import Any, Final
 
 from uml.core.engine import EngineSpec
 from uml.core.errors import BadRequest, UnsupportedParameter
 from uml.core.options import options_by_name
 from uml.generation.adapters import check_loaded, name_of_one
+from uml.generation.calls import passed_over
 from uml.generation.conversions import CONVERSIONS, CONVERTED
 from uml.generation.parameter import Endpoint, Parameter
 from uml.generation.parameters import PARAMETERS
@@ -102,6 +104,7 @@ def prepare(
         translated["model"] = chosen
     if checked.endpoint == "chat":
         warnings += _details(body)
+        warnings += _loose_calls(body, spec, way) if way else ()
     if type(asked := body.get("stream_options")) is dict:
         strange = [name for name in asked if name not in STREAM_OPTIONS]
         warnings += [{"param": f"stream_options.{name[:100]}", "reason": "not known here"} for name in strange[:_HINTS]]
@@ -260,9 +263,18 @@ def _loose(values: dict[str, Any], given: Mapping[str, str], spec: EngineSpec, w
             # Else one keyword that it does not know leaves the answer free altogether.
             values["json_schema"] = lenient(schema)
     if left := unheeded(schema, way):
-        named = ", ".join(path[:100] for path in left[:_HINTS]) + (", ..." if len(left) > _HINTS else "")
-        told = f"not heeded by {spec.title}: {named}; the answer follows the rest of the schema"
-        yield {"param": param, "reason": told}
+        yield {"param": param, "reason": f"{_passed(left, spec)}; the answer follows the rest of the schema"}
+
+
+def _loose_calls(body: Mapping[str, Any], spec: EngineSpec, way: str) -> Iterator[Notice]:
+    """What of the tools' parameters has no effect."""
+    for param, left in islice(passed_over(body, way), _HINTS):
+        yield {"param": param, "reason": f"{_passed(left, spec)}; a call follows the rest of the schema at most"}
+
+
+def _passed(left: Sequence[str], spec: EngineSpec) -> str:
+    named = ", ".join(path[:100] for path in left[:_HINTS]) + (", ..." if len(left) > _HINTS else "")
+    return f"not heeded by {spec.title}: {named}"
 
 
 def _details(body: Mapping[str, Any]) -> list[Notice]:

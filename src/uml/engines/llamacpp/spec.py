@@ -105,10 +105,11 @@ def spec(options: frozenset[str], devices: frozenset[str]) -> EngineSpec:
         install_command="pip install universal-model-loader",
         schemas=WHEEL,
         note=(
-            "JSON schemas of chats are followed by llama.cpp's own converter, which passes over some keywords, as "
-            "`multipleOf`, `uniqueItems`, bounds of numbers that are no integers, and patterns that have no ^ and $ or "
-            "such classes as \\d; those of completions by llguidance, which knows more, in the wheel. A request gets a "
-            "warning that names what is passed over, or 400 where it says `strict`. Where `tool_choice` asks for a "
+            "JSON schemas of chats, and of the tools that they call, are followed by llama.cpp's own converter, which "
+            "passes over some keywords, as `multipleOf`, `uniqueItems`, bounds of numbers that are no integers, and "
+            "patterns that have no ^ and $ or such classes as \\d; those of completions by llguidance, which knows "
+            "more, in the wheel. A request gets a warning that names what is passed over, or 400 where it says "
+            "`strict`. Of models whose calls are no JSON less of a schema is followed. Where `tool_choice` asks for a "
             "call, text may come before it, and nothing else where the tokens end first (`finish_reason` is "
             "`length`). A request is given up between two batches of its prompt (`batch`), never within one"
         ),

@@ -51,6 +51,7 @@ FINDINGS: Final[tuple[tuple[re.Pattern[str], Finding], ...]] = tuple(
         (r"(?P<reason>vLLM does not (?:yet )?support (?:DoRA|LoRA bias|init_lora_weights)[^\n]*)", _adapter),
         (r"(?P<reason>vLLM does not support (?:Activated LoRA|layer_replication|block-diag|QALoRA)[^\n]*)", _adapter),
         (r"(?P<reason>vLLM only supports modules_to_save being [^\n]*|Adapter bias is not supported)", _adapter),
+        (r"(?P<reason>LoRA is not supported (?:for|with) [^\n]*)", _adapter),
         (r"(?P<reason>[^\n:]* does not support LoRA yet|When using LoRA, vocab size must be [^\n]*)", _adapter),
         (r"(?P<reason>SafetensorError: [^\n]+)", _corrupt),
         (r"(?:ValueError|RuntimeError|pydantic[^\n]*ValidationError): (?P<reason>[^\n]+)", told),

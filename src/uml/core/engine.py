@@ -52,6 +52,7 @@ class EngineSpec:
     home: kinds of device that it is made for; on others it runs too, and is the second choice. Empty: all of them.
     adapter_ranks: of which it takes the smallest that suits all adapters of a load, and makes room for so many in every
         layer; empty where an adapter takes what it has.
+    mute: it answers an empty prompt with nothing, where the model has texts begin with no token of their own.
     """
 
     name: str
@@ -74,6 +75,7 @@ class EngineSpec:
     schemas: Mapping[str, Literal["gbnf", "llguidance"]] = field(default_factory=dict)
     precautions: tuple[Precaution, ...] = ()
     adapter_ranks: tuple[int, ...] = ()
+    mute: bool = False
 
     @property
     def names_adapters(self) -> bool:

@@ -22,6 +22,7 @@ from uml.gateway.refusal import refusal
 from uml.gateway.shortened import shortened
 from uml.gateway.wire import JSON, Call, Listener, parse_object, stay, text_field
 from uml.generation import Endpoint, check, check_kind, check_roles, prepare
+from uml.generation.beginning import first_token
 from uml.generation.wants import wants
 from uml.house import House
 from uml.planning.estimate import path_and_scale
@@ -84,8 +85,8 @@ class Generation:
                     # Engines that we host know their adapters, which come and go.
                     entries = lease.plan.options.lora
                     adapters = [path_and_scale(entry)[1] for entry in entries] if lease.spec.served else None
-                    context = lease.plan.options.ctx
-                    prepared = prepare(checked, lease.spec, context, vocabulary(lease.model), adapters)
+                    context, first = lease.plan.options.ctx, first_token(lease.model.info)
+                    prepared = prepare(checked, lease.spec, context, vocabulary(lease.model), adapters, first)
                     if steps is not None and steps.notices:
                         prepared = replace(prepared, warnings=(*prepared.warnings, *steps.notices))
                     if lease.spec.names_adapters and (prepared.body or {}).get("model"):

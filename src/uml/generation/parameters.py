@@ -26,7 +26,12 @@ _ALL: Final[tuple[Endpoint, ...]] = ("chat", "completion", "embedding", "rerank"
 PARAMETERS: Final[tuple[Parameter, ...]] = (
     _P("model", "text", "Id or alias of the model; may be left out while exactly one model is loaded", endpoints=_ALL),
     _P("messages", "array", "The conversation", endpoints=_CHAT),
-    _P("prompt", "prompt", "The text to go on with", endpoints=_COMPLETION),
+    _P(
+        "prompt",
+        "prompt",
+        "The text to go on with; empty: a new one, where the model has a token to begin it with",
+        endpoints=_COMPLETION,
+    ),
     _P("input", "prompt", "The texts to embed, or to sort", aliases=("content",), endpoints=("embedding", "classify")),
     _P("query", "text", "What the documents are scored for", endpoints=_RERANK),
     _P("documents", "array", "Texts, or objects with a `text`", aliases=("texts",), endpoints=_RERANK),

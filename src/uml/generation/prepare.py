@@ -17,6 +17,7 @@ from uml.core.engine import EngineSpec
 from uml.core.errors import BadRequest, UnsupportedParameter
 from uml.core.options import options_by_name
 from uml.generation.adapters import check_loaded, name_of_one
+from uml.generation.beginning import begun, has_empty
 from uml.generation.calls import passed_over
 from uml.generation.conversions import CONVERSIONS, CONVERTED
 from uml.generation.parameter import Endpoint, Parameter
@@ -80,12 +81,14 @@ def prepare(
     context_length: int = 0,
     vocabulary: int = 0,
     adapters: Sequence[float] | None = None,
+    first: int | None = None,
 ) -> Prepared:
     """Say a request in the words of this engine.
 
     context_length: of the loaded model, for values that mean "all of it"; 0 where it is not known.
     vocabulary: how many tokens the model has; 0 where it is not known.
     adapters: the scale of each that the model was loaded with; None where the engine itself knows, and refuses others.
+    first: the token that begins texts of this model; None where it has none, or where that is not known.
     Raises UnsupportedParameter when the body says `strict`, or BadRequest for values that only this
     engine refuses.
     """
@@ -102,6 +105,11 @@ def prepare(
         translated, warnings = _translate(checked, way, spec, context_length, vocabulary)
     if chosen and translated is not None:
         translated["model"] = chosen
+    if checked.endpoint == "completion" and spec.mute and has_empty(body.get("prompt", "-")):
+        if first is None:
+            warnings.append({"param": "prompt", "reason": _NOTHING})
+        else:
+            translated = {**(body if translated is None else translated), "prompt": begun(body["prompt"], first)}
     if checked.endpoint == "chat":
         warnings += _details(body)
         warnings += _loose_calls(body, spec, way) if way else ()
@@ -137,16 +145,12 @@ def _answers(body: Mapping[str, Any]) -> int:
     return int(body.get("n") or body.get("n_cmpl") or body.get("num_return_sequences") or 1)
 
 
-def _has_empty(prompt: Any) -> bool:
-    return not prompt or (type(prompt) is list and ("" in prompt or [] in prompt))
-
-
 def _check_whole(endpoint: Endpoint, body: Mapping[str, Any]) -> None:
     """What must be there, and what cannot stand together."""
     for needed, other, expected in _NEEDED[endpoint]:
         if body.get(needed) is None and (not other or body.get(other) is None):
             raise BadRequest(f"{needed} is missing; expected {expected}", param=needed)
-    if endpoint == "completion" and _answers(body) > 1 and _has_empty(body["prompt"]):
+    if endpoint == "completion" and _answers(body) > 1 and has_empty(body["prompt"]):
         # llama.cpp never answers that: the second answer waits for what the first has made of the prompt.
         raise BadRequest("the prompt is empty; expected some text where n is more than 1", param="prompt")
     if endpoint == "chat" and body.get("top_logprobs") is not None and not body.get("logprobs"):
@@ -310,6 +314,10 @@ def _beyond(values: dict[str, Any], given: Mapping[str, str], vocabulary: int) -
 
 
 _HINTS: Final = 10
+_NOTHING: Final = (
+    "it is empty, and the model's file names no token that begins a text: there is nothing to go on from, and the "
+    "answer may be empty too"
+)
 
 _SILENT: Final = frozenset({"model", *(parameter.name for parameter in PARAMETERS if parameter.inert)})
 """What an engine may not want to see, and nobody misses: the name has brought the request here."""

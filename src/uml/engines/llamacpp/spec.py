@@ -104,6 +104,7 @@ def spec(options: frozenset[str], devices: frozenset[str]) -> EngineSpec:
         precautions=PRECAUTIONS,
         install_command="pip install universal-model-loader",
         schemas=WHEEL,
+        mute=True,
         note=(
             "JSON schemas of chats, and of the tools that they call, are followed by llama.cpp's own converter, which "
             "passes over some keywords, as `multipleOf`, `uniqueItems`, bounds of numbers that are no integers, and "

@@ -131,7 +131,7 @@ def test_code_of_another_repository_is_never_fetched(copy: Path, tmp_path: Path)
         {"chat_template": "{% if %}"},
         {"draft_model": "/nowhere"},
         {"spec_type": "mtp"},
-        {"max_memory": ["cpu=lots"]},
+        {"max_memory": ["cpu=0.0001"]},
         {"rope_scaling": "yarn"},
         {"attention": "flex_attention"},
     ],

@@ -9,6 +9,7 @@ ready_dev := $(VENV)/.ready-dev
 ready_training := $(VENV)/.ready-training
 engines := $(VENV)/engines
 ready_engines := $(engines)/.ready
+ready_builder := $(engines)/.ready-builder
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check format docs bench demo-model clean
@@ -41,8 +42,8 @@ docs: $(ready_dev)  ## write the pages that are generated from the code
 bench: $(ready_dev)  ## measure: every table of docs/performance.md
 	$(BIN)/python -m benchmarks
 
-demo-model: $(ready_training)  ## train the demo model and all that comes with it, and put it into the package: three hours
-	$(BIN)/python -m tools.demo_model.make build/demo-model --ship src/uml/models
+demo-model: $(ready_training) $(if $(ENGINES),$(ready_builder))  ## train the demo model and all that comes with it, and put it into the package: three hours; ENGINES=1 scores ONNX too
+	$(BIN)/python -m tools.demo_model.make build/demo-model --ship src/uml/models $(if $(ENGINES),--engines $(engines))
 
 clean:  ## remove what was built here
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage* build dist
@@ -67,4 +68,8 @@ $(ready_engines): src/uml/engines/recipes.py | $(ready_dev)
 	rm -rf $(engines)
 	UML_DATA=$(abspath $(engines)) $(BIN)/uml engine install transformers
 	UML_DATA=$(abspath $(engines)) $(BIN)/uml engine install onnx
+	@touch $@
+
+$(ready_builder): $(ready_engines)
+	UML_DATA=$(abspath $(engines)) $(BIN)/uml engine install onnx-builder
 	@touch $@

@@ -80,25 +80,28 @@ async def evaluate(
     asked: Questions | None = None,
     options: Mapping[str, object] | None = None,
     max_tokens: int = MAX_TOKENS,
+    data: Path | None = None,
 ) -> tuple[Score, ...]:
     """Load the model, an id or a path, and ask; None asks a hundred questions of every family.
 
-    options: load options over the evaluation's own. max_tokens: of an answer.
+    options: load options over the evaluation's own. max_tokens: of an answer. data: as of `worker`.
     Raises UmlError where the model cannot be loaded.
     """
-    async with worker(model, options) as channel:
+    async with worker(model, options, data) as channel:
         return tuple(
             [await _family(channel, name, cases, max_tokens) for name, cases in (asked or questions()).items()]
         )
 
 
 @asynccontextmanager
-async def worker(model: str, options: Mapping[str, object] | None = None) -> AsyncIterator[Channel]:
-    """The model, an id or a path, in a worker of its own with a data folder of its own."""
+async def worker(
+    model: str, options: Mapping[str, object] | None = None, data: Path | None = None
+) -> AsyncIterator[Channel]:
+    """The model, an id or a path, in a worker of its own. data: a data folder with engines; None is one of its own."""
     wanted = LoadOptions.parse({"ctx": CONTEXT, "parallel": AT_ONCE, **(options or {})})
-    with tempfile.TemporaryDirectory(prefix="uml-evaluate-") as data:
+    with tempfile.TemporaryDirectory(prefix="uml-evaluate-") as home:
         # A home of its own too, so that nobody's settings change the scores.
-        settings = Settings.load({"data": data}, {"HOME": data, "PATH": os.environ["PATH"]})
+        settings = Settings.load({"data": str(data or home)}, {"HOME": home, "PATH": os.environ["PATH"]})
         async with House.open(settings) as house, house.supervisor.lease(house.library.find(model), wanted) as lease:
             yield lease.channel
 
@@ -170,6 +173,7 @@ def main() -> int:
     parser.add_argument("model", type=Path)
     parser.add_argument("--count", type=int, default=100, help="questions a family")
     parser.add_argument("--family", action="append", choices=sorted(FAMILIES), help="only this; may be given again")
+    parser.add_argument("--engines", type=Path, help="data folder with the engine that runs it; llama.cpp needs none")
     parser.add_argument("--threads", type=int, help="of the processor; what the engine chooses where not given")
     parser.add_argument("--failures", type=int, nargs="?", const=3, default=0, help="show so many of each family")
     arguments = parser.parse_args()
@@ -177,7 +181,7 @@ def main() -> int:
     try:
         asked = questions(arguments.family or tuple(FAMILIES), arguments.count)
         options = {"threads": arguments.threads} if arguments.threads else None
-        scores = asyncio.run(evaluate(str(arguments.model.absolute()), asked, options))
+        scores = asyncio.run(evaluate(str(arguments.model.absolute()), asked, options, data=arguments.engines))
     except UmlError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

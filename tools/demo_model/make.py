@@ -1,6 +1,6 @@
 """Makes everything of the demo model that ships, from nothing.
 
-    python -m tools.demo_model.make OUT [--ship src/uml/models]
+    python -m tools.demo_model.make OUT [--ship src/uml/models] [--engines DATA]
 
 One stage after another: the model, practice of what is hard for it in rounds (the mean of the last two is kept), its
 draft, its adapter, its embedding model, the files, the scores, the card. What is finished is not done again, and a
@@ -14,12 +14,12 @@ import argparse
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Final
 
-from tools.demo_model import draft, embedding, lora, scores, train
+from tools.demo_model import draft, embedding, in_onnx, lora, scores, train
 from tools.demo_model.card import card
 from tools.demo_model.convert import TYPES, convert
 from tools.demo_model.documents import documents
@@ -34,7 +34,7 @@ from tools.demo_model.ship import ship
 class Size:
     """Steps of each training, and batches of a step, each in a process of its own but where it is one; documents that
     the tokenizer learns from; questions a family, tokens of an answer at most, dialogues whose perplexity is measured,
-    kinds of file.
+    kinds of file; a data folder with engines, for kinds that are no GGUF.
     """
 
     model: int = 3800
@@ -49,6 +49,7 @@ class Size:
     answer: int = MAX_TOKENS
     dialogues: int = DIALOGUES
     kinds: tuple[str, ...] = tuple(TYPES)
+    engines: Path | None = None
 
 
 QUICK: Final = Size(
@@ -134,7 +135,14 @@ def _files(out: Path, size: Size) -> None:
 
 
 def _scores(out: Path, size: Size) -> None:
-    found = scores.measure(out / "files", size.kinds, size.questions, dialogues=size.dialogues, max_tokens=size.answer)
+    found = scores.measure(
+        out / "files",
+        size.kinds,
+        size.questions,
+        dialogues=size.dialogues,
+        max_tokens=size.answer,
+        engines=size.engines,
+    )
     (out / "files" / "scores.json").write_text(scores.written(found), "utf-8")
 
 
@@ -179,8 +187,12 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("out", type=Path, help="folder to work in")
     parser.add_argument("--quick", action="store_true", help="a few steps of everything, to see that it runs")
     parser.add_argument("--ship", type=Path, help="copy what ships into this folder, usually src/uml/models")
+    parser.add_argument("--engines", type=Path, help="data folder with onnx and onnx-builder, to score ONNX too")
     given = parser.parse_args(arguments)
-    files = make(given.out, QUICK if given.quick else Size())
+    if given.engines:
+        # Now, not when hours of training are over.
+        in_onnx.check(given.engines)
+    files = make(given.out, replace(QUICK if given.quick else Size(), engines=given.engines))
     for path in ship(files, given.ship) if given.ship else (files,):
         print(path)
 

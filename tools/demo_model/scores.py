@@ -12,7 +12,7 @@ from typing import Final
 
 import numpy as np
 
-from tools.demo_model.corpus import UNNAMED
+from tools.demo_model.corpus import EVERYDAY, UNNAMED
 from tools.demo_model.evaluate import REPLY_LIMIT, SEED, evaluate, questions, worker
 
 OTHERS: Final = 50
@@ -34,7 +34,8 @@ class Scores:
     """All that was measured.
 
     count: questions a family. parameters, draft_parameters: numbers in the weights.
-    unnamed: of `count` calls of tools whose names say nothing, those that are right.
+    unnamed, everyday: of `count` calls of tools whose names say nothing, and of tools as other people's programs have
+    them, those that are right.
     guessed, accepted: tokens of stories that the draft guessed, and that the model said too.
     pirate: answers of `count` that were right and a pirate's, by family.
     nearest, pairs: questions whose paraphrase was the nearest of `OTHERS`, of how many.
@@ -45,6 +46,7 @@ class Scores:
     parameters: int
     draft_parameters: int
     unnamed: int
+    everyday: int
     guessed: int
     accepted: int
     pirate: Mapping[str, int]
@@ -52,28 +54,43 @@ class Scores:
     pairs: int
 
 
-def measure(files: Path, names: Sequence[str], count: int, *, dialogues: int, max_tokens: int) -> Scores:
+def measure(
+    files: Path, names: Sequence[str], count: int, *, dialogues: int, max_tokens: int, engines: Path | None = None
+) -> Scores:
     """Ask everything in a folder of `make`: kinds of file by name, `count` questions of each family.
 
-    dialogues: held-out ones, whose perplexity is measured. max_tokens: of an answer.
+    dialogues: held-out ones, whose perplexity is measured. max_tokens: of an answer. engines: a data folder with the
+    engines onnx and onnx-builder, by which int4 in ONNX is made and measured too.
     """
     from tokenizers import Tokenizer
 
+    from tools.demo_model import in_onnx
     from tools.demo_model.acceptance import acceptance
     from tools.demo_model.lora import pirate_questions
     from tools.demo_model.perplexity import held_out, perplexity, read_gguf
     from uml.formats import inspect
 
     several = held_out(Tokenizer.from_file(str(files / "demo-safetensors" / "tokenizer.json")), dialogues)
-    kinds = {}
+    kinds: dict[str, Kind] = {}
+
+    def put(kind: str, path: Path, surprise: float, data: Path | None = None) -> None:
+        asked = questions(count=count)
+        scores = asyncio.run(evaluate(str(path.absolute()), asked, max_tokens=max_tokens, data=data))
+        right = {score.family: score.right for score in scores}
+        kinds[kind] = Kind(inspect(path).size_bytes, round(surprise, 4), right)
+        print(f"{kind}: {sum(right.values())} of {count * len(right)}, perplexity {kinds[kind].perplexity}", flush=True)
+
     for kind in names:
         path = files / "kinds" / f"demo-{kind}.gguf"
-        scores = asyncio.run(evaluate(str(path.absolute()), questions(count=count), max_tokens=max_tokens))
-        right = {score.family: score.right for score in scores}
-        kinds[kind] = Kind(path.stat().st_size, round(perplexity(*read_gguf(path), several), 4), right)
-        print(f"{kind}: {sum(right.values())} of {count * len(right)}, perplexity {kinds[kind].perplexity}", flush=True)
+        put(kind, path, perplexity(*read_gguf(path), several))
+    if engines:
+        path = files / "kinds" / f"demo-{in_onnx.KIND}"
+        if not path.exists():
+            in_onnx.write(files / "demo-safetensors", path, engines)
+        put(in_onnx.KIND, path, in_onnx.perplexity(path, several, engines), engines)
     demo, draft = str((files / "demo.gguf").absolute()), str((files / "demo-draft.gguf").absolute())
-    unnamed = asyncio.run(evaluate(demo, {UNNAMED.name: tuple(UNNAMED.prompts(SEED, count))}, max_tokens=max_tokens))
+    further = {family.name: tuple(family.prompts(SEED, count)) for family in (UNNAMED, EVERYDAY)}
+    unnamed, everyday = asyncio.run(evaluate(demo, further, max_tokens=max_tokens))
     guesses = asyncio.run(acceptance(demo, draft, count=min(count, 40), max_tokens=max_tokens))
     adapter = {"lora": [str((files / "demo-pirate.gguf").absolute())]}
     pirates = asyncio.run(evaluate(demo, pirate_questions(count), adapter, max_tokens))
@@ -83,7 +100,8 @@ def measure(files: Path, names: Sequence[str], count: int, *, dialogues: int, ma
         kinds=kinds,
         parameters=inspect(files / "demo.gguf").parameters or 0,
         draft_parameters=inspect(files / "demo-draft.gguf").parameters or 0,
-        unnamed=unnamed[0].right,
+        unnamed=unnamed.right,
+        everyday=everyday.right,
         guessed=guesses.guessed,
         accepted=guesses.accepted,
         pirate={score.family: score.right for score in pirates},

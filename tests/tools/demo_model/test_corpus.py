@@ -11,7 +11,18 @@ from pathlib import Path
 
 import pytest
 
-from tools.demo_model.corpus import FAMILIES, ROUNDS, UNNAMED, Case, Dialogue, Message, Reply, dialogues, facts
+from tools.demo_model.corpus import (
+    EVERYDAY,
+    FAMILIES,
+    ROUNDS,
+    UNNAMED,
+    Case,
+    Dialogue,
+    Message,
+    Reply,
+    dialogues,
+    facts,
+)
 from tools.demo_model.corpus.draw import Draw, held_out, parts
 from tools.demo_model.corpus.families import WORKS
 from tools.demo_model.corpus.memory import LONG_CHARS
@@ -89,6 +100,19 @@ def test_held_out_names_of_tools_come_in_the_last_practice_only(practice: int) -
     assert not offered & held_out_names
     assert len(offered) > 80
     assert held_out_names <= {tool["function"]["name"] for dialogue in train(3) for tool in dialogue.tools}
+
+
+def test_tools_as_others_define_them_are_never_learned_from() -> None:
+    functions = [
+        tool["function"]
+        for practice in range(len(ROUNDS) + 1)
+        for dialogue in train(practice)
+        for tool in dialogue.tools
+    ]
+    learned = {(function["name"], function["description"].rstrip(".")) for function in functions}
+    for case in EVERYDAY.prompts(seed=3, count=50):
+        defined = [(tool["function"]["name"], tool["function"]["description"]) for tool in case.tools]
+        assert 2 <= len(defined) <= 3 and not learned & set(defined)
 
 
 def test_unnamed_tools_are_told_by_what_they_do_only() -> None:

@@ -37,3 +37,9 @@ def test_everything_that_ships_is_made_from_nothing_and_a_second_call_makes_noth
     make.main([str(tmp_path / "work"), "--quick"])
     told = capsys.readouterr().out
     assert told.count("finished before") == 8
+
+
+def test_engines_that_are_not_there_are_told_before_the_training(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match=r"has no engine onnx: UML_DATA=.* uml engine install onnx"):
+        make.main([str(tmp_path / "work"), "--quick", "--engines", str(tmp_path)])
+    assert not (tmp_path / "work").exists()

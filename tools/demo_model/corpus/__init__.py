@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tools.demo_model.corpus.draw import Draw
+from tools.demo_model.corpus.everyday import EVERYDAY
 from tools.demo_model.corpus.families import FAMILIES, ROUNDS, UNNAMED, Round, any_family, other_talk
 from tools.demo_model.corpus.nouns import Call, Case, Dialogue, Family, Message, Reply, Sample, Split, framed
 
@@ -42,6 +43,7 @@ def _mixed(draw: Draw, name: str, sample: Sample) -> tuple[Message, ...]:
 
 
 __all__ = [
+    "EVERYDAY",
     "FAMILIES",
     "ROUNDS",
     "UNNAMED",

@@ -67,8 +67,8 @@ def _ended_as_stopped() -> Iterator[None]:
     before: dict[int, Any] = {}
     if threading.current_thread() is threading.main_thread():
         ends = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
-        # One that is ignored, as under nohup, stays so.
-        before = {end: signal.signal(end, stop) for end in ends if signal.getsignal(end) is signal.SIG_DFL}
+        # One that is ignored, as under nohup, stays so; None is not Python's, and could not be put back.
+        before = {end: signal.signal(end, stop) for end in ends if signal.getsignal(end) not in (signal.SIG_IGN, None)}
     try:
         yield
     finally:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from uml.core.errors import BadRequest, NoRoom
+from uml.runtime.installs.workshop import lives
 
 MAKING: Final = ".uml-making-"
 SPARE_BYTES: Final = 256 << 20
@@ -56,17 +57,7 @@ def sweep(folder: Path) -> int:
     gone = 0
     for left in folder.glob(f"{MAKING}*"):
         pid = left.name.removeprefix(MAKING).partition("-")[0]
-        if pid.isdigit() and not _lives(int(pid)):
+        if pid.isdigit() and not lives(int(pid)):
             shutil.rmtree(left, ignore_errors=True)
             gone += 1
     return gone
-
-
-def _lives(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass  # somebody else's, with the same number
-    return True

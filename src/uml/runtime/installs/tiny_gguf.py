@@ -10,6 +10,7 @@ from typing import Final
 
 from uml.formats.gguf import values
 from uml.formats.gguf.head import ALIGNMENT, head, laid_out, padded
+from uml.runtime.conversions.gguf.families import DECODER
 from uml.runtime.installs import tiny
 from uml.runtime.installs.tiny import Matrix
 
@@ -20,15 +21,7 @@ _NAMES: Final = {
     "model.embed_tokens": "token_embd",
     "model.norm": "output_norm",
     "lm_head": "output",
-    "input_layernorm": "attn_norm",
-    "self_attn.q_proj": "attn_q",
-    "self_attn.k_proj": "attn_k",
-    "self_attn.v_proj": "attn_v",
-    "self_attn.o_proj": "attn_output",
-    "post_attention_layernorm": "ffn_norm",
-    "mlp.gate_proj": "ffn_gate",
-    "mlp.up_proj": "ffn_up",
-    "mlp.down_proj": "ffn_down",
+    **DECODER,
 }
 
 

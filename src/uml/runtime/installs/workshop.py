@@ -59,14 +59,15 @@ def is_made_now(root: Path, name: str) -> bool:
             continue  # it is over, or only just begins
         try:
             maker, _, made = os.read(lock, 200).decode().partition(" ")
-            if made == name and not _take(lock) and _lives(int(maker)):
+            if made == name and not _take(lock) and lives(int(maker)):
                 return True
         finally:
             os.close(lock)
     return False
 
 
-def _lives(process: int) -> bool:
+def lives(process: int) -> bool:
+    """Whether there is a process of this number, anybody's."""
     try:
         os.kill(process, 0)
     except ProcessLookupError:

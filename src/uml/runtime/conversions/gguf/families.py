@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-_DECODER: Final[Mapping[str, str]] = {
+DECODER: Final[Mapping[str, str]] = {
     "input_layernorm": "attn_norm",
     "self_attn.q_proj": "attn_q",
     "self_attn.k_proj": "attn_k",
@@ -98,7 +98,7 @@ class Family:
 
     name: str
     outside: Mapping[str, str] = field(default_factory=lambda: _DECODER_OUTSIDE)
-    layers: Mapping[str, str] = field(default_factory=lambda: _DECODER)
+    layers: Mapping[str, str] = field(default_factory=lambda: DECODER)
     layer_prefix: str = "layers."
     router: str = ""
     experts: Mapping[str, str] = field(default_factory=dict)
@@ -132,7 +132,7 @@ _MIXTRAL: Final = Family(
 _QWEN2: Final = Family("qwen2")
 _QWEN_MIXTURE: Final = {"router": "mlp.gate", "experts": _EXPERTS, "experts_prefix": "mlp.experts."}
 _GEMMA: Final = Family("gemma", shifted=True, activations=TANH_GELU, tied=True)
-_SANDWICH: Final = {**_DECODER, **_SANDWICHED}
+_SANDWICH: Final = {**DECODER, **_SANDWICHED}
 _GEMMA3: Final = replace(
     _GEMMA, name="gemma3", layers={**_SANDWICH, **_NORMED}, windows=True, theta=1e6, local_theta=1e4
 )
@@ -171,14 +171,14 @@ FAMILIES: Final[Mapping[str, Family]] = {
     "Qwen2ForCausalLM": _QWEN2,
     "Qwen2MoeForCausalLM": Family(
         "qwen2moe",
-        layers={**_DECODER, **_SHARED},
+        layers={**DECODER, **_SHARED},
         normed_experts=False,
         **_QWEN_MIXTURE,  # type: ignore[arg-type]
     ),
-    "Qwen3ForCausalLM": Family("qwen3", layers={**_DECODER, **_NORMED}),
+    "Qwen3ForCausalLM": Family("qwen3", layers={**DECODER, **_NORMED}),
     "Qwen3MoeForCausalLM": Family(
         "qwen3moe",
-        layers={**_DECODER, **_NORMED},
+        layers={**DECODER, **_NORMED},
         normed_experts=True,
         **_QWEN_MIXTURE,  # type: ignore[arg-type]
     ),
@@ -186,7 +186,7 @@ FAMILIES: Final[Mapping[str, Family]] = {
     "Gemma2ForCausalLM": replace(_GEMMA, name="gemma2", layers=_SANDWICH, windows=True),
     "Gemma3ForCausalLM": _GEMMA3,
     "Gemma3ForConditionalGeneration": _GEMMA3,
-    "Phi3ForCausalLM": Family("phi3", layers={**_DECODER, **_FUSED}, epsilon=1e-5),
+    "Phi3ForCausalLM": Family("phi3", layers={**DECODER, **_FUSED}, epsilon=1e-5),
     "BertModel": _BERT,
     "BertForSequenceClassification": replace(_BERT, outside=_JUDGING, ranks=True),
     "RobertaModel": _ROBERTA,

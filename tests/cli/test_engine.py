@@ -98,7 +98,7 @@ def test_one_that_is_not_for_this_machine_is_refused(uml: Uml) -> None:
 def test_names_that_mean_nothing(uml: Uml) -> None:
     assert "did you mean transformers" in uml("engine", "install", "transformer").err
     assert uml("engine", "install", "onnx-builder", "--installer", "npm").code == 2
-    assert "there is no install 'onnx-builder'" in uml("engine", "rm", "onnx-builder").err
+    assert "there is no install 'onnx-builder'; try: uml engine ls" in uml("engine", "rm", "onnx-builder").err
     assert "no engine that can be installed" in uml("engine", "rm", "nobody").err
     assert "try: uml engine install transformers" in uml("engine", "test", "transformers").err
     assert "No such command 'lss'" in uml("engine", "lss").err

@@ -31,6 +31,7 @@ from uml.runtime.installs.make import Free, Order, Site, disk_free, interpreter,
 from uml.runtime.installs.workshop import LEAVING, is_made_now, sweep
 
 IN_USE: Final = "in-use"
+_SHOW: Final = "uml engine ls"
 _LABEL: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+!_-]{0,99}")
 """Also a folder's name, and part of a requirement: nothing that a path or an installer would take for more."""
 _DEVICES: Final = {"cuda": "an NVIDIA GPU (CUDA)", "rocm": "an AMD GPU (ROCm)", "metal": "a Mac with an Apple chip"}
@@ -85,15 +86,18 @@ class Installs:
             return self._shared(engine)
         return manifest.read(self.folder / engine / label) if _is_name(label) and _is_name(engine) else None
 
-    def get(self, engine: str, label: str = "") -> Install:
-        """As `find`, and raises InstallNotFound, or BadRequest for an engine that nobody knows."""
+    def get(self, engine: str, label: str = "", command: str = "") -> Install:
+        """As `find`, and raises InstallNotFound, or BadRequest for an engine that nobody knows.
+
+        command: what to try where there is none; empty is to install it.
+        """
         if found := self.find(engine, label):
             return found
         there = self.all(engine)
         if not there and engine not in self.recipes:
             raise self._unknown(engine)
         name = f"{engine}=={label}" if label else engine
-        raise InstallNotFound(name, [install.name for install in there], f"uml engine install {name}")
+        raise InstallNotFound(name, [install.name for install in there], command or f"uml engine install {name}")
 
     def check(self, options: LoadOptions, model: str, install: str = "") -> None:
         """See that the install is there that a load is pinned to. Raises BadOption, EngineNotInstalled.
@@ -173,7 +177,7 @@ class Installs:
 
         Raises InstallNotFound, BadRequest; InstallRefused for one that is shared or running.
         """
-        found = self.get(engine, label) if label else self._only(engine)
+        found = self.get(engine, label, _SHOW) if label else self._only(engine)
         if found.shared:
             raise InstallRefused(
                 f"{found.name} is part of the environment that uml runs in; remove it there, with pip uninstall"
@@ -189,7 +193,7 @@ class Installs:
             try:
                 found.folder.rename(away)
             except FileNotFoundError:
-                self.get(engine, found.label)  # Where somebody else was faster, this says that it is not there.
+                self.get(engine, found.label, _SHOW)  # Where somebody else was faster, this says that it is not there.
                 raise
         shutil.rmtree(away, ignore_errors=True)
         return found
@@ -199,7 +203,7 @@ class Installs:
         if len(own) > 1:
             names = ", ".join(install.name for install in own)
             raise BadRequest(f"{engine} is {len(own)} installs: {names}; say which of them", param="engine")
-        return own[0] if own else self.get(engine)
+        return own[0] if own else self.get(engine, command=_SHOW)
 
     def tested(self, install: Install, smoke: Smoke, says: str) -> Install:
         """Write down what a test has said. Of what is shared, nothing is kept."""

@@ -143,17 +143,19 @@ async def test_a_worker_is_weighed_when_it_is_ready(tmp_path: Path) -> None:
     book = Book()
     async with bench(tmp_path, observer=book, records=book) as here:
         light = await here.supervisor.load(DEMO, flags("memory_mib=1"))
-        await until(lambda: len(book.kept) == 1)
+        await until(lambda: book.kept)
         heavy = await here.supervisor.load(DEMO, flags("memory_mib=65"))
-        await until(lambda: len(book.kept) == 2)
+        # Kept again, who has grown: a busy machine may touch a page late.
+        await until(lambda: book.kept[-1][0].options != book.kept[0][0].options)
         (status,) = here.supervisor.status()
+        loads = [book.kept[0], book.kept[-1]]
     assert light.measured_bytes == 0, "it serves before it was weighed"
-    first, second = (taken for _, taken, _ in book.kept)
+    first, second = (taken for _, taken, _ in loads)
     assert 60 * MIB < second.resident_bytes - first.resident_bytes < 68 * MIB
     assert second.peak_bytes >= second.resident_bytes and not second.gpu_bytes
-    assert status.measured_bytes == total_bytes(book.kept[1][2]) and status.peak_bytes == second.peak_bytes
+    assert status.measured_bytes == total_bytes(loads[1][2]) and status.peak_bytes == second.peak_bytes
     assert status.method == "header" and heavy.model == status.model
-    assert book.counted == [("header", MIB, total_bytes(told)) for _, _, told in book.kept]
+    assert book.counted == [("header", MIB, total_bytes(told)) for _, _, told in loads]
 
 
 GROWS = f"""

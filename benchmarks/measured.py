@@ -19,7 +19,7 @@ from uml.client import Client
 
 OPTIONS: Mapping[str, Any] = {"ctx": 2048, "parallel": 2}
 OTHER_CTX = 1024
-WORDS = "zebra lantern cloud river stone apple window garden "
+WORDS = ("zebra", "lantern", "cloud", "river", "stone", "apple", "window", "garden")
 PROMPT_TOKENS = 800
 """More than a batch: compute buffers are resident once they were read."""
 WEIGHED_S = 10.0
@@ -55,9 +55,10 @@ def loaded(client: Client, model: str, options: Mapping[str, Any]) -> dict[str, 
     raise TimeoutError(f"{model} was not weighed")
 
 
-def used(client: Client, model: str) -> dict[str, Any]:
-    """The status of a model after two long prompts."""
-    prompt = WORDS * (PROMPT_TOKENS // len(client.tokenize(model, WORDS)))
+def used(client: Client, model: str, talk: int = 0) -> dict[str, Any]:
+    """The status of a model after two long prompts, the same for the same `talk`."""
+    words = " ".join((*WORDS[talk:], *WORDS[:talk], ""))
+    prompt = words * (PROMPT_TOKENS // len(client.tokenize(model, words)))
     for _ in range(2):
         list(client.complete(model, prompt, max_tokens=4, ignore_eos=True))
     time.sleep(1.2)  # resident memory is looked at once a second
@@ -74,16 +75,21 @@ def rows(client: Client, name: str, path: Path | None) -> tuple[list[str], list[
     client.unload(model)
     said = client.estimate(model, OPTIONS)
     loaded(client, model, OPTIONS)
-    second = used(client, model)
+    second = used(client, model, talk=1)
+    client.unload(model)
+    again = client.estimate(model, OPTIONS)
+    loaded(client, model, OPTIONS)
+    going_on = used(client, model, talk=1)
     client.unload(model)
     loaded(client, model, other)
-    smaller = used(client, model)
+    smaller = used(client, model, talk=2)
     client.unload(model)
     peak = [name, mib(first["peak_bytes"]), mib(ready), mib(in_use), f"{first['peak_bytes'] / ready - 1:+.1%}", "+10 %"]
     errors = [
         name,
         f"{first['method']}: {off(first['estimated_bytes'], second['measured_bytes'])}",
         f"{said['method']}: {off(said['total']['likely'], second['measured_bytes'])}",
+        f"{again['method']}: {off(again['total']['likely'], going_on['measured_bytes'])}",
         f"{corrected['method']}: {off(corrected['total']['likely'], smaller['measured_bytes'])}",
     ]
     return peak, errors
@@ -122,7 +128,7 @@ def main() -> None:
     )
     table(
         f"Estimates, ctx {OPTIONS['ctx']}, against the measured load",
-        ["model", "before any load", "of a second load", f"of ctx {OTHER_CTX}"],
+        ["model", "before any load", "of a second load", "that goes on with a conversation", f"of ctx {OTHER_CTX}"],
         [errors for _, errors in found],
     )
     sys.stdout.write(f"\n{ALIKE} identical loads of demo took {mib(min(same))} to {mib(max(same))}\n")

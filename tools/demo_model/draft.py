@@ -20,7 +20,7 @@ from tools.demo_model.documents import Documents, documents
 from tools.demo_model.export import export, trained
 from tools.demo_model.network import Shape, Weights
 from tools.demo_model.packing import Batch
-from tools.demo_model.parallel import Cost
+from tools.demo_model.parallel import Cost, cores
 from tools.demo_model.run import Run, Settings
 from tools.demo_model.train import SPOKEN, Scores, scorer, train
 
@@ -60,7 +60,7 @@ def main(arguments: list[str] | None = None, source: Documents = documents) -> N
     parser.add_argument("--seed", type=int, default=2, help="(%(default)s)")
     parser.add_argument("--batches", type=int, default=Settings().batches, help="of a step (%(default)s)")
     parser.add_argument("--batch-tokens", type=int, default=Settings().batch_tokens, help="(%(default)s)")
-    parser.add_argument("--threads", type=int, default=2, help="of the processor (%(default)s)")
+    parser.add_argument("--threads", type=int, default=cores(), help="of the processor (%(default)s)")
     parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=False)
     given = vars(parser.parse_args(arguments))
     out, teacher_run = given.pop("out"), given.pop("teacher")

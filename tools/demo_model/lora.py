@@ -28,7 +28,7 @@ from tools.demo_model.corpus.nouns import same_as
 from tools.demo_model.documents import documents
 from tools.demo_model.export import trained
 from tools.demo_model.network import EMBEDDING, Shape, Weights
-from tools.demo_model.parallel import Cost
+from tools.demo_model.parallel import Cost, cores
 from tools.demo_model.run import Run, Settings
 from tools.demo_model.train import Scores, cross_entropy, scorer, train
 
@@ -180,7 +180,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=3, help="(%(default)s)")
     parser.add_argument("--batches", type=int, default=Settings().batches, help="of a step (%(default)s)")
     parser.add_argument("--batch-tokens", type=int, default=Settings().batch_tokens, help="(%(default)s)")
-    parser.add_argument("--threads", type=int, default=2, help="of the processor (%(default)s)")
+    parser.add_argument("--threads", type=int, default=cores(), help="of the processor (%(default)s)")
     given = vars(parser.parse_args(arguments))
     out, base_run = given.pop("out"), given.pop("base")
     torch.set_num_threads(given.pop("threads"))

@@ -15,6 +15,8 @@ from torch.nn import functional as F  # noqa: N812 - its name everywhere
 Weights: TypeAlias = dict[str, torch.Tensor]
 Rotation: TypeAlias = tuple[torch.Tensor, torch.Tensor]
 
+TOGETHER = 256
+"""Queries that look at their keys at once."""
 EMBEDDING, FINAL_NORM = "model.embed_tokens.weight", "model.norm.weight"
 
 
@@ -159,14 +161,39 @@ def block(x: torch.Tensor, layer: Layer, turned: Rotation, mask: torch.Tensor | 
     by_head = together.view(rows, length, heads + 2 * kv_heads, size).transpose(1, 2)
     turning, values = by_head.split((heads + kv_heads, kv_heads), 1)
     queries, keys = _rotated(turning, turned).split((heads, kv_heads), 1)
-    seen = F.scaled_dot_product_attention(
-        queries, keys, values, attn_mask=mask, is_causal=mask is None, enable_gqa=heads != kv_heads
-    )
+    seen = _attention(queries, keys, values, mask)
     x = x + F.linear(seen.transpose(1, 2).reshape(rows, length, heads * size), layer.output)
 
     h = F.rms_norm(x, (hidden,), layer.mlp_norm, epsilon)
     gate, up = F.linear(h, torch.cat((layer.gate, layer.up))).chunk(2, -1)
     return x + F.linear(F.silu(gate) * up, layer.down)
+
+
+def _attention(
+    queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor | None
+) -> torch.Tensor:
+    """What every token sees, (rows, heads, length, head_size).
+
+    With a mask some queries at a time, and none with keys after them: of a mask, the half that shuts everything out
+    costs as much as the other.
+    """
+    grouped = queries.shape[1] != keys.shape[1]
+    if mask is None:
+        return F.scaled_dot_product_attention(queries, keys, values, is_causal=True, enable_gqa=grouped)
+    length = queries.shape[2]
+    parts = []
+    for start in range(0, length, TOGETHER):
+        end = min(start + TOGETHER, length)
+        parts.append(
+            F.scaled_dot_product_attention(
+                queries[:, :, start:end],
+                keys[:, :, :end],
+                values[:, :, :end],
+                attn_mask=mask[:, :, start:end, :end],
+                enable_gqa=grouped,
+            )
+        )
+    return torch.cat(parts, 2) if len(parts) > 1 else parts[0]
 
 
 def _rotated(x: torch.Tensor, turned: Rotation) -> torch.Tensor:

@@ -7,6 +7,8 @@ order keeps the result the same.
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from types import TracebackType
@@ -21,6 +23,11 @@ from tools.demo_model.packing import Batch
 Cost: TypeAlias = Callable[[Weights, Batch], torch.Tensor]
 Objective: TypeAlias = Callable[[], Cost]
 """Makes a cost, in the process that is to use it; travels there, so it must be picklable."""
+
+
+def cores() -> int:
+    """How many of the processor may be used."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
 class Gradients(Protocol):

@@ -26,7 +26,7 @@ from tools.demo_model.documents import Documents, documents
 from tools.demo_model.export import export, trained
 from tools.demo_model.network import Shape, Weights, block, document_mask, logits
 from tools.demo_model.packing import Batch
-from tools.demo_model.parallel import Cost, Objective, gradients
+from tools.demo_model.parallel import Cost, Objective, cores, gradients
 from tools.demo_model.run import Run, Settings, rate_factor
 
 CHECKPOINT_EVERY_S = 60.0
@@ -129,7 +129,7 @@ def main(arguments: list[str] | None = None, source: Documents = documents) -> N
     for name in ("seed", "batches", "batch_tokens", "matrix_rate", "rate", "vocabulary", "documents_for_tokenizer"):
         value = getattr(usual, name)
         parser.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value, help="(%(default)s)")
-    parser.add_argument("--threads", type=int, default=2, help="of the processor (%(default)s)")
+    parser.add_argument("--threads", type=int, default=cores(), help="of the processor (%(default)s)")
     parser.add_argument("--base", type=Path, help="folder of the run to begin with")
     parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=None)
     given = vars(parser.parse_args(arguments))

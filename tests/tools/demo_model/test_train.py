@@ -86,7 +86,9 @@ def tiny_weights() -> tuple[Shape, Weights]:
     return shape, new_weights(shape, 1)
 
 
-def test_a_document_reads_the_same_alone_and_behind_another() -> None:
+@pytest.mark.parametrize("together", [256, 7, 1])
+def test_a_document_reads_the_same_alone_and_behind_another(together: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tools.demo_model.network.TOGETHER", together)
     shape, weights = tiny_weights()
     first, second = torch.arange(10, 20)[None], torch.arange(30, 45)[None]
     borders = torch.tensor([[0] * 10 + [1] * 15])

@@ -119,14 +119,20 @@ class Server:
 
 
 @contextlib.contextmanager
-def server(options: Mapping[str, object] | None = None) -> Iterator[Server]:
-    """Start `uml serve` on a free port with a data folder of its own, until the block ends."""
+def server(
+    options: Mapping[str, object] | None = None, settings: Mapping[str, object] | None = None
+) -> Iterator[Server]:
+    """Start `uml serve` on a free port with a data folder of its own, until the block ends.
+
+    options: of loads, for all models. settings: of the server.
+    """
     with folder() as data:
         command = [sys.executable, "-m", "uml", "serve", "--port", "0", "--data", str(data)]
         for name, value in (options or {}).items():
             command += ["--option", f"{name}={value}"]
         began = time.perf_counter()
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        environment = {**os.environ, **{f"UML_{name.upper()}": str(value) for name, value in (settings or {}).items()}}
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
         announced = data / "server.json"
         try:
             while not announced.exists():

@@ -66,7 +66,7 @@ def used(client: Client, model: str, talk: int = 0) -> dict[str, Any]:
 
 
 def rows(client: Client, name: str, path: Path | None) -> tuple[list[str], list[str]]:
-    """A row of either table."""
+    """A row of either of the first two tables: loads are used alike, and none has an earlier one's conversations."""
     model = client.add(path)["id"] if path else "demo"
     other = {**OPTIONS, "ctx": OTHER_CTX}
     first = loaded(client, model, OPTIONS)
@@ -75,24 +75,36 @@ def rows(client: Client, name: str, path: Path | None) -> tuple[list[str], list[
     client.unload(model)
     said = client.estimate(model, OPTIONS)
     loaded(client, model, OPTIONS)
-    second = used(client, model, talk=1)
-    client.unload(model)
-    again = client.estimate(model, OPTIONS)
-    loaded(client, model, OPTIONS)
-    going_on = used(client, model, talk=1)
+    second = used(client, model)
     client.unload(model)
     loaded(client, model, other)
-    smaller = used(client, model, talk=2)
+    smaller = used(client, model)
     client.unload(model)
     peak = [name, mib(first["peak_bytes"]), mib(ready), mib(in_use), f"{first['peak_bytes'] / ready - 1:+.1%}", "+10 %"]
     errors = [
         name,
         f"{first['method']}: {off(first['estimated_bytes'], second['measured_bytes'])}",
         f"{said['method']}: {off(said['total']['likely'], second['measured_bytes'])}",
-        f"{again['method']}: {off(again['total']['likely'], going_on['measured_bytes'])}",
         f"{corrected['method']}: {off(corrected['total']['likely'], smaller['measured_bytes'])}",
     ]
     return peak, errors
+
+
+def talks(client: Client, name: str, path: Path | None) -> list[str]:
+    """A row of the third table: loads that get the conversations of earlier ones back."""
+    model = client.add(path)["id"] if path else "demo"
+    row = [name]
+    loaded(client, model, OPTIONS)
+    used(client, model)
+    client.unload(model)
+    for talk in (0, 1):
+        said = client.estimate(model, OPTIONS)["total"]
+        loaded(client, model, OPTIONS)
+        took = used(client, model, talk)["measured_bytes"]
+        client.unload(model)
+        within = "in" if said["low"] <= took <= said["high"] else "out of"
+        row.append(f"{off(said['likely'], took)}, {within} its range")
+    return row
 
 
 def mib(count: int) -> str:
@@ -117,10 +129,15 @@ def alike(client: Client, model: str) -> list[int]:
 
 def main() -> None:
     """Run and print."""
-    with folder() as place, server() as gateway:
-        client = Client(f"http://127.0.0.1:{gateway.endpoint.port}", timeout_s=120.0)
-        found = [rows(client, name, path) for name, path in models(place).items()]
-        same = alike(client, "demo")
+    with folder() as place:
+        files = models(place)
+        with server(settings={"session_disk": 0}) as gateway:
+            client = Client(f"http://127.0.0.1:{gateway.endpoint.port}", timeout_s=120.0)
+            found = [rows(client, name, path) for name, path in files.items()]
+            same = alike(client, "demo")
+        with server() as gateway:
+            client = Client(f"http://127.0.0.1:{gateway.endpoint.port}", timeout_s=120.0)
+            kept = [talks(client, name, path) for name, path in files.items()]
     table(
         "Highest memory while loading, over what stays (llama.cpp, mmap)",
         ["model", "highest while loading", "when ready", "after two long prompts", "over what stays", "goal"],
@@ -128,8 +145,13 @@ def main() -> None:
     )
     table(
         f"Estimates, ctx {OPTIONS['ctx']}, against the measured load",
-        ["model", "before any load", "of a second load", "that goes on with a conversation", f"of ctx {OTHER_CTX}"],
+        ["model", "before any load", "of a second load", f"of ctx {OTHER_CTX}"],
         [errors for _, errors in found],
+    )
+    table(
+        "Estimates of loads that get conversations back",
+        ["model", "and go on with theirs", "and then have another"],
+        kept,
     )
     sys.stdout.write(f"\n{ALIKE} identical loads of demo took {mib(min(same))} to {mib(max(same))}\n")
 

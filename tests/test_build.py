@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -72,6 +73,8 @@ def test_a_build_is_proved_compared_and_used_when_it_is_chosen(library: Library,
     assert (done["install"]["smoke"], done["install"]["in_use"]) == ("passed", False)
     assert set(done["speeds"]) == {"shared", label}
     assert all(speed["prompt_per_s"] > 0 and speed["answer_per_s"] > 0 for speed in done["speeds"].values())
+    says = library.installs.get("llamacpp", label).smoke_says
+    assert re.search(rf"tokens a second of prompt and answer: shared \d+ and \d+, {label} \d+ and \d+$", says)
     told = json.loads(seen.read_text())
     assert "-DGGML_NATIVE=ON" in told["CMAKE_ARGS"]
     assert library.specs["llamacpp"][1].way == "embedded", "the wheel stays until somebody chooses"

@@ -137,8 +137,9 @@ class EngineRoom:
                     why = f"{made.name} does not work here: {error}"
                     installs.remove(LLAMACPP, made.label)
                     continue
-                figures = ", ".join(f"{label}: {asdict(speed)}" for label, speed in speeds.items())
-                done = installs.tested(made, "passed", f"it answers as the wheel does; {figures}")
+                figures = ", ".join(f"{label} {speed}" for label, speed in speeds.items())
+                does = f"it answers as the wheel does; tokens a second of prompt and answer: {figures}"
+                done = installs.tested(made, "passed", does)
                 return {
                     "install": shown(done, installs.find(LLAMACPP)),
                     "speeds": {label: asdict(speed) for label, speed in speeds.items()},

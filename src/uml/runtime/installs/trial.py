@@ -102,6 +102,9 @@ class Speed:
     prompt_per_s: float
     answer_per_s: float
 
+    def __str__(self) -> str:
+        return f"{self.prompt_per_s:.0f} and {self.answer_per_s:.0f}"
+
 
 async def timed(
     engine: Engine, plan: LoadPlan, prompt: str, tokens: int, folder: Path, rounds: int = 3

@@ -307,6 +307,15 @@ def test_tokens_that_were_forced_or_taken_back_are_remembered_right() -> None:
     assert one.choose(row).token == 1 and len(one.history) == 2002
 
 
+def test_an_answer_is_followed_that_its_engine_took_back_and_wrote_on() -> None:
+    row = logits(0, 3, 2.5, 2, 0, 0, 0, 0, 0, 0)
+    one = chain(temperature=0, presence_penalty=1.1)
+    for answer, next_ in (([], 1), ([1], 2), ([1, 2], 3), ([2], 1), ([2, 1], 3), ([2, 1, 5, 3], 1), ([], 1)):
+        one.follow(np.array(answer, np.int64))
+        assert one.history.answer.tolist() == answer
+        assert one.choose(row).token == next_
+
+
 def test_mirostat_keeps_the_surprise() -> None:
     rows = (np.random.default_rng(1).standard_normal((400, 3000)) * 2.5).astype(np.float32)
     vocabulary = Vocabulary.of_pieces([b"x"] * 3000, [0])

@@ -22,7 +22,7 @@ from uml.core.errors import EngineError
 from uml.sampling import penalties, selection
 from uml.sampling.bans import Biases, Phrases, ends_too_soon
 from uml.sampling.grammar import WORD
-from uml.sampling.history import Counts, History
+from uml.sampling.history import Counts, History, Tokens
 from uml.sampling.row import Candidates, Floats, best, log_total
 from uml.sampling.settings import Settings
 from uml.sampling.steps import Step, Tools, steps
@@ -156,6 +156,16 @@ class Chain:
     def rewind(self, count: int) -> None:
         """Forget the last tokens of the answer. What Mirostat and adaptive-p learned from them stays learned."""
         self.history.drop(count)
+
+    def follow(self, answer: Tokens) -> None:
+        """Take the answer to be these tokens: where an engine goes back by itself, it alone knows how far."""
+        known = self.history.answer
+        length = min(len(known), len(answer))
+        other = np.flatnonzero(known[:length] != answer[:length])
+        same = int(other[0]) if len(other) else length
+        if same < len(known):
+            self.rewind(len(known) - same)
+        self.accept(*answer[same:].tolist())
 
     def _candidates(self, logits: Floats, allowed: Mask | None) -> Candidates:
         """What may come at all. Where bans leave nothing, they yield; a structure never does."""

@@ -9,27 +9,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 
 from tests.waiting import eventually
 from tests.worker.process import Worker, plan_for, question, text_of
 from uml.core.engine import Endpoint
-from uml.core.errors import BadOption, EngineError, EngineNotInstalled, LoadFailed, OutOfMemory, UnsupportedArchitecture
+from uml.core.errors import BadOption, EngineNotInstalled, LoadFailed, OutOfMemory, UnsupportedArchitecture
 from uml.core.install import Install
 from uml.core.model import Format
 from uml.core.options import LoadOptions
-from uml.core.plan import LoadPlan, Placement
+from uml.core.plan import LoadPlan, Placement, SamplerFile
 from uml.engines import builtin, handover
 from uml.engines.exllama import meaning
 from uml.engines.exllama.engine import ExLlama, architectures, version_2, version_3
 from uml.engines.exllama.spec import SPEC_V2, SPEC_V3
-from uml.engines.exllama.structure import Structurer
-from uml.engines.exllama.v2 import Library2
 from uml.generation import PARAMETERS
+from uml.generation.parameters import SAMPLERS
 
 LIBRARY = Path(__file__).parent / "library"
 ONE, TWO = Placement({"cuda:1": 8 << 30}), Placement({"cuda:0": 6 << 30, "cuda:1": 4 << 30})
@@ -48,11 +45,18 @@ def plan_of(folder: Path, engine: str = "exllamav3", placement: Placement = ONE,
 
 
 @contextmanager
-def worker(tmp_path: Path, engine: str = "exllamav3", placement: Placement = ONE, **options: Any) -> Iterator[Worker]:
+def worker(
+    tmp_path: Path,
+    engine: str = "exllamav3",
+    placement: Placement = ONE,
+    samplers: tuple[SamplerFile, ...] = (),
+    **options: Any,
+) -> Iterator[Worker]:
     folder = tmp_path / "model"
     folder.mkdir(exist_ok=True)
     host: ExLlama = version_3(installed) if engine == "exllamav3" else version_2(installed)
-    with Worker(host, plan_of(folder, engine, placement, **options), tmp_path, PYTHONPATH=str(LIBRARY)) as started:
+    plan = replace(plan_of(folder, engine, placement, **options), samplers=samplers)
+    with Worker(host, plan, tmp_path, PYTHONPATH=str(LIBRARY)) as started:
         yield started
 
 
@@ -101,29 +105,29 @@ def test_streams_limits_and_tokens(tmp_path: Path) -> None:
         assert running.request("POST", "/v1/embeddings", {"input": "a"})[0] == 400
 
 
-def test_samplers_and_guides_become_the_librarys_own(tmp_path: Path) -> None:
+def test_what_the_library_samples_as_we_do_stays_with_it(tmp_path: Path) -> None:
     request = {
-        "temperature": 0.7, "top_k": 5, "top_p": 0.9, "min_p": 0.1, "repetition_penalty": 1.1, "xtc_probability": 0.5,
-        "repetition_penalty_range": -1, "dry_multiplier": 0.8, "temperature_last": True, "logit_bias": {"5": 2.5},
-        "seed": 9, "min_tokens": 2, "banned_strings": ["no"], "json_schema": {"type": "object"},
+        "temperature": 0.7, "top_k": 5, "top_p": 0.9, "min_p": 0.1, "repetition_penalty": 1.1, "frequency_penalty": 0.5,
+        "repetition_penalty_range": -1, "logit_bias": {"5": 2.5, "7000": 1},
+        "seed": 9, "min_tokens": 2, "banned_strings": ["no"],
     }  # fmt: skip
     with worker(tmp_path) as running:
         running.ready()
-        running.post("/v1/chat/completions", question("hey", max_tokens=1) | request)
+        answer = running.post("/v1/chat/completions", question("hey", max_tokens=1) | request)
+        assert [warning["param"] for warning in answer["warnings"]] == ["logit_bias"]
         running.post("/v1/chat/completions", question("hey", max_tokens=1, temperature=0, regex="[ab]"))
-        running.post("/v1/chat/completions", question("hey", max_tokens=1, ignore_eos=True) | {"temperature": 1,
-                     "adaptive_target": 0.5, "adaptive_decay": 0.6, "grammar": 'root ::= "a"'})  # fmt: skip
-        full, greedy, adaptive = calls(running, "Job")
-        assert full["steps"] == [
-            ["SS_LogitBias", {"5": 2.5}], ["SS_RepP", 1.1, 10**7, 0], ["SS_PresFreqP", 0.0, 0.0, 10**7, 0],
-            ["SS_DRY", 0.8, 1.75, 2, 64], ["SS_MinP", 0.1], ["SS_TopK", 5], ["SS_TopP", 0.9], ["SS_XTC", 0.5, 0.1],
-            ["SS_Temperature", 0.7], ["SS_Sample"],
+        running.post("/v1/chat/completions", question("hey", max_tokens=1, ignore_eos=True))
+        running.post("/v1/chat/completions", question("hey", max_tokens=1, ignore_eos=True, grammar='root ::= "a"'))
+        full, greedy, endless, guided = (call["steps"] for call in calls(running, "CustomSampler"))
+        assert full == [
+            ["SS_LogitBias", {"5": 2.5, "7000": 1}], ["SS_RepP", 1.1, 10**7, 0], ["SS_PresFreqP", 0.0, 0.5, 10**7, 0],
+            ["SS_TopK", 5], ["SS_TopP", 0.9], ["SS_MinP", 0.1], ["SS_Temperature", 0.7], ["SS_Sample"],
         ]  # fmt: skip
-        assert (full["seed"], full["least"], full["banned"], full["ends"]) == (9, 2, ["no"], [1])
-        assert full["guides"] == [["json_schema", '{"type": "object"}']]
-        assert greedy["steps"][-1] == ["SS_Argmax"] and greedy["guides"] == [["regex", "[ab]"]]
-        assert adaptive["steps"][-1] == ["SS_AdaptiveP", 0.5, 0.6] and adaptive["ends"] == []
-        assert adaptive["guides"] == [["gbnf", 'root ::= "a"']]
+        assert greedy == [["SS_Argmax"]] and guided == [["ChainStep"]]
+        assert endless[0] == ["SS_LogitBias", {"1": -float("inf")}] and endless[-1] == ["SS_Argmax"]
+        first, second, _, fourth = calls(running, "Job")
+        assert (first["seed"], first["least"], first["banned"], first["ends"]) == (9, 2, ["no"], [1])
+        assert second["guides"] == [["regex", "[ab]"]] and fourth["guides"] == [["gbnf", 'root ::= "a"']]
         status, error = running.request("POST", "/v1/chat/completions", question("hey", regex="((("))
         assert status == 400 and "unclosed group" in error["error"]["message"]
 
@@ -199,12 +203,7 @@ def test_version_2_loads_and_answers(tmp_path: Path) -> None:
         body = question("one two", typical_p=0.9, mirostat_mode=2, top_a=0.1, smoothing_factor=0.3, seed=4)
         answer = running.post("/v1/chat/completions", body | {"temperature": 0.5})
         assert answer["choices"][0]["message"]["content"] == "one two"
-        job = calls(running, "Job")[0]
-        told = job["settings"]
-        assert (told["temperature"], told["typical"], told["mirostat"], told["top_a"]) == (0.5, 0.9, True, 0.1)
-        assert (job["ends"], job["seed"]) == ([1, 7], 4)
-        status, error = running.request("POST", "/v1/chat/completions", question("a", mirostat_mode=1))
-        assert status == 400 and "expected 0 or 2" in error["error"]["message"]
+        assert calls(running, "Job") == [{"ends": [1, 7]}]
 
 
 WORDS = {"<s>": 0, "</s>": 1, "a": 2, "\u2581b": 3, "\u2581c": 4, "{": 5, "}": 6}
@@ -219,23 +218,17 @@ def test_version_2_follows_structures(tmp_path: Path) -> None:
 
         def said(**more: Any) -> str:
             answer = running.post("/v1/chat/completions", question("a b c", **more))
-            assert answer["choices"][0]["finish_reason"] == "stop"
+            assert answer["choices"][0]["finish_reason"] == ("length" if more.get("max_tokens") == 2 else "stop")
             return str(answer["choices"][0]["message"]["content"])
 
         assert said() == "a b c"
         assert said(regex="a( c)+", max_tokens=9) == "a c c"
-        assert said(grammar='root ::= " b" " b" "a"', ignore_eos=True) == " b ba", "where it is whole, it ends"
-        biased = question("a b c", logit_bias=[[3, False], [4, 1.5]])
-        running.post("/v1/chat/completions", biased)
-        assert calls(running, "Job")[-1]["settings"]["bias"] == {"3": -float("inf"), "4": 1.5}
-        for more, sentence in (
-            ({"regex": "((("}, "unclosed group"),
-            ({"regex": "a", "banned_strings": ["b"]}, "banned_strings and regex exclude each other"),
-            ({"logit_bias": {"5000": 1}}, "expected ids from 0 to 999"),
-            ({"logit_bias": [["b", 1]]}, "token ids, and no texts"),
-        ):
-            status, error = running.request("POST", "/v1/chat/completions", question("a b c", **more))
-            assert status == 400 and sentence in error["error"]["message"]
+        assert said(grammar='root ::= " b" " b" " c"', ignore_eos=True) == " b b c", "where it is whole, it ends"
+        assert said(regex="(a| b)(a| b)", max_tokens=2) == "a b"
+        assert said(regex="(a| b)(a| b)", banned_strings=[" b"], max_tokens=2) == "aa"
+        assert said(logit_bias=[[" b", False], [4, 30]], max_tokens=2) == " c c", "a text is all its tokens"
+        status, error = running.request("POST", "/v1/chat/completions", question("a b c", regex="((("))
+        assert status == 400 and "unclosed group" in error["error"]["message"]
 
 
 def test_version_2_says_what_a_structure_needs(tmp_path: Path) -> None:
@@ -243,18 +236,6 @@ def test_version_2_says_what_a_structure_needs(tmp_path: Path) -> None:
         running.ready()
         status, error = running.request("POST", "/v1/chat/completions", question("a", json_schema={}))
         assert status == 400 and "json_schema: a structure needs tokenizer.json" in error["error"]["message"]
-
-
-def test_a_structure_that_cannot_be_followed_ends_its_own_answer(tmp_path: Path) -> None:
-    (tmp_path / "tokenizer.json").write_text(json.dumps({"model": {"vocab": WORDS}, "decoder": None}))
-    one = Structurer(tmp_path, 7, [1], SimpleNamespace(from_numpy=lambda array: array)).filter("regex", "a b")
-    one.feed(4)
-    assert one.failed is not None and "does not allow token 4" in one.failed.message
-    masked = one.mask_logits(np.zeros(32, np.float32))
-    assert np.flatnonzero(np.isfinite(masked)).tolist() == [1], "an end is all that may come"
-    one.feed(1)
-    with pytest.raises(EngineError, match="token 4"):
-        Library2.check(Library2.__new__(Library2), SimpleNamespace(filters=[one]))
 
 
 def test_version_2_over_several_gpus_and_with_a_draft(tmp_path: Path) -> None:
@@ -306,8 +287,8 @@ def test_every_parameter_is_in_the_dialects() -> None:
     names = {one.name for one in PARAMETERS if not (one.inert or one.ours or one.rare)}
     for spec in (SPEC_V3, SPEC_V2):
         assert names <= set(spec.dialect)
-    assert SPEC_V3.dialect["adaptive_target"] and SPEC_V3.dialect["typical_p"] is None
-    assert SPEC_V2.dialect["typical_p"] and SPEC_V2.dialect["adaptive_target"] is None
+        lacking = {name for name in SAMPLERS if spec.dialect[name] is None}
+        assert lacking == {"penalty_alpha", "guidance_scale", "negative_prompt"}, "every sampler is there"
 
 
 def test_no_library_is_imported_where_the_engines_are_listed() -> None:

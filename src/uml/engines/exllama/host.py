@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
 from uml.core.errors import (
@@ -21,11 +21,15 @@ from uml.core.errors import (
 from uml.core.host import Delta
 from uml.core.plan import LoadPlan
 from uml.engines import handover
+from uml.engines.exllama.chooser import Chooser
 from uml.engines.exllama.language import template_of
 from uml.engines.exllama.runner import Generator, Runner, Running
 from uml.engines.hosted import tools
 from uml.engines.hosted.speech import Reader, wants_tools
+from uml.sampling.bans import unheard
+from uml.sampling.foreign import opened
 from uml.sampling.settings import Settings
+from uml.sampling.vocabulary import Vocabulary
 
 FATAL: Final = 4
 """Exit code after a step that failed: the worker is started anew for the next request."""
@@ -48,12 +52,13 @@ class Library(Protocol):
         """The model, its cache and a generator over them. told: modules that are loaded, and how many there are."""
         ...
 
-    def job(self, wanted: Wanted) -> Any:
-        """A job of the generator."""
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """The tokens of the model that is loaded."""
         ...
 
-    def check(self, job: Any) -> None:
-        """After its last result. Raises EngineError where the answer's structure could not be followed to its end."""
+    def job(self, wanted: Wanted) -> tuple[Any, Chooser | None]:
+        """A job of the generator, and who chooses its tokens; None where the library does. Raises BadRequest."""
         ...
 
     def encode(self, text: str, *, begin: bool) -> list[int]:
@@ -85,7 +90,7 @@ class ExLlamaHost:
 
     def load(self, plan: LoadPlan) -> None:
         """As `Host.load`; how far it is stands in the log, a line for each module."""
-        self._plan = plan
+        self._plan, self._samplers = plan, opened(plan.samplers)
         self._template, self._marks = template_of(plan.model.info.path, plan.options)
         try:
             self._library = self._make()
@@ -114,24 +119,29 @@ class ExLlamaHost:
         """As `Host.generate`: closing it cancels the job before the next step."""
         assert self._runner is not None
         wanted, reader = self._wanted(request)
-        running = Running(self._library.job(wanted))
+        job, chooser = self._library.job(wanted)
+        running = Running(job)
         self._runner.start(running)
-        prompt, warnings, done = len(wanted.tokens), wanted.settings.notices, False
+        prompt, warnings, done, told = len(wanted.tokens), wanted.settings.notices, False, 0
         try:
             while not done:
                 result = await running.results.get()
                 if isinstance(result, BaseException):
                     raise self._told(result) from result
+                if chooser is not None and chooser.failed is not None:
+                    raise chooser.failed
                 if result["stage"] != "streaming":
                     continue
                 done = bool(result["eos"])
-                if done:
-                    self._library.check(running.job)
                 said = reader.feed(result.get("text", ""), last=done)
-                ids = result.get("token_ids")
+                ids = result["token_ids"][0].tolist() if "token_ids" in result else []
+                likely = chooser.likely(told, len(ids)) if chooser is not None else ()
+                told += len(ids)
                 yield Delta(
                     said.text,
-                    tokens=int(ids.shape[-1]) if ids is not None else 0,
+                    tokens=len(ids),
+                    ids=tuple(ids) if request.get("return_tokens") else (),
+                    logprobs=likely,
                     finish=_finish(result, calls=reader.calls > 0) if done else None,
                     prompt_tokens=prompt,
                     cached_tokens=int(result.get("cached_tokens") or 0),
@@ -145,7 +155,7 @@ class ExLlamaHost:
 
     def _wanted(self, request: Mapping[str, Any]) -> tuple[Wanted, Reader]:
         """A request, checked. Raises BadRequest."""
-        settings = Settings.of(request)
+        settings = self._settings(request)
         thinking, chat = False, "messages" in request
         if chat:
             text = self.prompt(request)
@@ -166,6 +176,14 @@ class ExLlamaHost:
             self._marks, thoughts=chat and form != "none", tools=chat and wants_tools(request), thinking=thinking
         )
         return Wanted(tokens, min(request.get("max_tokens") or room, room), settings, self._guide(request)), reader
+
+    def _settings(self, request: Mapping[str, Any]) -> Settings:
+        settings, size = Settings.of(request, samplers=self._samplers), self._library.size()
+        gone = unheard(settings.logit_bias, size)
+        if not gone:
+            return settings
+        reason = f"left out of it: {', '.join(map(str, gone[:10]))}; the model's tokens are 0 to {size - 1}"
+        return replace(settings, notices=(*settings.notices, {"param": "logit_bias", "reason": reason}))
 
     def _guide(self, request: Mapping[str, Any]) -> tuple[str, str] | None:
         import json

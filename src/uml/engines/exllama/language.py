@@ -1,17 +1,19 @@
-"""The chat template of a folder, and the marks in it: thoughts, calls of tools."""
+"""What a folder says of a model's language: chat template, the marks in it (thoughts, calls of tools), tokens."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from uml.core.errors import BadOption, BadRequest, CorruptFile
 from uml.core.options import LoadOptions
 from uml.engines.hosted import template as templates
+from uml.engines.hosted.pieces import pieces_of
 from uml.engines.hosted.speech import Marks, marks_of
 from uml.engines.hosted.template import Template
+from uml.sampling.vocabulary import Vocabulary
 
 
 def template_of(folder: Path, options: LoadOptions) -> tuple[Template | None, Marks]:
@@ -22,6 +24,22 @@ def template_of(folder: Path, options: LoadOptions) -> tuple[Template | None, Ma
     known = {token.get("content") for token in added if isinstance(token, dict)}
     marks = marks_of(source, known.__contains__)
     return (Template(source, _specials(settings)) if source else None), marks
+
+
+def vocabulary_of(
+    folder: Path,
+    size: int,
+    ends: Collection[int],
+    encode: Callable[[str], list[int]],
+    texts: Callable[[], Sequence[str]],
+) -> Vocabulary:
+    """A model's tokens. size: how many it scores. texts: of its tokens, as the library has them. Raises CorruptFile."""
+    document, last = json_of(folder / "tokenizer.json"), frozenset(ends)
+    added = [token for token in document.get("added_tokens") or () if token["id"] < size]
+    # The library's texts have another character in the place of bytes that are none by themselves.
+    found = pieces_of(document, size) if document else [text.encode() for text in texts()]
+    pieces = (*found, *[b""] * (size - len(found)))[:size]
+    return Vocabulary(pieces, last, last | {token["id"] for token in added if token.get("special")}, encode)
 
 
 def _given(options: LoadOptions) -> str:

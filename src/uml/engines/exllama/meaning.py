@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from uml.core.errors import BadOption, BadRequest
+from uml.core.errors import BadOption
 from uml.core.options import LoadOptions
 from uml.core.plan import LoadPlan
-from uml.sampling.settings import Settings
 
 PAGE: Final = 256
 """Tokens of a page of the cache: its size is a multiple (`constants.PAGE_SIZE` in both libraries)."""
@@ -104,15 +103,3 @@ def scaled(adapter: str) -> tuple[str, float]:
         except ValueError:
             pass
     return adapter, 1.0
-
-
-def biases(settings: Settings, size: int) -> list[tuple[int, float]]:
-    """Biases by token id, all of each token together. size: how many tokens there are. Raises BadRequest."""
-    found: dict[int, float] = {}
-    for token, amount in settings.logit_bias:
-        if not isinstance(token, int):
-            raise BadRequest("logit_bias: ExLlama takes token ids, and no texts", param="logit_bias")
-        if token >= size:
-            raise BadRequest(f"logit_bias has the token {token}; expected ids from 0 to {size - 1}", param="logit_bias")
-        found[token] = found.get(token, 0.0) + amount
-    return [*found.items()]

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, Final
 
-from uml.core.errors import BadRequest
 from uml.core.plan import LoadPlan
 from uml.engines.exllama import meaning
+from uml.engines.exllama.chooser import Chooser
 from uml.engines.exllama.host import Wanted
+from uml.engines.exllama.language import vocabulary_of
 from uml.engines.exllama.runner import Generator
-from uml.engines.exllama.structure import Filter, Structurer
-from uml.sampling.settings import Settings
+from uml.engines.exllama.structure import Structurer
 
 CACHES: Final = {
     meaning.FULL: "ExLlamaV2Cache",
@@ -20,10 +19,6 @@ CACHES: Final = {
     6: "ExLlamaV2Cache_Q6",
     4: "ExLlamaV2Cache_Q4",
 }
-PADDED: Final = 32
-"""Tokens to whose multiple it pads a vocabulary (`ExLlamaV2Sampler.Settings.disallow_tokens`)."""
-NAMES: Final = {"llguidance": "tool_choice"}
-"""Parameters by the kinds of `Wanted.guide`, where these are not called alike."""
 
 
 class Library2:
@@ -58,7 +53,9 @@ class Library2:
             model.load_autosplit(cache, callback=told)
         self._models.append(model)
         self._config, self.tokenizer = config, lib.ExLlamaV2Tokenizer(config)
-        self._structurer = Structurer(Path(plan.model.info.path), self.size(), self._ends(), self._torch)
+        folder = plan.model.info.path
+        self.vocabulary = vocabulary_of(folder, self.size(), self._ends(), self._encode, self._texts)
+        self._structurer = Structurer(folder, self.vocabulary)
         more: dict[str, Any] = {}
         if options.draft_model:
             draft, _ = self._model(options.draft_model, plan)
@@ -91,56 +88,39 @@ class Library2:
     def _kind(self, plan: LoadPlan) -> Any:
         return getattr(self._lib, CACHES[meaning.cache_bits(plan.options)[0]])
 
-    def job(self, wanted: Wanted) -> Any:
-        """As `Library.job`."""
-        settings, guide = wanted.settings, wanted.guide
-        if settings.mirostat_mode == 1:
-            raise BadRequest(
-                "mirostat_mode is 1; ExLlamaV2 has the second version: expected 0 or 2", param="mirostat_mode"
-            )
-        if guide and settings.banned_strings:
-            raise BadRequest(
-                f"banned_strings and {NAMES.get(guide[0], guide[0])} exclude each other with ExLlamaV2; give one",
-                param="banned_strings",
-            )
-        # Where a structure is whole only an end may come.
-        ends = [] if settings.ignore_eos and not guide else sorted(self._ends())
-        chosen = self._generator.ExLlamaV2Sampler.Settings(**sampling(settings))
-        if settings.logit_bias:
-            chosen.token_bias = self._biases(settings)
-        return self._generator.ExLlamaV2DynamicJob(
+    def job(self, wanted: Wanted) -> tuple[Any, Chooser]:
+        """As `Library.job`: the library's own sampler is never asked.
+
+        It would get the same scores in the same place, for they are in the machine's memory before it sees them.
+        """
+        # Banned texts are the chain's too: the library goes back where one has come, but tells of tokens that it took
+        # back, and not to who verifies a guess.
+        guide = self._structurer.guide(*wanted.guide) if wanted.guide else None
+        chooser = Chooser(wanted.settings, self.vocabulary, wanted.tokens, guide)
+        job = self._generator.ExLlamaV2DynamicJob(
             input_ids=self._torch.tensor([wanted.tokens], dtype=self._torch.long),
             max_new_tokens=wanted.most,
-            min_new_tokens=settings.min_tokens,
-            gen_settings=chosen,
-            seed=None if settings.seed < 0 else settings.seed,
-            stop_conditions=ends,
+            stop_conditions=sorted(self.vocabulary.ends),
             decode_special_tokens=True,
-            banned_strings=list(settings.banned_strings) or None,
-            filters=[self._structurer.filter(*guide)] if guide else None,
         )
+        # The generator asks the job for every token, and the job a static method of the library, which has no place for
+        # samplers of others: its filters come before its own samplers, its hooks are called by nobody.
+        job.receive_logits = Receiver(job, chooser, self._torch)
+        return job, chooser
 
     def _ends(self) -> set[int]:
         more = (getattr(self._config, "generation_config", None) or {}).get("eos_token_id") or ()
         return {self.tokenizer.eos_token_id, *more}
 
-    def _biases(self, settings: Settings) -> Any:
-        """One number a token, as wide as the library pads its vocabulary."""
-        size = self.size()
-        found = self._torch.zeros(size + -size % PADDED, dtype=self._torch.float)
-        for token, amount in meaning.biases(settings, size):
-            found[token] += amount
-        return found
-
-    def check(self, job: Any) -> None:
-        """As `Library.check`."""
-        for one in job.filters or ():
-            if isinstance(one, Filter) and one.failed is not None:
-                raise one.failed
-
     def encode(self, text: str, *, begin: bool) -> list[int]:
         """As `Library.encode`."""
         return [int(token) for token in self.tokenizer.encode(text, add_bos=begin, encode_special_tokens=True)[0]]
+
+    def _encode(self, text: str) -> list[int]:
+        return self.encode(text, begin=False)
+
+    def _texts(self) -> list[str]:
+        return list(self.tokenizer.get_id_to_piece_list(include_special_tokens=True))
 
     def decode(self, tokens: Sequence[int]) -> str:
         """As `Library.decode`."""
@@ -158,30 +138,14 @@ class Library2:
             model.unload()
 
 
-def sampling(settings: Settings) -> dict[str, Any]:
-    """The fields of `ExLlamaV2Sampler.Settings`; 0 is off where the library has it so."""
-    greedy = settings.temperature == 0
-    return {
-        "temperature": 1.0 if greedy else settings.temperature,
-        "temperature_last": settings.temperature_last,
-        "top_k": 1 if greedy else max(0, settings.top_k),
-        "top_p": 0.0 if greedy or settings.top_p >= 1 else settings.top_p,
-        "min_p": settings.min_p,
-        "top_a": settings.top_a,
-        "tfs": settings.tfs if 0 < settings.tfs < 1 else 0.0,
-        "typical": settings.typical_p if settings.typical_p < 1 else 0.0,
-        "smoothing_factor": settings.smoothing_factor,
-        "token_repetition_penalty": settings.repetition_penalty if settings.repetition_penalty_range else 1.0,
-        "token_repetition_range": settings.repetition_penalty_range or -1,
-        "token_presence_penalty": settings.presence_penalty if settings.repetition_penalty_range else 0.0,
-        "token_frequency_penalty": settings.frequency_penalty if settings.repetition_penalty_range else 0.0,
-        "dry_multiplier": settings.dry_multiplier if settings.dry_penalty_last_n else 0.0,
-        "dry_base": settings.dry_base,
-        "dry_allowed_length": settings.dry_allowed_length,
-        "dry_range": max(0, settings.dry_penalty_last_n),
-        "xtc_probability": settings.xtc_probability,
-        "xtc_threshold": settings.xtc_threshold,
-        "mirostat": settings.mirostat_mode > 0,
-        "mirostat_tau": settings.mirostat_tau,
-        "mirostat_eta": settings.mirostat_eta,
-    }
+class Receiver:
+    """What stands in the place of a job's `receive_logits`: scores in, a token out."""
+
+    def __init__(self, job: Any, chooser: Chooser, torch: Any) -> None:
+        self._job, self._chooser, self._torch = job, chooser, torch
+
+    def __call__(self, logits: Any) -> tuple[Any, None, None, None, bool]:
+        """logits: `[1, 1, vocabulary]`. The token `[1, 1]`; no likely tokens, no probabilities, no end of a filter."""
+        answer = self._job.sequences[0].sequence_ids.torch()[0, self._chooser.prompt :].numpy()
+        token = self._chooser.choose(logits[0, 0].numpy(), answer)
+        return self._torch.tensor([[token]], dtype=self._torch.long), None, None, None, False

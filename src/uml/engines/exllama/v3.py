@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
 
 from uml.core.errors import BadRequest
 from uml.core.plan import LoadPlan
 from uml.engines.exllama import meaning
+from uml.engines.exllama.chooser import Chooser
 from uml.engines.exllama.host import Wanted
+from uml.engines.exllama.language import vocabulary_of
+from uml.engines.exllama.quick import steps_of
 from uml.engines.exllama.runner import Generator
-from uml.sampling.settings import Settings
 
 NGRAM_MATCH: Final = 3
 """Tokens that must be the same before `ngram-simple` guesses on: the least that the library's own tools take."""
-WHOLE: Final = 10**7
-"""`sustain_range` for the whole context: the library's default."""
 
 
 class Library3:
@@ -25,9 +29,11 @@ class Library3:
         # Imported here: the gateway must never see it, it compiles CUDA kernels when it is imported.
         import exllamav3
         import torch
+        from exllamav3.generator.sampler.custom import SS
 
         self._lib: Any = exllamav3
         self._torch: Any = torch
+        self._done: Any = SS.DONE
         self._models: list[Any] = []
         self._loras: list[Any] = []
 
@@ -53,6 +59,8 @@ class Library3:
             path, scale = meaning.scaled(adapter)
             self._loras.append(self._lora(model, path, scale))
         self._config, self.tokenizer = config, lib.Tokenizer.from_config(config)
+        ends = config.eos_token_id_list
+        self.vocabulary = vocabulary_of(plan.model.info.path, self.size(), ends, self._encode, self._texts)
         guessing = {"draft_model": draft, "draft_cache": draft_cache, "num_draft_tokens": options.draft_max}
         ngram = {"ngram_match_min": NGRAM_MATCH, "num_draft_tokens": options.draft_max}
         more = guessing if draft is not None else ngram if options.spec_type == "ngram-simple" else {}
@@ -82,51 +90,30 @@ class Library3:
 
         return LoRA.from_directory(model, path, lora_scaling=scale)
 
-    def job(self, wanted: Wanted) -> Any:
-        """As `Library.job`."""
-        settings = wanted.settings
-        ends = () if settings.ignore_eos else tuple(self._config.eos_token_id_list)
-        return self._lib.Job(
+    def job(self, wanted: Wanted) -> tuple[Any, Chooser | None]:
+        """As `Library.job`: by the library's own steps where these do what is asked for, else by our chain."""
+        settings, ends = wanted.settings, self.vocabulary.ends
+        named = steps_of(settings, ends, guided=wanted.guide is not None)
+        chooser: Chooser | None = None
+        if named is not None:
+            sampler = self._lib.CustomSampler([getattr(self._lib, name)(*values) for name, values in named])
+        else:
+            # Banned texts the generator sees to, going back where one has come.
+            chooser = Chooser(replace(settings, banned_strings=()), self.vocabulary, wanted.tokens)
+            sampler = Sampler(self._lib.CustomSampler, ChainStep(chooser, self._done, self._torch))
+        job = self._lib.Job(
             input_ids=self._torch.tensor([wanted.tokens], dtype=self._torch.long),
             max_new_tokens=wanted.most,
-            min_new_tokens=settings.min_tokens,
-            sampler=self._lib.CustomSampler(self.steps(settings)),
+            # The chain bans ends by itself, and lets them come where a structure lets nothing else.
+            min_new_tokens=0 if chooser else settings.min_tokens,
+            sampler=sampler,
             seed=None if settings.seed < 0 else settings.seed,
-            stop_conditions=list(ends),
+            stop_conditions=sorted(ends),
             decode_special_tokens=True,
             filters=[self._filter(*wanted.guide)] if wanted.guide else None,
             banned_strings=list(settings.banned_strings) or None,
         )
-
-    def steps(self, settings: Settings) -> list[Any]:
-        """The library's sampling steps, penalties first, as they must be, then truncation, then the choice."""
-        lib, window = self._lib, settings.repetition_penalty_range
-        reach = WHOLE if window < 0 else window
-        found = []
-        if settings.logit_bias:
-            found.append(lib.SS_LogitBias(dict(meaning.biases(settings, self.size()))))
-        if reach:
-            found += [
-                lib.SS_RepP(settings.repetition_penalty, reach, 0),
-                lib.SS_PresFreqP(settings.presence_penalty, settings.frequency_penalty, reach, 0),
-            ]
-        if settings.dry_multiplier > 0 and settings.dry_penalty_last_n:
-            # There 0 is the whole context, here it is -1.
-            reach = max(0, settings.dry_penalty_last_n)
-            found.append(lib.SS_DRY(settings.dry_multiplier, settings.dry_base, settings.dry_allowed_length, reach))
-        if settings.temperature == 0 or settings.top_k == 1:
-            return [*found, lib.SS_Argmax()]
-        heat = [lib.SS_Temperature(settings.temperature)]
-        found += [] if settings.temperature_last else heat
-        found.append(lib.SS_MinP(settings.min_p))
-        found.append(lib.SS_TopK(max(0, settings.top_k)))
-        found.append(lib.SS_TopP(settings.top_p))
-        if settings.xtc_probability > 0:
-            found.append(lib.SS_XTC(settings.xtc_probability, settings.xtc_threshold, tokenizer=self.tokenizer))
-        found += heat if settings.temperature_last else []
-        adaptive = 0 < settings.adaptive_target < 1
-        last = lib.SS_AdaptiveP(settings.adaptive_target, settings.adaptive_decay) if adaptive else lib.SS_Sample()
-        return [*found, last]
+        return job, chooser
 
     def _filter(self, kind: str, text: str) -> Any:
         """What keeps an answer to a structure. Raises BadRequest for one that cannot be compiled."""
@@ -136,12 +123,15 @@ class Library3:
         except ValueError as error:
             raise BadRequest(f"{kind}: {error}", param=kind) from error
 
-    def check(self, job: Any) -> None:
-        """As `Library.check`: what its own filter cannot follow ends its step."""
-
     def encode(self, text: str, *, begin: bool) -> list[int]:
         """As `Library.encode`."""
         return [int(token) for token in self.tokenizer.encode(text, add_bos=begin, encode_special_tokens=True)[0]]
+
+    def _encode(self, text: str) -> list[int]:
+        return self.encode(text, begin=False)
+
+    def _texts(self) -> list[str]:
+        return list(self.tokenizer.get_id_to_piece_list(include_special_tokens=True))
 
     def decode(self, tokens: Sequence[int]) -> str:
         """As `Library.decode`."""
@@ -159,3 +149,64 @@ class Library3:
             lora.unload()
         for model in self._models:
             model.unload()
+
+
+class ChainStep:
+    """Our chain as a sampling step of the library (`SS_Base`), the only one of a stack.
+
+    done: the state of a stack that has its token.
+    raw: the scores of this place before masks; None where nothing masks them. Probabilities are told by these.
+    """
+
+    raw: Any = None
+
+    def __init__(self, chooser: Chooser, done: Any, torch: Any) -> None:
+        self._chooser, self._done, self._torch = chooser, done, torch
+
+    def run(self, state: Any) -> None:
+        """Choose the token of a `SamplingState`."""
+        row = _row(state.in_logits)
+        # The ids of the whole text are here: by what the generator took back of it, it is shorter than it was.
+        answer = state.past_ids[0, self._chooser.prompt :].cpu().numpy()
+        if self.raw is None:
+            token = self._chooser.choose(row, answer)
+        else:
+            token = self._chooser.choose(_row(self.raw), answer, row > -np.inf)
+        state.sample = self._torch.tensor([[token]], dtype=self._torch.long, device=state.in_logits.device)
+        state.state = self._done
+
+    def prep(self, in_state: Any) -> None:
+        """No step need come before it."""
+
+    def alt(self) -> None:
+        """There is no simpler one."""
+
+    def reqs_past_ids(self) -> bool:
+        """It needs them; with that, the generator asks for one token after the other where it guesses ahead."""
+        return True
+
+    def reqs_torch_seed(self) -> bool:
+        """Its random numbers are its own."""
+        return False
+
+
+class Sampler:
+    """A stack of the library (`CustomSampler`) with our step, which is told the scores before the masks too."""
+
+    reqs_past_ids = True
+    reqs_torch_seed = False
+
+    def __init__(self, stack: Any, step: ChainStep) -> None:
+        self._stack, self._step = stack([step]), step
+
+    def forward(self, logits: Any, *others: Any, **named: Any) -> Any:
+        """The token of `[1, 1, vocabulary]`."""
+        # The masks go onto a copy of them.
+        self._step.raw = logits if named.get("logit_mask") is not None else None
+        return self._stack.forward(logits, *others, **named)
+
+
+def _row(logits: Any) -> NDArray[np.float32]:
+    """The scores of the only place that there is."""
+    found: NDArray[np.float32] = logits.float().cpu().numpy().reshape(-1)
+    return found

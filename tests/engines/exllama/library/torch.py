@@ -1,4 +1,4 @@
-"""As little of torch as ExLlama's callers need."""
+"""As little of torch as ExLlama's callers need, over numpy."""
 
 from __future__ import annotations
 
@@ -6,34 +6,23 @@ from typing import Any
 
 import numpy as np
 
-long = "long"
-float = np.float32
+long, float = np.int64, np.float32
 
 
-class Tensor:
-    def __init__(self, rows: list[list[int]]) -> None:
-        self.rows = rows
-        self.shape = (len(rows), len(rows[0]))
+class Tensor(np.ndarray):
+    def float(self) -> Tensor:
+        return self.astype(np.float32)
 
-    def __int__(self) -> int:
-        ((value,),) = self.rows
-        return value
+    def cpu(self) -> Tensor:
+        return self
 
-    def __getitem__(self, index: int) -> list[int]:
-        return self.rows[index]
+    def numpy(self) -> Any:
+        return np.asarray(self)
 
 
-def tensor(rows: list[list[int]], *, dtype: Any) -> Tensor:
-    assert dtype == long
-    return Tensor(rows)
-
-
-def zeros(size: int, *, dtype: Any) -> Any:
-    return np.zeros(size, dtype)
-
-
-def from_numpy(array: Any) -> Any:
-    return array
+def tensor(rows: Any, *, dtype: Any, device: str = "cpu") -> Tensor:
+    assert device == "cpu"
+    return np.array(rows, dtype).view(Tensor)
 
 
 class OutOfMemoryError(RuntimeError):

@@ -9,7 +9,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from scores import SIZE, scores
 
 KNOWN: list[str] = ["<s>", "</s>"]
 END = 1
@@ -36,19 +38,79 @@ def ids(text: str) -> list[int]:
     return [KNOWN.index(word) for word in found]
 
 
+def word(token: int) -> str:
+    """The text of a token; those that were not met yet have one too."""
+    return KNOWN[token] if token < len(KNOWN) else f" w{token}"
+
+
 class Tokenizer:
     eos_token_id = END
+    actual_vocab_size = SIZE
 
     def encode(self, text: str, add_bos: bool = False, encode_special_tokens: bool = False) -> torch.Tensor:
         assert encode_special_tokens
-        return torch.Tensor([[0] * add_bos + ids(text)])
+        return torch.tensor([[0] * add_bos + ids(text)], dtype=torch.long)
 
     def decode(self, tokens: torch.Tensor, decode_special_tokens: bool = False) -> list[str]:
-        return ["".join(KNOWN[token] for token in row) for row in tokens.rows]
+        return ["".join(map(word, row)) for row in tokens.tolist()]
+
+    def get_id_to_piece_list(self, include_special_tokens: bool = False) -> list[str]:
+        assert include_special_tokens
+        return list(KNOWN)
+
+
+class Job:
+    """What both libraries' jobs have in common: a text that grows, and shrinks again where a banned one came."""
+
+    def __init__(self, input_ids: Any, most: int, ends: list[int], banned: list[str] | None = None) -> None:
+        self.prompt: list[int] = input_ids[0].tolist()
+        self.text, self.most, self.ends = list(self.prompt), most, ends
+        self.banned = [text.lower() for text in banned or ()]
+        self.started = False
+        self.checkpoint: dict[str, Any] | None = None
+
+    @property
+    def new_tokens(self) -> int:
+        return len(self.text) - len(self.prompt)
+
+    def says(self, what: str) -> bool:
+        """Whether the prompt has a word that has this in it."""
+        return any(what in word(token) for token in self.prompt)
+
+    def logits(self) -> torch.Tensor:
+        """The model's scores: the prompt's words again and then an end, or what `scores` gives at this place."""
+        row = np.zeros(SIZE + -SIZE % 128, np.float32)
+        if self.says("flat"):
+            row[:SIZE] = scores(self.new_tokens)
+        elif self.says("broken"):
+            row[:] = np.nan
+        else:
+            over = self.new_tokens == len(self.prompt) and not self.says("endless")
+            row[END if over else self.prompt[self.new_tokens % len(self.prompt)]] = 20
+        return torch.tensor(row[None, None], dtype=torch.float)
+
+    def blocked(self) -> list[int]:
+        """Tokens by which a banned text began at this place."""
+        return self.checkpoint["explored_tokens"] if self.checkpoint and not self.checkpoint["offset"] else []
+
+    def receive_sample(self, token: int) -> dict[str, Any]:
+        found: dict[str, Any] = {"job": self, "stage": "streaming", "eos": False}
+        if token in self.ends:
+            return found | {"eos": True, "eos_reason": "stop_token", "cached_tokens": 0}
+        if any(text in word(token).lower() for text in self.banned):
+            # The token was appended, and is taken back.
+            self.checkpoint = {"offset": 0, "explored_tokens": [*self.blocked(), token]}
+            return found
+        self.text.append(token)
+        self.checkpoint = None
+        found |= {"text": word(token), "token_ids": torch.tensor([[token]], dtype=torch.long)}
+        if self.new_tokens == self.most:
+            found |= {"eos": True, "eos_reason": "max_new_tokens"}
+        return found
 
 
 class Echo:
-    """Generates the prompt's words again, then ends; one word a step for every job."""
+    """Steps jobs: one token a step for each."""
 
     def __init__(self, max_batch_size: int) -> None:
         self.limit = max_batch_size
@@ -58,7 +120,7 @@ class Echo:
         return len(self.jobs)
 
     def enqueue(self, job: Any) -> int:
-        assert not any("unacceptable" in KNOWN[token] for token in job.input_ids[0]), "Job requires 99 pages"
+        assert not job.says("unacceptable"), "Job requires 99 pages"
         self.jobs.append(job)
         return len(self.jobs)
 
@@ -68,39 +130,19 @@ class Echo:
             self.jobs.remove(job)
 
     def iterate(self) -> list[dict[str, Any]]:
-        results: list[dict[str, Any]] = []
-        for job in self.jobs[: self.limit]:
-            results += self._step(job)
+        results = [self._step(job) for job in self.jobs[: self.limit]]
+        self.jobs = [job for job in self.jobs if not any(one["job"] is job and one["eos"] for one in results)]
         return results
 
-    def _step(self, job: Any) -> list[dict[str, Any]]:
-        prompt = job.input_ids[0]
-        if any("explode" in KNOWN[token] for token in prompt):
+    def _step(self, job: Any) -> dict[str, Any]:
+        if job.says("explode"):
             raise torch.OutOfMemoryError("CUDA out of memory")
-        if job.made == 0:
-            job.made = 1
-            return [{"job": job, "stage": "started", "eos": False}]
-        place, job.made = job.made - 1, job.made + 1
-        endless = any("endless" in KNOWN[token] for token in prompt)
-        time.sleep(0.01 * endless)  # a step of a real model: somebody may leave in its middle
-        if not endless and place == len(prompt) and not getattr(job, "filters", None):
-            self.jobs.remove(job)
-            return [{"job": job, "stage": "streaming", "eos": True, "eos_reason": "stop_token", "cached_tokens": 0}]
-        token = prompt[place % len(prompt)]
-        if getattr(job, "filters", None) and hasattr(job, "choose"):
-            token = job.choose(token)
-            if token == END:
-                self.jobs.remove(job)
-                return [{"job": job, "stage": "streaming", "eos": True, "eos_reason": "stop_token", "cached_tokens": 0}]
-        last = place + 1 == job.max_new_tokens
-        result = {
-            "job": job,
-            "stage": "streaming",
-            "eos": last,
-            "text": KNOWN[token],
-            "token_ids": torch.Tensor([[token]]),
-        }
-        if last:
-            self.jobs.remove(job)
-            result["eos_reason"] = "max_new_tokens"
-        return [result]
+        if not job.started:
+            job.started = True
+            return {"job": job, "stage": "started", "eos": False}
+        time.sleep(0.01 * job.says("endless"))  # a step of a real model: somebody may leave in its middle
+        token, *rest = job.receive_logits(job.logits())
+        assert token.shape == (1, 1) and token.dtype == torch.long
+        assert not any(rest)
+        found: dict[str, Any] = job.receive_sample(token.item())
+        return found

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+import torch
 import words
 from words import Echo, record
+
+from .generator.sampler.custom import *  # noqa: F403 - as the library does it
 
 
 class CacheLayer_fp16: ...  # noqa: N801
@@ -95,52 +100,6 @@ class Generator(Echo):
         super().__init__(max_batch_size)
 
 
-class Step:
-    def __init__(self, *values: Any, tokenizer: Tokenizer | None = None) -> None:
-        self.values = values
-
-
-class SS_Argmax(Step): ...  # noqa: N801
-
-
-class SS_Sample(Step): ...  # noqa: N801
-
-
-class SS_Temperature(Step): ...  # noqa: N801
-
-
-class SS_MinP(Step): ...  # noqa: N801
-
-
-class SS_TopK(Step): ...  # noqa: N801
-
-
-class SS_TopP(Step): ...  # noqa: N801
-
-
-class SS_XTC(Step): ...  # noqa: N801
-
-
-class SS_RepP(Step): ...  # noqa: N801
-
-
-class SS_PresFreqP(Step): ...  # noqa: N801
-
-
-class SS_DRY(Step): ...  # noqa: N801
-
-
-class SS_AdaptiveP(Step): ...  # noqa: N801
-
-
-class SS_LogitBias(Step): ...  # noqa: N801
-
-
-class CustomSampler:
-    def __init__(self, steps: list[Step]) -> None:
-        self.told = [[type(step).__name__, *step.values] for step in steps]
-
-
 class LLGuidanceFilter:
     def __init__(
         self,
@@ -158,13 +117,13 @@ class LLGuidanceFilter:
             raise ValueError("regex parse error: unclosed group")
 
 
-class Job:
+class Job(words.Job):
     def __init__(
         self,
         input_ids: Any,
         max_new_tokens: int | None = None,
         min_new_tokens: int = 0,
-        sampler: CustomSampler | None = None,
+        sampler: Any = None,
         seed: int | None = None,
         stop_conditions: list[int] | None = None,
         decode_special_tokens: bool = False,
@@ -175,5 +134,19 @@ class Job:
         assert max_new_tokens is not None
         limits = {"most": max_new_tokens, "least": min_new_tokens, "seed": seed, "ends": stop_conditions}
         guides = [one.told for one in filters or ()]
-        record("Job", tokens=input_ids.rows[0], steps=sampler.told, guides=guides, banned=banned_strings, **limits)
-        self.input_ids, self.max_new_tokens, self.made = input_ids, max_new_tokens, 0
+        record("Job", tokens=input_ids[0].tolist(), guides=guides, banned=banned_strings, **limits)
+        super().__init__(input_ids, max_new_tokens, stop_conditions or [], banned_strings)
+        self.sampler, self.min_new_tokens, self.rng = sampler, min_new_tokens, random.Random(seed)
+
+    def logit_mask(self) -> torch.Tensor | None:
+        blocked = self.blocked() + (self.ends if self.new_tokens < self.min_new_tokens else [])
+        if not blocked:
+            return None
+        mask = np.zeros((1, 1024), np.float16)
+        mask[:, blocked] = -np.inf
+        return mask.view(torch.Tensor)
+
+    def receive_logits(self, logits: torch.Tensor) -> tuple[torch.Tensor, None, None, None]:
+        past = torch.tensor([self.text], dtype=torch.long) if self.sampler.reqs_past_ids else None
+        rand_u32, mask = self.rng.randint(0, (1 << 32) - 1), self.logit_mask()
+        return self.sampler.forward(logits, past, rand_u32, Tokenizer(), logit_mask=mask), None, None, None

@@ -54,7 +54,9 @@ class Library2:
         self._models.append(model)
         self._config, self.tokenizer = config, lib.ExLlamaV2Tokenizer(config)
         folder = plan.model.info.path
-        self.vocabulary = vocabulary_of(folder, self.size(), self._ends(), self._encode, self._texts)
+        # A model may score more than there is; what has no text would make the library fail.
+        known = min(self.size(), int(self.tokenizer.actual_vocab_size))
+        self.vocabulary = vocabulary_of(folder, known, self._ends(), self._encode, self._texts)
         self._structurer = Structurer(folder, self.vocabulary)
         more: dict[str, Any] = {}
         if options.draft_model:

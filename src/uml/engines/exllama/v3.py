@@ -59,8 +59,10 @@ class Library3:
             path, scale = meaning.scaled(adapter)
             self._loras.append(self._lora(model, path, scale))
         self._config, self.tokenizer = config, lib.Tokenizer.from_config(config)
-        ends = config.eos_token_id_list
-        self.vocabulary = vocabulary_of(plan.model.info.path, self.size(), ends, self._encode, self._texts)
+        # A model may score more than there is; the library lets none of these come.
+        known = min(self.size(), int(self.tokenizer.actual_vocab_size))
+        folder, ends = plan.model.info.path, config.eos_token_id_list
+        self.vocabulary = vocabulary_of(folder, known, ends, self._encode, self._texts)
         guessing = {"draft_model": draft, "draft_cache": draft_cache, "num_draft_tokens": options.draft_max}
         ngram = {"ngram_match_min": NGRAM_MATCH, "num_draft_tokens": options.draft_max}
         more = guessing if draft is not None else ngram if options.spec_type == "ngram-simple" else {}

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from scores import SIZE, scores
+from scores import SIZE, TOKENS, scores
 
 KNOWN: list[str] = ["<s>", "</s>"]
 END = 1
@@ -40,12 +40,13 @@ def ids(text: str) -> list[int]:
 
 def word(token: int) -> str:
     """The text of a token; those that were not met yet have one too."""
+    assert token < TOKENS
     return KNOWN[token] if token < len(KNOWN) else f" w{token}"
 
 
 class Tokenizer:
     eos_token_id = END
-    actual_vocab_size = SIZE
+    actual_vocab_size = TOKENS
 
     def encode(self, text: str, add_bos: bool = False, encode_special_tokens: bool = False) -> torch.Tensor:
         assert encode_special_tokens

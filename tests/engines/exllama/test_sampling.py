@@ -10,7 +10,7 @@ import pytest
 
 from tests.engines.exllama.library.scores import TOKENS, scores
 from tests.engines.exllama.test_exllama import calls, worker
-from tests.worker.process import Worker
+from tests.worker.process import Worker, question
 from uml.core.plan import SamplerFile
 from uml.sampling.chain import Chain
 from uml.sampling.row import log_total
@@ -91,16 +91,26 @@ def test_a_banned_text_does_not_come_and_probabilities_are_told(tmp_path: Path, 
         running.ready()
         request = ASKED | {"seed": 8, "no_repeat_ngram_size": 1, "logprobs": 2}
         free = running.post("/v1/completions", request)["choices"][0]
-        banned = [f" w{free['tokens'][place]}" for place in (1, 4)]
+        second, *_, eighth, ninth = free["tokens"][1:9]
+        banned = [f" w{second}", f" W{eighth} w{ninth}" if engine == "exllamav3" else f" w{eighth} w{ninth}"]
         held = running.post("/v1/completions", request | {"banned_strings": banned})["choices"][0]
-        assert free["text"].startswith(" w") and banned[0] in free["text"]
-        assert len(held["tokens"]) == LENGTH and not any(text in held["text"] for text in banned)
+        assert free["text"].startswith(" w") and all(text.lower() in free["text"] for text in banned)
+        assert len(held["tokens"]) == LENGTH and not any(text.lower() in held["text"] for text in banned)
         assert held["tokens"][0] == free["tokens"][0] and len(set(held["tokens"])) == LENGTH
         told = held["logprobs"]["content"]
         assert [one["id"] for one in told] == held["tokens"] and len(told[0]["top_logprobs"]) == 2
         for place, one in enumerate(told):
             row = scores(place)[:TOKENS]
             assert one["logprob"] == pytest.approx(row[one["id"]] - log_total(row), abs=1e-4), "as the model gave them"
+
+
+@ENGINES
+def test_what_only_begins_as_a_banned_text_is_told(tmp_path: Path, engine: str) -> None:
+    with worker(tmp_path, engine) as running:
+        running.ready()
+        answer = running.post("/v1/chat/completions", question("one two three", banned_strings=["three four"]))
+        assert answer["choices"][0]["message"]["content"] == "one two three"
+        assert answer["usage"]["completion_tokens"] >= 3
 
 
 @ENGINES

@@ -133,8 +133,8 @@ class ExLlamaHost:
                 if result["stage"] != "streaming":
                     continue
                 done = bool(result["eos"])
-                said = reader.feed(result.get("text", ""), last=done)
-                ids = result["token_ids"][0].tolist() if "token_ids" in result else []
+                text, ids = _said(result)
+                said = reader.feed(text, last=done)
                 likely = chooser.likely(told, len(ids)) if chooser is not None else ()
                 told += len(ids)
                 yield Delta(
@@ -253,6 +253,15 @@ def load_error(plan: LoadPlan, error: BaseException) -> UmlError:
 def out_of_memory(error: BaseException) -> bool:
     """Whether a GPU had no room, in whatever words."""
     return type(error).__name__ == "OutOfMemoryError" or "out of memory" in str(error).lower()
+
+
+def _said(result: Mapping[str, Any]) -> tuple[str, list[int]]:
+    """Text and tokens of a step."""
+    if "held" in result and result.get("eos_reason") == "stop_token":
+        # What might have become a banned text, or a character, was held back. It comes with the end behind it.
+        text, ids = _said(result["held"])
+        return text.removesuffix(result["eos_triggering_token_str"]), ids[:-1]
+    return result.get("text", ""), result["token_ids"][0].tolist() if "token_ids" in result else []
 
 
 def _finish(result: Mapping[str, Any], *, calls: bool) -> str:

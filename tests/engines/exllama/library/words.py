@@ -68,6 +68,7 @@ class Job:
         self.text, self.most, self.ends = list(self.prompt), most, ends
         self.banned = [text.lower() for text in banned or ()]
         self.started = False
+        self.held: list[int] = []
         self.checkpoint: dict[str, Any] | None = None
 
     @property
@@ -96,18 +97,37 @@ class Job:
 
     def receive_sample(self, token: int) -> dict[str, Any]:
         found: dict[str, Any] = {"job": self, "stage": "streaming", "eos": False}
-        if token in self.ends:
-            return found | {"eos": True, "eos_reason": "stop_token", "cached_tokens": 0}
-        if any(text in word(token).lower() for text in self.banned):
-            # The token was appended, and is taken back.
-            self.checkpoint = {"offset": 0, "explored_tokens": [*self.blocked(), token]}
-            return found
         self.text.append(token)
-        self.checkpoint = None
-        found |= {"text": word(token), "token_ids": torch.tensor([[token]], dtype=torch.long)}
+        self.held.append(token)
+        if token in self.ends:
+            found |= {"eos": True, "eos_reason": "stop_token", "eos_triggering_token_str": word(token)}
+            return found | {"cached_tokens": 0, "held": self.emitted()}
         if self.new_tokens == self.most:
-            found |= {"eos": True, "eos_reason": "max_new_tokens"}
-        return found
+            return found | {"eos": True, "eos_reason": "max_new_tokens"} | self.emitted()
+        said = "".join(map(word, self.held)).lower()
+        if any(text in said for text in self.banned):
+            explored = self.explore(token)
+            del self.text[-explored["offset"] :]
+            self.held, explored["offset"] = [], 0
+            return found
+        if any(said.endswith(text[:size]) for text in self.banned for size in range(1, len(text))):
+            self.explore(token)
+            return found
+        self.checkpoint = None
+        return found | self.emitted()
+
+    def explore(self, token: int) -> dict[str, Any]:
+        """A banned text may have begun: where to go back to, and by what not to go on from there."""
+        if self.checkpoint is None:
+            self.checkpoint = {"offset": 0, "explored_tokens": []}
+        self.checkpoint["offset"] += 1
+        if self.checkpoint["offset"] == 1:
+            self.checkpoint["explored_tokens"].append(token)
+        return self.checkpoint
+
+    def emitted(self) -> dict[str, Any]:
+        held, self.held = self.held, []
+        return {"text": "".join(map(word, held)), "token_ids": torch.tensor([held], dtype=torch.long)}
 
 
 class Echo:

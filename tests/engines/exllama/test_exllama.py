@@ -118,16 +118,19 @@ def test_what_the_library_samples_as_we_do_stays_with_it(tmp_path: Path) -> None
         running.post("/v1/chat/completions", question("hey", max_tokens=1, temperature=0, regex="[ab]"))
         running.post("/v1/chat/completions", question("hey", max_tokens=1, ignore_eos=True))
         running.post("/v1/chat/completions", question("hey", max_tokens=1, ignore_eos=True, grammar='root ::= "a"'))
-        full, greedy, endless, guided = (call["steps"] for call in calls(running, "CustomSampler"))
+        running.post("/v1/chat/completions", question("hey", max_tokens=1, choice=["yes", "no"]))
+        full, greedy, endless, guided, *_ = (call["steps"] for call in calls(running, "CustomSampler"))
         assert full == [
             ["SS_LogitBias", {"5": 2.5, "7000": 1}], ["SS_RepP", 1.1, 10**7, 0], ["SS_PresFreqP", 0.0, 0.5, 10**7, 0],
             ["SS_TopK", 5], ["SS_TopP", 0.9], ["SS_MinP", 0.1], ["SS_Temperature", 0.7], ["SS_Sample"],
         ]  # fmt: skip
         assert greedy == [["SS_Argmax"]] and guided == [["ChainStep"]]
         assert endless[0] == ["SS_LogitBias", {"1": -float("inf")}] and endless[-1] == ["SS_Argmax"]
-        first, second, _, fourth = calls(running, "Job")
+        first, second, _, fourth, fifth = calls(running, "Job")
         assert (first["seed"], first["least"], first["banned"], first["ends"]) == (9, 2, ["no"], [1])
-        assert second["guides"] == [["regex", "[ab]"]] and fourth["guides"] == [["gbnf", 'root ::= "a"']]
+        for job, part in ((second, "/[ab]/"), (fourth, 'start: "a"'), (fifth, "/yes|no/")):
+            ((kind, grammar),) = job["guides"]
+            assert kind == "llg" and part in grammar
         status, error = running.request("POST", "/v1/chat/completions", question("hey", regex="((("))
         assert status == 400 and "unclosed group" in error["error"]["message"]
 
@@ -225,6 +228,7 @@ def test_version_2_follows_structures(tmp_path: Path) -> None:
         assert said(regex="a( c)+", max_tokens=9) == "a c c"
         assert said(grammar='root ::= " b" " b" " c"', ignore_eos=True) == " b b c", "where it is whole, it ends"
         assert said(regex="(a| b)(a| b)", max_tokens=2) == "a b"
+        assert said(choice=["a c", "{}"]) == "a c"
         assert said(regex="(a| b)(a| b)", banned_strings=[" b"], max_tokens=2) == "aa"
         assert said(logit_bias=[[" b", False], [4, 30]], max_tokens=2) == " c c", "a text is all its tokens"
         status, error = running.request("POST", "/v1/chat/completions", question("a b c", regex="((("))

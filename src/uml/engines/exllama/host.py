@@ -28,6 +28,7 @@ from uml.engines.hosted import tools
 from uml.engines.hosted.speech import Reader, wants_tools
 from uml.sampling.bans import unheard
 from uml.sampling.foreign import opened
+from uml.sampling.grammar import grammar_of
 from uml.sampling.settings import Settings
 from uml.sampling.vocabulary import Vocabulary
 
@@ -37,7 +38,7 @@ FATAL: Final = 4
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """One answer. guide: `json_schema`, `regex`, `grammar` (GBNF) or `llguidance`, with its text; None for none."""
+    """One answer. guide: the parameter that structures it, and its grammar in llguidance's words; None for none."""
 
     tokens: list[int]
     most: int
@@ -186,21 +187,8 @@ class ExLlamaHost:
         return replace(settings, notices=(*settings.notices, {"param": "logit_bias", "reason": reason}))
 
     def _guide(self, request: Mapping[str, Any]) -> tuple[str, str] | None:
-        import json
-
-        if forced := tools.grammar(request, self._marks):
-            return "llguidance", forced
-        schema, format_ = request.get("json_schema"), request.get("response_format") or {}
-        if format_.get("type") == "json_schema":
-            schema = (format_.get("json_schema") or {}).get("schema") or format_.get("schema") or {}
-        elif format_.get("type") == "json_object":
-            schema = {"type": "object"}
-        if schema is not None:
-            return "json_schema", json.dumps(schema)
-        for name in ("regex", "grammar"):
-            if request.get(name):
-                return name, str(request[name])
-        return None
+        forced = tools.grammar(request, self._marks)
+        return ("tool_choice", forced) if forced else grammar_of(request)
 
     def _known(self, tokens: list[int], param: str) -> list[int]:
         size = self._library.size()

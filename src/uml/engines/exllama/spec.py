@@ -24,7 +24,7 @@ OPTIONS: Final = frozenset(
 )
 
 _LACKING: Final = _names(
-    "input query documents encoding_format enable_thinking choice guidance_scale negative_prompt lora cache_prompt "
+    "input query documents encoding_format enable_thinking guidance_scale negative_prompt lora cache_prompt "
     "num_beams length_penalty early_stopping"
 )
 """What our server and samplers would do for a host that does its part: these do not."""

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from uml.core.errors import BadRequest
-from uml.sampling.grammar import Guide, Structures, grammar_of
+from uml.sampling.grammar import Guide, Structures
 from uml.sampling.vocabulary import Vocabulary
 
 
@@ -17,16 +16,12 @@ class Structurer:
         self._folder = folder
         self._structures = Structures(vocabulary)
 
-    def guide(self, kind: str, text: str) -> Guide:
-        """One for an answer; kind and text are those of `Wanted.guide`. Raises BadRequest."""
+    def guide(self, param: str, grammar: str) -> Guide:
+        """One for an answer; both are those of `Wanted.guide`. Raises BadRequest."""
         if not (self._folder / "tokenizer.json").is_file():
             raise BadRequest(
-                f"{kind}: a structure needs tokenizer.json, and {self._folder.name} has none; put the one of the "
+                f"{param}: a structure needs tokenizer.json, and {self._folder.name} has none; put the one of the "
                 "original model there, and load it again",
-                param=kind,
+                param=param,
             )
-        if kind == "llguidance":
-            return self._structures.guide("tool_choice", text)
-        found = grammar_of({kind: json.loads(text) if kind == "json_schema" else text})
-        assert found is not None  # there is a text, or nobody would ask
-        return self._structures.guide(*found)
+        return self._structures.guide(param, grammar)

@@ -117,13 +117,12 @@ class Library3:
         )
         return job, chooser
 
-    def _filter(self, kind: str, text: str) -> Any:
+    def _filter(self, param: str, grammar: str) -> Any:
         """What keeps an answer to a structure. Raises BadRequest for one that cannot be compiled."""
-        name = {"json_schema": "json_schema", "regex": "regex", "grammar": "gbnf_grammar", "llguidance": "llg_grammar"}
         try:
-            return self._lib.LLGuidanceFilter(self.tokenizer, eos_after_completed=True, **{name[kind]: text})
+            return self._lib.LLGuidanceFilter(self.tokenizer, eos_after_completed=True, llg_grammar=grammar)
         except ValueError as error:
-            raise BadRequest(f"{kind}: {error}", param=kind) from error
+            raise BadRequest(f"{param}: {error}", param=param) from error
 
     def encode(self, text: str, *, begin: bool) -> list[int]:
         """As `Library.encode`."""

@@ -20,9 +20,10 @@ from tools.demo_model.documents import Documents, documents
 from tools.demo_model.export import export, trained
 from tools.demo_model.network import Shape, Weights
 from tools.demo_model.packing import Batch
-from tools.demo_model.parallel import Cost, cores
+from tools.demo_model.parallel import Cost
+from tools.demo_model.processor import threads
 from tools.demo_model.run import Run, Settings
-from tools.demo_model.train import SPOKEN, Scores, scorer, train
+from tools.demo_model.train import SPOKEN, Scores, scorer, train, worth_compiling
 
 HIDDEN, LAYERS, MLP = 128, 3, 384
 
@@ -60,7 +61,7 @@ def main(arguments: list[str] | None = None, source: Documents = documents) -> N
     parser.add_argument("--seed", type=int, default=2, help="(%(default)s)")
     parser.add_argument("--batches", type=int, default=Settings().batches, help="of a step (%(default)s)")
     parser.add_argument("--batch-tokens", type=int, default=Settings().batch_tokens, help="(%(default)s)")
-    parser.add_argument("--threads", type=int, default=cores(), help="of the processor (%(default)s)")
+    parser.add_argument("--threads", type=int, default=threads(), help="of the processor (%(default)s)")
     parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=False)
     given = vars(parser.parse_args(arguments))
     out, teacher_run = given.pop("out"), given.pop("teacher")
@@ -70,7 +71,10 @@ def main(arguments: list[str] | None = None, source: Documents = documents) -> N
     out.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(teacher_run / "tokenizer.json", out / "tokenizer.json")
     teacher_shape, teacher = trained(teacher_run)
-    run = Run.open(Settings(**given, hidden=HIDDEN, layers=LAYERS, mlp=MLP), out, source)
+    settings = Settings(**given, hidden=HIDDEN, layers=LAYERS, mlp=MLP)
+    if compiled is None:
+        compiled = worth_compiling(settings)
+    run = Run.open(settings, out, source)
     scores, teacher_scores = scorer(run.shape, compiled=False), scorer(teacher_shape, compiled=False)
     train(run, partial(distilled, run.shape, teacher_shape, teacher, compiled), scores)
     run.report(agreement=round(agreement(run, scores, teacher, teacher_scores), 4))

@@ -23,7 +23,7 @@ from tools.demo_model.corpus.draw import Draw
 from tools.demo_model.export import GGUF_TYPES, trained, write_folder
 from tools.demo_model.network import Shape, Weights, hidden_states
 from tools.demo_model.optimizer import Optimizer
-from tools.demo_model.parallel import cores
+from tools.demo_model.processor import threads
 from tools.demo_model.run import Clock, rate_factor
 from tools.demo_model.tokenizer import PAD_ID
 
@@ -124,7 +124,7 @@ def main(arguments: list[str] | None = None) -> None:
     length.add_argument("--minutes", type=float, default=5.0, help="length of the training (%(default)s)")
     length.add_argument("--steps", type=int, help="length in steps: the same weights again on the same machine")
     parser.add_argument("--seed", type=int, default=4, help="(%(default)s)")
-    parser.add_argument("--threads", type=int, default=cores(), help="of the processor (%(default)s)")
+    parser.add_argument("--threads", type=int, default=threads(), help="of the processor (%(default)s)")
     given = parser.parse_args(arguments)
     torch.set_num_threads(given.threads)
 

@@ -28,9 +28,10 @@ from tools.demo_model.corpus.nouns import same_as
 from tools.demo_model.documents import documents
 from tools.demo_model.export import trained
 from tools.demo_model.network import EMBEDDING, Shape, Weights
-from tools.demo_model.parallel import Cost, cores
+from tools.demo_model.parallel import Cost
+from tools.demo_model.processor import threads
 from tools.demo_model.run import Run, Settings
-from tools.demo_model.train import Scores, cross_entropy, scorer, train
+from tools.demo_model.train import Scores, cross_entropy, scorer, train, worth_compiling
 
 RANK, ALPHA = 8, 16.0
 RATE = 2e-3
@@ -110,15 +111,15 @@ def merged(base: Weights, adapter: Weights) -> Weights:
     }
 
 
-def adapted(shape: Shape, base: Weights) -> Scores:
+def adapted(shape: Shape, base: Weights, *, compiled: bool) -> Scores:
     """Scores of the base with the adapter that is given as weights."""
-    scores = scorer(shape, compiled=False)
+    scores = scorer(shape, compiled=compiled)
     return lambda adapter, batch: scores(merged(base, adapter), batch)
 
 
-def speaking(shape: Shape, base: Weights) -> Cost:
+def speaking(shape: Shape, base: Weights, compiled: bool) -> Cost:
     """What the base with an adapter pays for the pirate's words."""
-    scores = adapted(shape, base)
+    scores = adapted(shape, base, compiled=compiled)
     return lambda adapter, batch: cross_entropy(scores(adapter, batch), batch)
 
 
@@ -180,7 +181,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=3, help="(%(default)s)")
     parser.add_argument("--batches", type=int, default=Settings().batches, help="of a step (%(default)s)")
     parser.add_argument("--batch-tokens", type=int, default=Settings().batch_tokens, help="(%(default)s)")
-    parser.add_argument("--threads", type=int, default=cores(), help="of the processor (%(default)s)")
+    parser.add_argument("--threads", type=int, default=threads(), help="of the processor (%(default)s)")
     given = vars(parser.parse_args(arguments))
     out, base_run = given.pop("out"), given.pop("base")
     torch.set_num_threads(given.pop("threads"))
@@ -190,7 +191,8 @@ def main(arguments: list[str] | None = None) -> None:
     shape, base = trained(base_run)
     settings = Settings(**given, matrix_rate=0.0, rate=RATE, hidden=shape.hidden, layers=shape.layers, mlp=shape.mlp)
     run = Run.open(settings, out, partial(documents, change=pirate), lambda _, seed: new_adapter(base, seed))
-    train(run, partial(speaking, shape, base), adapted(shape, base))
+    compiled = worth_compiling(settings)
+    train(run, partial(speaking, shape, base, compiled), adapted(shape, base, compiled=False))
     print(write_peft(out / "adapter", run.weights))
     print(write_gguf(out / "adapter-f16.gguf", shape, run.weights))
 

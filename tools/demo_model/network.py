@@ -174,25 +174,23 @@ def _attention(
 ) -> torch.Tensor:
     """What every token sees, (rows, heads, length, head_size).
 
-    With a mask some queries at a time, and none with keys after them: of a mask, the half that shuts everything out
-    costs as much as the other.
+    With a mask as two products and what is between them, compiled with the layer: of heads this small PyTorch's own
+    takes up to two thirds of a step on the CPU. Some queries at a time, and none with keys after them.
     """
-    grouped = queries.shape[1] != keys.shape[1]
+    rows, heads, length, size = queries.shape
+    kv_heads = keys.shape[1]
     if mask is None:
-        return F.scaled_dot_product_attention(queries, keys, values, is_causal=True, enable_gqa=grouped)
-    length = queries.shape[2]
+        return F.scaled_dot_product_attention(queries, keys, values, is_causal=True, enable_gqa=heads != kv_heads)
+    queries = queries / math.sqrt(size)
     parts = []
     for start in range(0, length, TOGETHER):
         end = min(start + TOGETHER, length)
-        parts.append(
-            F.scaled_dot_product_attention(
-                queries[:, :, start:end],
-                keys[:, :, :end],
-                values[:, :, :end],
-                attn_mask=mask[:, :, start:end, :end],
-                enable_gqa=grouped,
-            )
-        )
+        # Heads that share keys are rows of one product.
+        asked = queries[:, :, start:end].reshape(rows, kv_heads, -1, size)
+        scores = (asked @ keys[:, :, :end].transpose(2, 3)).view(rows, heads, end - start, end)
+        shares = (scores.float() + mask[:, :, start:end, :end]).softmax(-1).to(values.dtype)
+        seen = shares.view(rows, kv_heads, -1, end) @ values[:, :, :end]
+        parts.append(seen.view(rows, heads, end - start, size))
     return torch.cat(parts, 2) if len(parts) > 1 else parts[0]
 
 

@@ -13,22 +13,28 @@ from typing import Any
 import torch
 
 from tools.demo_model.network import EMBEDDING, Weights
+from tools.demo_model.processor import has_bf16
 
 # The quintic iteration of Muon's authors, tuned for speed: singular values end between 0.7 and 1.2.
 QUINTIC = (3.4445, -4.7750, 2.0315)
 ITERATIONS = 5
 
 
-def orthogonalized(matrices: torch.Tensor) -> torch.Tensor:
-    """The nearest orthogonal matrix of each of `matrices` (count, rows, columns), about, by Newton and Schulz."""
+def orthogonalized(matrices: torch.Tensor, *, low: bool = False) -> torch.Tensor:
+    """The nearest orthogonal matrix of each of `matrices` (count, rows, columns), about, by Newton and Schulz.
+
+    low: in bfloat16.
+    """
     a, b, c = QUINTIC
     tall = matrices.shape[1] > matrices.shape[2]
     x = matrices.transpose(1, 2) if tall else matrices
     x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
+    # What it is after is far coarser than bfloat16; the authors' own runs in it too.
+    x = x.to(torch.bfloat16) if low else x
     for _ in range(ITERATIONS):
         gram = x @ x.transpose(1, 2)
         x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
-    return x.transpose(1, 2) if tall else x
+    return (x.transpose(1, 2) if tall else x).to(matrices.dtype)
 
 
 class Optimizer:
@@ -38,6 +44,7 @@ class Optimizer:
         self, weights: Weights, *, matrix_rate: float, rate: float, momentum: float = 0.95, decay: float = 0.01
     ) -> None:
         """Rates are the highest ones; `step` takes the schedule's factor. Decay is AdamW's, for matrices only."""
+        self._low = has_bf16()
         self._matrix_rate, self._rate, self._momentum, self._decay = matrix_rate, rate, momentum, decay
         matrices = [name for name, weight in weights.items() if weight.ndim == 2 and name != EMBEDDING]
         self._weights = weights
@@ -73,7 +80,7 @@ class Optimizer:
         gradients = torch.stack([weight.grad for weight in weights])
         velocity = self._velocity[form]
         velocity.lerp_(gradients, 1 - self._momentum)
-        steps = orthogonalized(gradients.lerp_(velocity, self._momentum))
+        steps = orthogonalized(gradients.lerp_(velocity, self._momentum), low=self._low)
         scale = rate * math.sqrt(max(1.0, form[0] / form[1]))
         for weight, step in zip(weights, steps, strict=True):
             weight.mul_(1 - rate * self._decay).sub_(step, alpha=scale)

@@ -7,8 +7,6 @@ order keeps the result the same.
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from types import TracebackType
@@ -25,16 +23,14 @@ Objective: TypeAlias = Callable[[], Cost]
 """Makes a cost, in the process that is to use it; travels there, so it must be picklable."""
 
 
-def cores() -> int:
-    """How many of the processor may be used."""
-    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-
-
 class Gradients(Protocol):
     """Who turns batches into the weights' `grad`. A context manager."""
 
-    def of(self, batches: Sequence[Batch]) -> float:
-        """Leave the mean of the batches' gradients in the weights; returns the mean cost."""
+    def of(self, batches: Sequence[Batch], meanwhile: Callable[[], None] | None = None) -> float:
+        """Leave the mean of the batches' gradients in the weights; returns the mean cost.
+
+        meanwhile: is called once, while others do the work where there are any.
+        """
         ...
 
     def __enter__(self) -> Self: ...
@@ -55,8 +51,10 @@ class Alone:
     def __init__(self, weights: Weights, objective: Objective) -> None:
         self._weights, self._cost = weights, objective()
 
-    def of(self, batches: Sequence[Batch]) -> float:
+    def of(self, batches: Sequence[Batch], meanwhile: Callable[[], None] | None = None) -> float:
         """See `Gradients`."""
+        if meanwhile:
+            meanwhile()
         cost = torch.stack([self._cost(self._weights, batch) for batch in batches]).mean()
         cost.backward()
         return float(cost.item())
@@ -93,10 +91,12 @@ class Together:
             self._pipes.append(here)
             self._processes.append(process)
 
-    def of(self, batches: Sequence[Batch]) -> float:
+    def of(self, batches: Sequence[Batch], meanwhile: Callable[[], None] | None = None) -> float:
         """See `Gradients`; one batch a process. Raises EOFError where a process has died."""
         for pipe, batch in zip(self._pipes, batches, strict=True):
             pipe.send(batch)
+        if meanwhile:
+            meanwhile()
         costs = [float(pipe.recv()) for pipe in self._pipes]
         for name, weight in self._weights.items():
             total = self._found[0][name].clone()

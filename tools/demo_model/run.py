@@ -108,6 +108,8 @@ class Run:
     packer: Packer
     clock: Clock
     held_out: Batch
+    coming: list[Batch] = field(default_factory=list)
+    """The batches of the next step."""
 
     @classmethod
     def open(
@@ -137,12 +139,19 @@ class Run:
         )
         if saved:
             run._take_up(saved)
+        else:
+            run.pack()
         return run
 
     def _take_up(self, saved: dict[str, Any]) -> None:
         self.optimizer.load(saved["optimizer"])
         self.packer.read, self.packer.given, self.packer.waiting = saved["read"], saved["given"], saved["waiting"]
+        self.coming = saved["coming"]
         self.clock.step, self.clock.tokens, self.clock.earlier_s = saved["step"], saved["tokens"], saved["elapsed_s"]
+
+    def pack(self) -> None:
+        """Have the batches of the step that the clock has come to."""
+        self.coming = [self.packer.next(self.clock.progress) for _ in range(self.settings.batches)]
 
     def save(self) -> None:
         """Write the checkpoint; who reads meanwhile has the old one or the new one, whole."""
@@ -157,6 +166,7 @@ class Run:
             "read": self.packer.read,
             "given": self.packer.given,
             "waiting": self.packer.waiting,
+            "coming": self.coming,
         }
         written = self.folder / "checkpoint.part"
         torch.save(state, written)

@@ -70,31 +70,27 @@ def measure(
     from tools.demo_model.perplexity import held_out, perplexity, read_gguf
     from uml.formats import inspect
 
+    files = files.absolute()
     several = held_out(Tokenizer.from_file(str(files / "demo-safetensors" / "tokenizer.json")), dialogues)
-    kinds: dict[str, Kind] = {}
-
-    def put(kind: str, path: Path, surprise: float, data: Path | None = None) -> None:
-        asked = questions(count=count)
-        scores = asyncio.run(evaluate(str(path.absolute()), asked, max_tokens=max_tokens, data=data))
-        right = {score.family: score.right for score in scores}
-        kinds[kind] = Kind(inspect(path).size_bytes, round(surprise, 4), right)
-        print(f"{kind}: {sum(right.values())} of {count * len(right)}, perplexity {kinds[kind].perplexity}", flush=True)
-
-    for kind in names:
-        path = files / "kinds" / f"demo-{kind}.gguf"
-        put(kind, path, perplexity(*read_gguf(path), several))
+    paths = {kind: files / "kinds" / f"demo-{kind}.gguf" for kind in names}
+    surprises = {kind: perplexity(*read_gguf(path), several) for kind, path in paths.items()}
     if engines:
-        path = files / "kinds" / f"demo-{in_onnx.KIND}"
+        path = paths[in_onnx.KIND] = files / "kinds" / f"demo-{in_onnx.KIND}"
         if not path.exists():
             in_onnx.write(files / "demo-safetensors", path, engines)
-        put(in_onnx.KIND, path, in_onnx.perplexity(path, several, engines), engines)
-    demo, draft = str((files / "demo.gguf").absolute()), str((files / "demo-draft.gguf").absolute())
+        surprises[in_onnx.KIND] = in_onnx.perplexity(path, several, engines)
+    data = {in_onnx.KIND: engines}
+    right = asyncio.run(_answers({kind: (path, data.get(kind)) for kind, path in paths.items()}, count, max_tokens))
+    kinds = {
+        kind: Kind(inspect(path).size_bytes, round(surprises[kind], 4), right[kind]) for kind, path in paths.items()
+    }
+    demo, draft = str(files / "demo.gguf"), str(files / "demo-draft.gguf")
     further = {family.name: tuple(family.prompts(SEED, count)) for family in (UNNAMED, EVERYDAY)}
     unnamed, everyday = asyncio.run(evaluate(demo, further, max_tokens=max_tokens))
     guesses = asyncio.run(acceptance(demo, draft, count=min(count, 40), max_tokens=max_tokens))
-    adapter = {"lora": [str((files / "demo-pirate.gguf").absolute())]}
+    adapter = {"lora": [str(files / "demo-pirate.gguf")]}
     pirates = asyncio.run(evaluate(demo, pirate_questions(count), adapter, max_tokens))
-    nearest, pairs = asyncio.run(_nearest(str((files / "demo-embedding.gguf").absolute())))
+    nearest, pairs = asyncio.run(_nearest(str(files / "demo-embedding.gguf")))
     return Scores(
         count=count,
         kinds=kinds,
@@ -108,6 +104,25 @@ def measure(
         nearest=nearest,
         pairs=pairs,
     )
+
+
+async def _answers(
+    kinds: Mapping[str, tuple[Path, Path | None]], count: int, max_tokens: int
+) -> Mapping[str, Mapping[str, int]]:
+    """Right answers by kind and family. All kinds are asked at once, with a thread for each: it cannot use more.
+
+    kinds: the file of each, and the data folder with its engine, where it needs one.
+    """
+    asked = questions(count=count)
+
+    async def ask(kind: str, path: Path, data: Path | None) -> Mapping[str, int]:
+        found = await evaluate(str(path), asked, {"threads": 1}, max_tokens, data)
+        right = {score.family: score.right for score in found}
+        print(f"{kind}: {sum(right.values())} of {count * len(right)}", flush=True)
+        return right
+
+    several = await asyncio.gather(*(ask(kind, path, data) for kind, (path, data) in kinds.items()))
+    return dict(zip(kinds, several, strict=True))
 
 
 async def _nearest(model: str) -> tuple[int, int]:

@@ -26,7 +26,8 @@ from tools.demo_model.documents import Documents, documents
 from tools.demo_model.export import export, trained
 from tools.demo_model.network import Shape, Weights, block, document_mask, logits
 from tools.demo_model.packing import Batch
-from tools.demo_model.parallel import Cost, Objective, cores, gradients
+from tools.demo_model.parallel import Cost, Objective, gradients
+from tools.demo_model.processor import has_bf16, threads
 from tools.demo_model.run import Run, Settings, rate_factor
 
 CHECKPOINT_EVERY_S = 60.0
@@ -37,18 +38,18 @@ SPOKEN = 0.5
 Scores: TypeAlias = Callable[[Weights, Batch], torch.Tensor]
 
 
-def has_bf16() -> bool:
-    """Whether the processor multiplies bfloat16 itself; where it does not, float32 is three times as fast."""
-    able = torch.cpu.get_capabilities()
-    return bool(able.get("amx_bf16") or able.get("avx512_bf16") or able.get("bf16"))
+def worth_compiling(settings: Settings) -> bool:
+    """Compiling takes up to a minute: a short run would be over before it pays."""
+    return (settings.steps or settings.minutes * 60) >= 300
 
 
 def scorer(shape: Shape, *, compiled: bool) -> Scores:
     """Scores (rows, length, vocabulary) of the tokens that follow; compiled where there is a C++ compiler.
 
-    Only the layer is compiled: one piece of code for all layers, ready in seconds, a sixth faster in all.
+    Only the layer is compiled: one piece of code for all layers, ready in seconds, half as fast again.
     """
-    run = torch.compile(block) if compiled and shutil.which("g++") else block
+    # For each size by itself: code for any, as a draft beside its teacher brings on, takes many minutes to make.
+    run = torch.compile(block, dynamic=False) if compiled and shutil.which("g++") else block
     low = has_bf16()
 
     def scores(weights: Weights, batch: Batch) -> torch.Tensor:
@@ -81,10 +82,10 @@ def train(run: Run, objective: Objective, scores: Scores) -> None:
     tokens, costs = run.clock.tokens, list[float]()
     with gradients(run.weights, objective, run.settings.batches) as work:
         while (progress := run.clock.progress) < 1:
-            batches = [run.packer.next(progress) for _ in range(run.settings.batches)]
-            costs.append(work.of(batches))
-            run.optimizer.step(rate_factor(progress))
+            batches = run.coming
             run.clock.step += 1
+            costs.append(work.of(batches, run.pack))
+            run.optimizer.step(rate_factor(progress))
             run.clock.tokens += sum(int((batch.documents >= 0).sum()) for batch in batches)
             now = time.monotonic()
             if now - spoken >= SPEAK_EVERY_S:
@@ -129,16 +130,15 @@ def main(arguments: list[str] | None = None, source: Documents = documents) -> N
     for name in ("seed", "batches", "batch_tokens", "matrix_rate", "rate", "vocabulary", "documents_for_tokenizer"):
         value = getattr(usual, name)
         parser.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value, help="(%(default)s)")
-    parser.add_argument("--threads", type=int, default=cores(), help="of the processor (%(default)s)")
+    parser.add_argument("--threads", type=int, default=threads(), help="of the processor (%(default)s)")
     parser.add_argument("--base", type=Path, help="folder of the run to begin with")
     parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=None)
     given = vars(parser.parse_args(arguments))
-    out, threads, compiled, base = (given.pop(name) for name in ("out", "threads", "compile", "base"))
+    out, used, compiled, base = (given.pop(name) for name in ("out", "threads", "compile", "base"))
     settings = Settings(**given)
     if compiled is None:
-        # Compiling takes up to a minute: a short run would be over before it pays.
-        compiled = (settings.steps or settings.minutes * 60) >= 600
-    torch.set_num_threads(threads)
+        compiled = worth_compiling(settings)
+    torch.set_num_threads(used)
     run = practice(settings, out, source, base) if base else Run.open(settings, out, source)
     train(run, partial(language, run.shape, compiled), scorer(run.shape, compiled=False))
     for path in export(out):

@@ -56,7 +56,7 @@ def test_processes_of_their_own_learn_the_adapter_as_one_does(tmp_path: Path) ->
     run = Run.open(small, tmp_path, small_corpus)
     adapter = {name: weight.requires_grad_() for name, weight in new_adapter(run.weights, 2).items()}
     base = {name: weight.detach() for name, weight in run.weights.items()}
-    objective = partial(speaking, run.shape, base)
+    objective = partial(speaking, run.shape, base, False)
     batches = [run.packer.next(0.0) for _ in range(2)]
     with gradients(adapter, objective, 1) as alone, gradients(adapter, objective, 2) as together:
         assert together.of(batches) == pytest.approx(alone.of(batches), rel=1e-5)

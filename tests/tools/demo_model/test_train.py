@@ -137,7 +137,7 @@ def test_a_run_that_was_stopped_goes_on_as_if_it_had_not(tmp_path: Path, monkeyp
     cost = objective()
 
     def stopping(weights: Weights, batch: Batch) -> torch.Tensor:
-        if stopped.clock.step == 5:
+        if stopped.clock.step == 6:
             raise KeyboardInterrupt
         return cost(weights, batch)
 

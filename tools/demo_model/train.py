@@ -46,7 +46,7 @@ def worth_compiling(settings: Settings) -> bool:
 def scorer(shape: Shape, *, compiled: bool) -> Scores:
     """Scores (rows, length, vocabulary) of the tokens that follow; compiled where there is a C++ compiler.
 
-    Only the layer is compiled: one piece of code for all layers, ready in seconds, half as fast again.
+    Only the layer is compiled: one piece of code for all layers, which is ready in seconds.
     """
     # For each size by itself: code for any, as a draft beside its teacher brings on, takes many minutes to make.
     run = torch.compile(block, dynamic=False) if compiled and shutil.which("g++") else block

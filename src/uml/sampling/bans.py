@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,9 +31,18 @@ class Biases:
         return len(self.tokens)
 
 
-def unheard(biases: Iterable[Bias], size: int) -> tuple[int, ...]:
-    """Tokens of biases that a vocabulary of this size does not have, each once."""
-    return tuple(dict.fromkeys(token for token, _ in biases if isinstance(token, int) and token >= size))
+def heard(settings: Settings, size: int) -> Settings:
+    """The settings, with a notice of their biases of tokens that a vocabulary of this size does not have."""
+    gone = dict.fromkeys(token for token, _ in settings.logit_bias if isinstance(token, int) and token >= size)
+    if not gone:
+        return settings
+    some = ", ".join(map(str, [*gone][:_TOLD])) + (", ..." if len(gone) > _TOLD else "")
+    notice = {"param": "logit_bias", "reason": f"left out of it: {some}; the model's tokens are 0 to {size - 1}"}
+    return replace(settings, notices=(*settings.notices, notice))
+
+
+_TOLD: Final = 10
+"""Tokens that a notice names."""
 
 
 class Phrases:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from uml.core.errors import (
@@ -26,7 +26,7 @@ from uml.engines.exllama.language import template_of
 from uml.engines.exllama.runner import Generator, Runner, Running
 from uml.engines.hosted import tools
 from uml.engines.hosted.speech import Reader, wants_tools
-from uml.sampling.bans import unheard
+from uml.sampling.bans import heard
 from uml.sampling.foreign import opened
 from uml.sampling.grammar import grammar_of
 from uml.sampling.settings import Settings
@@ -156,7 +156,7 @@ class ExLlamaHost:
 
     def _wanted(self, request: Mapping[str, Any]) -> tuple[Wanted, Reader]:
         """A request, checked. Raises BadRequest."""
-        settings = self._settings(request)
+        settings = heard(Settings.of(request, samplers=self._samplers), self._library.size())
         thinking, chat = False, "messages" in request
         if chat:
             text = self.prompt(request)
@@ -177,14 +177,6 @@ class ExLlamaHost:
             self._marks, thoughts=chat and form != "none", tools=chat and wants_tools(request), thinking=thinking
         )
         return Wanted(tokens, min(request.get("max_tokens") or room, room), settings, self._guide(request)), reader
-
-    def _settings(self, request: Mapping[str, Any]) -> Settings:
-        settings, size = Settings.of(request, samplers=self._samplers), self._library.size()
-        gone = unheard(settings.logit_bias, size)
-        if not gone:
-            return settings
-        reason = f"left out of it: {', '.join(map(str, gone[:10]))}; the model's tokens are 0 to {size - 1}"
-        return replace(settings, notices=(*settings.notices, {"param": "logit_bias", "reason": reason}))
 
     def _guide(self, request: Mapping[str, Any]) -> tuple[str, str] | None:
         forced = tools.grammar(request, self._marks)

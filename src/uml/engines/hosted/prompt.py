@@ -10,7 +10,7 @@ from uml.core.errors import BadRequest, ContextLengthExceeded
 from uml.engines.hosted.answer import Teller
 from uml.engines.hosted.speech import Marks, Reader, wants_tools
 from uml.engines.hosted.template import Template
-from uml.sampling.bans import unheard
+from uml.sampling.bans import heard
 from uml.sampling.foreign import Foreign
 from uml.sampling.guidance import Guidance, scale_of, unguided
 from uml.sampling.settings import Settings
@@ -99,15 +99,7 @@ class Language:
     def _heard(self, settings: Settings, notices: tuple[Mapping[str, str], ...]) -> Settings:
         """The settings, with these notices, and one of the biases that they cannot have an effect by."""
         settings = replace(settings, notices=(*settings.notices, *notices)) if notices else settings
-        gone = unheard(settings.logit_bias, len(self.vocabulary))
-        if not gone:
-            return settings
-        some = ", ".join(map(str, gone[:10])) + (", ..." if len(gone) > 10 else "")
-        notice = {
-            "param": "logit_bias",
-            "reason": f"left out of it: {some}; the model's tokens are 0 to {len(self.vocabulary) - 1}",
-        }
-        return replace(settings, notices=(*settings.notices, notice))
+        return heard(settings, len(self.vocabulary))
 
     def _given(self, prompt: str | list[int]) -> list[int]:
         if isinstance(prompt, str):

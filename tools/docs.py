@@ -66,7 +66,7 @@ on PATH), and come before installs.
 What was run: llama.cpp, Transformers and ONNX Runtime on processors, held to one contract
 (`tests/engines/test_contract.py`). Nothing was run on a GPU: for a machine with one there is a suite,
 `pytest -m gpu tests/engines/test_gpu.py`, for llama.cpp's layers on GPUs, Transformers with CUDA, ExLlamaV3,
-ExLlamaV2 and vLLM. It was not run yet either.
+ExLlamaV2, vLLM and TensorRT-LLM. It was not run yet either.
 
 ## Plug-ins
 

@@ -2,8 +2,9 @@
 
 It was not run yet. The folder is a data folder in which `uml engine install` has made the engines; an engine that is
 not there is skipped, and so is everything on a machine without a GPU. UML_TEST_LLAMA_SERVER names a `llama-server` that
-was built for the GPU (the wheel of llama.cpp is for processors). ExLlamaV2, ExLlamaV3 and vLLM get models that the user
-names, for they have kernels for real shapes only: UML_TEST_EXL2, UML_TEST_EXL3, UML_TEST_VLLM, a folder each.
+was built for the GPU (the wheel of llama.cpp is for processors). ExLlamaV2, ExLlamaV3, vLLM and TensorRT-LLM get models
+that the user names, for they have kernels for real shapes only: UML_TEST_EXL2, UML_TEST_EXL3, UML_TEST_VLLM,
+UML_TEST_TENSORRT, a folder each.
 """
 
 from __future__ import annotations
@@ -59,6 +60,7 @@ SUBJECTS = (
     OnGpu("exllamav3", named="UML_TEST_EXL3"),
     OnGpu("exllamav2", named="UML_TEST_EXL2"),
     OnGpu("vllm", named="UML_TEST_VLLM"),
+    OnGpu("tensorrt-llm", named="UML_TEST_TENSORRT"),
 )
 
 

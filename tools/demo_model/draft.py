@@ -62,7 +62,7 @@ def main(arguments: list[str] | None = None, source: Documents = documents) -> N
     parser.add_argument("--batches", type=int, default=Settings().batches, help="of a step (%(default)s)")
     parser.add_argument("--batch-tokens", type=int, default=Settings().batch_tokens, help="(%(default)s)")
     parser.add_argument("--threads", type=int, default=threads(), help="of the processor (%(default)s)")
-    parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=False)
+    parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=None)
     given = vars(parser.parse_args(arguments))
     out, teacher_run = given.pop("out"), given.pop("teacher")
     torch.set_num_threads(given.pop("threads"))

@@ -42,7 +42,7 @@ docs: $(ready_dev)  ## write the pages that are generated from the code
 bench: $(ready_dev)  ## measure: every table of docs/performance.md
 	$(BIN)/python -m benchmarks
 
-demo-model: $(ready_training) $(if $(ENGINES),$(ready_builder))  ## train the demo model and all that comes with it, and put it into the package: two hours; ENGINES=1 scores ONNX too
+demo-model: $(ready_training) $(if $(ENGINES),$(ready_builder))  ## train the demo model and all that comes with it, and put it into the package: an hour and a half; ENGINES=1 scores ONNX too
 	$(BIN)/python -m tools.demo_model.make build/demo-model --ship src/uml/models $(if $(ENGINES),--engines $(engines))
 
 clean:  ## remove what was built here

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Final
 
-from tools.demo_model.corpus import ROUNDS
 from tools.demo_model.evaluate import BAR, BARS
 from tools.demo_model.scores import OTHERS, Kind, Scores
 
@@ -34,9 +33,9 @@ MAKING: Final = """\
 `make demo-model` makes every file and this page, seeded. Architecture: Llama with tied embeddings, hidden 256, \
 6 layers, 4 heads over 2 KV heads, MLP 768, context 2,048, byte-level BPE of 2,000 tokens split as Qwen2 splits, \
 ChatML with tools in Hermes form and `<think>`. Trained on the CPU: Muon for the matrices, AdamW for the rest, loss \
-weight 1 on answers and 0.02 on everything else, packed windows of 256 to 2,048 tokens; then, in {rounds} rounds, it \
-practises what is hard for it, where the choice of a tool has weight 4; the mean of the last two is kept. The corpus \
-is `tools/demo_model/corpus`: no text of anybody's is in it.
+weight 1 on answers and 0.02 on everything else, steps of 2,048 tokens in packed windows of 256 to 2,048; then \
+it practises what is hard for it, where the choice of a tool has weight 4, in the end with tools of more kinds. The \
+corpus is `tools/demo_model/corpus`: no text of anybody's is in it.
 
 ## Licence
 
@@ -46,8 +45,7 @@ Apache 2.0, as the program. The weights are made from the program's own text onl
 
 def card(scores: Scores) -> str:
     """Markdown with the metadata block that model hubs read."""
-    making = MAKING.format(rounds=len(ROUNDS))
-    return "\n".join((HEAD, *_files(scores), "", *_answers(scores), "", *_companions(scores), "", making))
+    return "\n".join((HEAD, *_files(scores), "", *_answers(scores), "", *_companions(scores), "", MAKING))
 
 
 def _files(scores: Scores) -> list[str]:

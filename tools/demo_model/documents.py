@@ -27,13 +27,13 @@ def documents(
     split: Split,
     start: int = 0,
     change: Callable[[Dialogue], Dialogue] | None = None,
-    practice: int = 0,
+    phase: int = 0,
 ) -> Iterator[Spans]:
     """The corpus, rendered as chats. Every shard has a seed of its own, so that entering late is cheap.
 
-    `change` says otherwise what the dialogues say; `practice` is as for `dialogues`.
+    `change` says otherwise what the dialogues say; `phase` is as for `dialogues`.
     """
     for shard in itertools.count(start // SHARD):
         skipped = start % SHARD if shard == start // SHARD else 0
-        for dialogue in itertools.islice(dialogues(seed * 1_000_003 + shard, split, practice=practice), skipped, SHARD):
-            yield render(change(dialogue) if change else dialogue, CHOSEN if practice else SPOKEN)
+        for dialogue in itertools.islice(dialogues(seed * 1_000_003 + shard, split, phase=phase), skipped, SHARD):
+            yield render(change(dialogue) if change else dialogue, CHOSEN if phase else SPOKEN)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import shutil
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -20,10 +19,9 @@ from tools.demo_model.documents import Documents, documents
 from tools.demo_model.export import export, trained
 from tools.demo_model.network import Shape, Weights
 from tools.demo_model.packing import Batch
-from tools.demo_model.parallel import Cost
 from tools.demo_model.processor import threads
 from tools.demo_model.run import Run, Settings
-from tools.demo_model.train import SPOKEN, Scores, scorer, train, worth_compiling
+from tools.demo_model.train import SPOKEN, Cost, Scores, scorer, train, worth_compiling
 
 HIDDEN, LAYERS, MLP = 128, 3, 384
 
@@ -59,7 +57,6 @@ def main(arguments: list[str] | None = None, source: Documents = documents) -> N
     length.add_argument("--minutes", type=float, default=15.0, help="length of the training (%(default)s)")
     length.add_argument("--steps", type=int, help="length in steps: the same weights again on the same machine")
     parser.add_argument("--seed", type=int, default=2, help="(%(default)s)")
-    parser.add_argument("--batches", type=int, default=Settings().batches, help="of a step (%(default)s)")
     parser.add_argument("--batch-tokens", type=int, default=Settings().batch_tokens, help="(%(default)s)")
     parser.add_argument("--threads", type=int, default=threads(), help="of the processor (%(default)s)")
     parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=None)
@@ -76,7 +73,7 @@ def main(arguments: list[str] | None = None, source: Documents = documents) -> N
         compiled = worth_compiling(settings)
     run = Run.open(settings, out, source)
     scores, teacher_scores = scorer(run.shape, compiled=False), scorer(teacher_shape, compiled=False)
-    train(run, partial(distilled, run.shape, teacher_shape, teacher, compiled), scores)
+    train(run, distilled(run.shape, teacher_shape, teacher, compiled), scores)
     run.report(agreement=round(agreement(run, scores, teacher, teacher_scores), 4))
     for path in export(out, "draft", "UML Demo Draft"):
         print(path)

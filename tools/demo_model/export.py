@@ -10,8 +10,6 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -38,18 +36,6 @@ def trained(run: Path) -> tuple[Shape, Weights]:
     # The checkpoint is this trainer's own file, and holds more than tensors.
     saved = torch.load(run / "checkpoint.pt", weights_only=False)
     return Shape(**saved["shape"]), saved["weights"]
-
-
-def blend(runs: Sequence[Path], out: Path) -> None:
-    """Write a run that has the mean of others' weights, which began with the same.
-
-    What is left of chance in each goes away: better than any of them ("Model soups", Wortsman and others, 2022).
-    """
-    out.mkdir(parents=True, exist_ok=True)
-    several = [trained(run) for run in runs]
-    mean = {name: torch.stack([weights[name].detach() for _, weights in several]).mean(0) for name in several[0][1]}
-    torch.save({"shape": asdict(several[0][0]), "weights": mean}, out / "checkpoint.pt")
-    shutil.copyfile(runs[0] / "tokenizer.json", out / "tokenizer.json")
 
 
 def write_folder(folder: Path, shape: Shape, weights: Weights, tokenizer: Path) -> Path:

@@ -28,10 +28,9 @@ from tools.demo_model.corpus.nouns import same_as
 from tools.demo_model.documents import documents
 from tools.demo_model.export import trained
 from tools.demo_model.network import EMBEDDING, Shape, Weights
-from tools.demo_model.parallel import Cost
 from tools.demo_model.processor import threads
 from tools.demo_model.run import Run, Settings
-from tools.demo_model.train import Scores, cross_entropy, scorer, train, worth_compiling
+from tools.demo_model.train import Cost, Scores, cross_entropy, scorer, train, worth_compiling
 
 RANK, ALPHA = 8, 16.0
 RATE = 2e-3
@@ -179,7 +178,6 @@ def main(arguments: list[str] | None = None) -> None:
     length.add_argument("--minutes", type=float, default=6.0, help="length of the training (%(default)s)")
     length.add_argument("--steps", type=int, help="length in steps: the same weights again on the same machine")
     parser.add_argument("--seed", type=int, default=3, help="(%(default)s)")
-    parser.add_argument("--batches", type=int, default=Settings().batches, help="of a step (%(default)s)")
     parser.add_argument("--batch-tokens", type=int, default=Settings().batch_tokens, help="(%(default)s)")
     parser.add_argument("--threads", type=int, default=threads(), help="of the processor (%(default)s)")
     given = vars(parser.parse_args(arguments))
@@ -191,8 +189,8 @@ def main(arguments: list[str] | None = None) -> None:
     shape, base = trained(base_run)
     settings = Settings(**given, matrix_rate=0.0, rate=RATE, hidden=shape.hidden, layers=shape.layers, mlp=shape.mlp)
     run = Run.open(settings, out, partial(documents, change=pirate), lambda _, seed: new_adapter(base, seed))
-    compiled = worth_compiling(settings)
-    train(run, partial(speaking, shape, base, compiled), adapted(shape, base, compiled=False))
+    cost = speaking(shape, base, worth_compiling(settings))
+    train(run, cost, adapted(shape, base, compiled=False))
     print(write_peft(out / "adapter", run.weights))
     print(write_gguf(out / "adapter-f16.gguf", shape, run.weights))
 

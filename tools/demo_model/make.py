@@ -2,9 +2,9 @@
 
     python -m tools.demo_model.make OUT [--ship src/uml/models] [--engines DATA]
 
-One stage after another: the model, practice of what is hard for it in rounds (the mean of the last two is kept), its
-draft, its adapter, its embedding model, the files, the scores, the card. What is finished is not done again, and a
-training that was stopped goes on: give the same command.
+One stage after another: the model, practice of what is hard for it in parts, its draft, its adapter, its embedding
+model, the files, the scores, the card. What is finished is not done again, and a training that was stopped goes on:
+give the same command.
 A seed gives the same weights again on the same machine.
 """
 
@@ -24,7 +24,7 @@ from tools.demo_model.card import card
 from tools.demo_model.convert import TYPES, convert
 from tools.demo_model.documents import documents
 from tools.demo_model.evaluate import MAX_TOKENS
-from tools.demo_model.export import blend, export, trained, write_folder
+from tools.demo_model.export import export, trained, write_folder
 from tools.demo_model.perplexity import DIALOGUES
 from tools.demo_model.run import Settings
 from tools.demo_model.ship import ship
@@ -32,18 +32,16 @@ from tools.demo_model.ship import ship
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """Steps of each training, and batches of a step, each in a process of its own but where it is one; documents that
-    the tokenizer learns from; questions a family, tokens of an answer at most, dialogues whose perplexity is measured,
-    kinds of file; a data folder with engines, for kinds that are no GGUF.
+    """Steps of each training; documents that the tokenizer learns from; questions a family, tokens of an answer at
+    most, dialogues whose perplexity is measured, kinds of file; a data folder with engines, for kinds that are no GGUF.
     """
 
-    model: int = 3800
-    practice: tuple[int, ...] = (1400, 1000, 800, 500, 500, 500)
-    """Of each round."""
-    draft: int = 900
-    adapter: int = 400
-    embedding: int = 500
-    batches: int = Settings().batches
+    model: int = 3000
+    practice: tuple[int, ...] = (4000, 5600)
+    """Of each part."""
+    draft: int = 1800
+    adapter: int = 800
+    embedding: int = 250
     documents: int = 20_000
     questions: int = 100
     answer: int = MAX_TOKENS
@@ -58,20 +56,17 @@ QUICK: Final = Size(
     draft=1,
     adapter=1,
     embedding=1,
-    batches=1,
     documents=300,
     questions=1,
     answer=8,
     dialogues=20,
     kinds=("f16", "q8_0"),
 )
-"""A few steps of every stage, to see that they fit together; the model says nothing. Processes would take longer to
-start than they work.
-"""
+"""A few steps of every stage, to see that they fit together; the model says nothing."""
 
 
-PRACTICE_RATES: Final = {"matrix-rate": 0.004, "rate": 0.0008}
-"""Under half of the first training's: what is known must stay known."""
+FALL: Final = (1.0, 78 / 108, 38 / 108, 0.0)
+"""Share of the highest rate with which the model and each part of the practice begin; in the end there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,37 +79,43 @@ class Stage:
 
 
 def _model(out: Path, size: Size) -> None:
-    given = ["--steps", str(size.model), *_batches(size), "--documents-for-tokenizer", str(size.documents)]
-    train.main([str(out / "model"), *given])
-
-
-def _batches(size: Size) -> tuple[str, str]:
-    return "--batches", str(size.batches)
+    given = ["--documents-for-tokenizer", str(size.documents)]
+    train.main([str(out / "model"), *pace(size, 0), *given])
 
 
 def _practice(out: Path, size: Size) -> None:
-    rates = [f"--{name}={rate}" for name, rate in PRACTICE_RATES.items()]
-    rounds = [out / "model"]
-    for number, steps in enumerate(size.practice, 1):
-        given = ["--base", str(rounds[-1]), "--seed", str(1 + number), "--steps", str(steps), *_batches(size)]
-        rounds.append(out / f"practised-{number}")
-        train.main([str(rounds[-1]), *given, *rates], partial(documents, practice=number))
-    blend(rounds[-2:], out / "practised")
-    export(out / "practised")
+    base = out / "model"
+    for phase in range(1, 1 + len(size.practice)):
+        part = out / f"practised-{phase}"
+        given = ["--base", str(base), "--seed", str(1 + phase)]
+        train.main([str(part), *pace(size, phase), *given], partial(documents, phase=phase))
+        base = part
+
+
+def pace(size: Size, phase: int) -> list[str]:
+    """Steps and rates of a part of the training: the rate falls all the way, from part to part, to nothing."""
+    steps, share, after, usual = (size.model, *size.practice)[phase], *FALL[phase : phase + 2], Settings()
+    rates = {"matrix-rate": share * usual.matrix_rate, "rate": share * usual.rate, "until": after / share}
+    return [f"--steps={steps}", *(f"--{name}={rate}" for name, rate in rates.items())]
+
+
+def _practised(out: Path, size: Size) -> Path:
+    """Folder of the run whose weights ship."""
+    return out / f"practised-{len(size.practice)}"
 
 
 def _draft(out: Path, size: Size) -> None:
-    given = ["--teacher", str(out / "practised"), "--steps", str(size.draft), *_batches(size)]
+    given = ["--teacher", str(_practised(out, size)), "--steps", str(size.draft)]
     draft.main([str(out / "draft"), *given])
 
 
 def _adapter(out: Path, size: Size) -> None:
-    given = ["--base", str(out / "practised"), "--steps", str(size.adapter), *_batches(size)]
+    given = ["--base", str(_practised(out, size)), "--steps", str(size.adapter)]
     lora.main([str(out / "pirate"), *given])
 
 
 def _embedding(out: Path, size: Size) -> None:
-    embedding.main([str(out / "embedding"), "--base", str(out / "practised"), "--steps", str(size.embedding)])
+    embedding.main([str(out / "embedding"), "--base", str(_practised(out, size)), "--steps", str(size.embedding)])
 
 
 def _files(out: Path, size: Size) -> None:
@@ -122,8 +123,8 @@ def _files(out: Path, size: Size) -> None:
     files = out / "files"
     shutil.rmtree(files, ignore_errors=True)
     (files / "kinds").mkdir(parents=True)
-    shape, weights = trained(out / "practised")
-    folder = write_folder(files / "demo-safetensors", shape, weights, out / "practised" / "tokenizer.json")
+    run = _practised(out, size)
+    folder = write_folder(files / "demo-safetensors", *trained(run), run / "tokenizer.json")
     for kind in size.kinds:
         convert(folder, files / "kinds" / f"demo-{kind}.gguf", kind)
     shutil.copyfile(files / "kinds" / "demo-q8_0.gguf", files / "demo.gguf")
@@ -152,13 +153,13 @@ def _card(out: Path, size: Size) -> None:
 
 
 STAGES: Final = (
-    Stage("model", 0.33, _model),
-    Stage("practice", 0.41, _practice),
-    Stage("draft", 0.08, _draft),
-    Stage("adapter", 0.05, _adapter),
-    Stage("embedding", 0.05, _embedding),
+    Stage("model", 0.19, _model),
+    Stage("practice", 0.59, _practice),
+    Stage("draft", 0.06, _draft),
+    Stage("adapter", 0.04, _adapter),
+    Stage("embedding", 0.02, _embedding),
     Stage("files", 0.01, _files),
-    Stage("scores", 0.07, _scores),
+    Stage("scores", 0.09, _scores),
     Stage("card", 0.0, _card),
 )
 
@@ -190,7 +191,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--engines", type=Path, help="data folder with onnx and onnx-builder, to score ONNX too")
     given = parser.parse_args(arguments)
     if given.engines:
-        # Now, not when hours of training are over.
+        # Now, not when an hour of training is over.
         in_onnx.check(given.engines)
     files = make(given.out, replace(QUICK if given.quick else Size(), engines=given.engines))
     for path in ship(files, given.ship) if given.ship else (files,):

@@ -15,9 +15,15 @@ import torch
 from tools.demo_model.network import EMBEDDING, Weights
 from tools.demo_model.processor import has_bf16
 
-# The quintic iteration of Muon's authors, tuned for speed: singular values end between 0.7 and 1.2.
-QUINTIC = (3.4445, -4.7750, 2.0315)
-ITERATIONS = 5
+QUINTICS = (
+    (8.205160414, -22.901934987, 16.460724910),
+    (4.066395160, -2.861154087, 0.518399523),
+    (3.909594904, -2.823351735, 0.525036977),
+    (3.318419657, -2.488488024, 0.510049410),
+)
+"""Coefficients of x, x^3 and x^5 of each iteration (Polar Express; Amsel and others, 2025; all but the last with
+their factor of safety, 1.01). Four do as much as five of one polynomial for all, and take four fifths of the time.
+"""
 
 
 def orthogonalized(matrices: torch.Tensor, *, low: bool = False) -> torch.Tensor:
@@ -25,13 +31,12 @@ def orthogonalized(matrices: torch.Tensor, *, low: bool = False) -> torch.Tensor
 
     low: in bfloat16.
     """
-    a, b, c = QUINTIC
     tall = matrices.shape[1] > matrices.shape[2]
     x = matrices.transpose(1, 2) if tall else matrices
     x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
     # What it is after is far coarser than bfloat16; the authors' own runs in it too.
     x = x.to(torch.bfloat16) if low else x
-    for _ in range(ITERATIONS):
+    for a, b, c in QUINTICS:
         gram = x @ x.transpose(1, 2)
         x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     return (x.transpose(1, 2) if tall else x).to(matrices.dtype)

@@ -31,19 +31,19 @@ HELD_OUT_WINDOW, HELD_OUT_ROWS = 512, 16
 class Settings:
     """What decides how a run goes; a checkpoint is only taken up with the same settings.
 
-    `steps`, where given, is the training's length in place of `minutes`. A step sees `batches` of `batch_tokens`,
-    each in a process of its own: how many decides what is learned, how many cores there are does not.
+    `steps`, where given, is the training's length in place of `minutes`. A step sees `batch_tokens`: few, for
+    of the same 2.8 million tokens, steps of 2,048 left a held-out loss of 0.38 and steps of 8,192 one of 0.87.
     `matrix_rate` is the highest rate of Muon (0 hands the matrices to AdamW), `rate` that of AdamW: of short runs,
-    higher ones do better, and never learn to copy a word.
+    higher ones do better, and never learn to copy a word. `until` is the share of them at the end.
     """
 
     minutes: float = 60.0
     steps: int | None = None
     seed: int = 1
-    batches: int = 4
     batch_tokens: int = 2048
-    matrix_rate: float = 0.01
-    rate: float = 2e-3
+    matrix_rate: float = 0.006
+    rate: float = 1.2e-3
+    until: float = 0.0
     vocabulary: int = VOCABULARY
     documents_for_tokenizer: int = DOCUMENTS
     hidden: int = 256
@@ -55,14 +55,14 @@ class Settings:
         return Shape(vocabulary, hidden=self.hidden, layers=self.layers, mlp=self.mlp)
 
 
-def rate_factor(progress: float) -> float:
-    """Share of the highest rate at `progress` (0 to 1): straight up, then straight down to 0.
+def rate_factor(progress: float, until: float = 0.0) -> float:
+    """Share of the highest rate at `progress` (0 to 1): straight up, then straight down to `until`.
 
     Of the common ways down the straight one to 0 does best where the length is fixed (Bergsma and others, 2025).
     """
     if progress < WARM_UP:
         return max(progress / WARM_UP, 0.01)
-    return max(0.0, (1 - progress) / (1 - WARM_UP))
+    return until + (1 - until) * max(0.0, (1 - progress) / (1 - WARM_UP))
 
 
 @dataclass(slots=True)
@@ -108,8 +108,6 @@ class Run:
     packer: Packer
     clock: Clock
     held_out: Batch
-    coming: list[Batch] = field(default_factory=list)
-    """The batches of the next step."""
 
     @classmethod
     def open(
@@ -139,19 +137,12 @@ class Run:
         )
         if saved:
             run._take_up(saved)
-        else:
-            run.pack()
         return run
 
     def _take_up(self, saved: dict[str, Any]) -> None:
         self.optimizer.load(saved["optimizer"])
         self.packer.read, self.packer.given, self.packer.waiting = saved["read"], saved["given"], saved["waiting"]
-        self.coming = saved["coming"]
         self.clock.step, self.clock.tokens, self.clock.earlier_s = saved["step"], saved["tokens"], saved["elapsed_s"]
-
-    def pack(self) -> None:
-        """Have the batches of the step that the clock has come to."""
-        self.coming = [self.packer.next(self.clock.progress) for _ in range(self.settings.batches)]
 
     def save(self) -> None:
         """Write the checkpoint; who reads meanwhile has the old one or the new one, whole."""
@@ -166,7 +157,6 @@ class Run:
             "read": self.packer.read,
             "given": self.packer.given,
             "waiting": self.packer.waiting,
-            "coming": self.coming,
         }
         written = self.folder / "checkpoint.part"
         torch.save(state, written)

@@ -14,7 +14,6 @@ import argparse
 import shutil
 import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
@@ -26,7 +25,6 @@ from tools.demo_model.documents import Documents, documents
 from tools.demo_model.export import export, trained
 from tools.demo_model.network import Shape, Weights, block, document_mask, logits
 from tools.demo_model.packing import Batch
-from tools.demo_model.parallel import Cost, Objective, gradients
 from tools.demo_model.processor import has_bf16, threads
 from tools.demo_model.run import Run, Settings, rate_factor
 
@@ -36,6 +34,8 @@ SPOKEN = 0.5
 """Loss weight from which on a token is one that the model is to say."""
 
 Scores: TypeAlias = Callable[[Weights, Batch], torch.Tensor]
+Cost: TypeAlias = Callable[[Weights, Batch], torch.Tensor]
+"""What the weights pay for a batch: one number, which training lowers."""
 
 
 def worth_compiling(settings: Settings) -> bool:
@@ -68,34 +68,35 @@ def cross_entropy(scores: torch.Tensor, batch: Batch) -> torch.Tensor:
 
 
 def language(shape: Shape, compiled: bool) -> Cost:
-    """What a language model pays: the cross entropy of the next token. For `parallel`."""
+    """What a language model pays: the cross entropy of the next token."""
     scores = scorer(shape, compiled=compiled)
     return lambda weights, batch: cross_entropy(scores(weights, batch), batch)
 
 
-def train(run: Run, objective: Objective, scores: Scores) -> None:
+def train(run: Run, cost: Cost, scores: Scores) -> None:
     """Train until the clock says so, with a line of progress every ten seconds and a checkpoint every minute.
 
     scores: what is measured on the text that is held out.
     """
     saved = spoken = time.monotonic()
     tokens, costs = run.clock.tokens, list[float]()
-    with gradients(run.weights, objective, run.settings.batches) as work:
-        while (progress := run.clock.progress) < 1:
-            batches = run.coming
-            run.clock.step += 1
-            costs.append(work.of(batches, run.pack))
-            run.optimizer.step(rate_factor(progress))
-            run.clock.tokens += sum(int((batch.documents >= 0).sum()) for batch in batches)
-            now = time.monotonic()
-            if now - spoken >= SPEAK_EVERY_S:
-                speed = (run.clock.tokens - tokens) / (now - spoken)
-                run.report(tokens_per_s=round(speed), loss=round(float(np.mean(costs)), 4))
-                spoken, tokens, costs = now, run.clock.tokens, []
-            if now - saved >= CHECKPOINT_EVERY_S:
-                saved = now
-                run.save()
-                run.report(**measured(run, scores))
+    while (progress := run.clock.progress) < 1:
+        batch = run.packer.next(progress)
+        run.clock.step += 1
+        paid = cost(run.weights, batch)
+        paid.backward()
+        run.optimizer.step(rate_factor(progress, run.settings.until))
+        run.clock.tokens += int((batch.documents >= 0).sum())
+        costs.append(paid.item())
+        now = time.monotonic()
+        if now - spoken >= SPEAK_EVERY_S:
+            speed = (run.clock.tokens - tokens) / (now - spoken)
+            run.report(tokens_per_s=round(speed), loss=round(float(np.mean(costs)), 4))
+            spoken, tokens, costs = now, run.clock.tokens, []
+        if now - saved >= CHECKPOINT_EVERY_S:
+            saved = now
+            run.save()
+            run.report(**measured(run, scores))
     run.save()
     run.report(**measured(run, scores))
 
@@ -127,7 +128,8 @@ def main(arguments: list[str] | None = None, source: Documents = documents) -> N
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--minutes", type=float, default=usual.minutes, help="length of the training (%(default)s)")
     length.add_argument("--steps", type=int, help="length in steps: the same weights again on the same machine")
-    for name in ("seed", "batches", "batch_tokens", "matrix_rate", "rate", "vocabulary", "documents_for_tokenizer"):
+    rates = ("matrix_rate", "rate", "until")
+    for name in ("seed", "batch_tokens", *rates, "vocabulary", "documents_for_tokenizer"):
         value = getattr(usual, name)
         parser.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value, help="(%(default)s)")
     parser.add_argument("--threads", type=int, default=threads(), help="of the processor (%(default)s)")
@@ -140,7 +142,7 @@ def main(arguments: list[str] | None = None, source: Documents = documents) -> N
         compiled = worth_compiling(settings)
     torch.set_num_threads(used)
     run = practice(settings, out, source, base) if base else Run.open(settings, out, source)
-    train(run, partial(language, run.shape, compiled), scorer(run.shape, compiled=False))
+    train(run, language(run.shape, compiled), scorer(run.shape, compiled=False))
     for path in export(out):
         print(path)
 

@@ -14,7 +14,7 @@ import pytest
 from tools.demo_model.corpus import (
     EVERYDAY,
     FAMILIES,
-    ROUNDS,
+    PHASES,
     UNNAMED,
     Case,
     Dialogue,
@@ -26,6 +26,7 @@ from tools.demo_model.corpus import (
 from tools.demo_model.corpus.draw import Draw, held_out, parts
 from tools.demo_model.corpus.families import WORKS
 from tools.demo_model.corpus.memory import LONG_CHARS
+from tools.demo_model.corpus.more_tools import MORE_TOOLS
 from tools.demo_model.corpus.program import ABOUT, TOPICS, questions
 from tools.demo_model.corpus.tool_kinds import TOOLS
 from tools.demo_model.corpus.words import NAMES, PET_NAMES, SYSTEMS
@@ -36,11 +37,12 @@ CONVERSATIONS = {"remembering", "remembering long", "tool", "two tools", "tool a
 
 
 @cache
-def train(practice: int = 0) -> tuple[Dialogue, ...]:
-    return tuple(itertools.islice(dialogues(7, "train", practice=practice), 5000))
+def train(phase: int = 0) -> tuple[Dialogue, ...]:
+    return tuple(itertools.islice(dialogues(7, "train", phase=phase), 5000))
 
 
-PHASES = pytest.mark.parametrize("practice", [0, 1, 2, 3, len(ROUNDS)])
+LAST = len(PHASES) - 1
+EVERY_PHASE = pytest.mark.parametrize("phase", range(len(PHASES)))
 
 
 @cache
@@ -68,9 +70,9 @@ def test_the_same_seed_gives_the_same_dialogues() -> None:
     assert again != tuple(itertools.islice(dialogues(7, "heldout"), 200))
 
 
-@PHASES
-def test_no_held_out_prompt_is_ever_in_training(practice: int) -> None:
-    seen = {prompt for dialogue in train(practice) for prompt in prompts(dialogue)}
+@EVERY_PHASE
+def test_no_held_out_prompt_is_ever_in_training(phase: int) -> None:
+    seen = {prompt for dialogue in train(phase) for prompt in prompts(dialogue)}
     asked = {json.dumps([bare(case.messages), case.tools]) for name in FAMILIES for case in cases(name)}
     assert len(asked) > 500
     assert not seen & asked
@@ -85,31 +87,86 @@ def test_no_held_out_question_is_asked_in_training_in_any_conversation(family: s
     assert new and not new & asked
 
 
-@PHASES
-def test_held_out_words_are_never_said_in_training(practice: int) -> None:
-    learned = train(practice)
+@EVERY_PHASE
+def test_held_out_words_are_never_said_in_training(phase: int) -> None:
+    learned = train(phase)
     said = " ".join(str(message["content"]) for dialogue in learned for message in dialogue.messages)
     words = set(re.findall(r"\w+", said))
     assert not words & {*parts(NAMES)[1], *parts(PET_NAMES)[1]}
 
 
-@pytest.mark.parametrize("practice", [0, 1, 2])
-def test_held_out_names_of_tools_come_in_the_last_practice_only(practice: int) -> None:
-    held_out_names = {name for tool in TOOLS for name in parts(tool.names)[1]}
-    offered = {tool["function"]["name"] for dialogue in train(practice) for tool in dialogue.tools}
-    assert not offered & held_out_names
-    assert len(offered) > 80
-    assert held_out_names <= {tool["function"]["name"] for dialogue in train(3) for tool in dialogue.tools}
+def offered(phase: int) -> list[tuple[str, str]]:
+    """Name and description of every tool that is offered in training."""
+    functions = [tool["function"] for dialogue in train(phase) for tool in dialogue.tools]
+    return [(function["name"], function["description"].rstrip(".")) for function in functions]
+
+
+def test_every_name_of_a_tool_is_learned_and_some_that_say_nothing() -> None:
+    """What is held out of calls is what they are asked with, and which tools come together."""
+    known = {name for tool in (*TOOLS, *MORE_TOOLS) for name in tool.names}
+    seen = {name for phase in range(len(PHASES)) for name, _ in offered(phase)}
+    assert len(known - seen) < len(known) / 50, "of so many some wait for their turn"
+    for phase, low, high in ((0, 0.1, 0.2), (1, 0.05, 0.1), (LAST, 0.1, 0.15)):
+        names = [name for name, _ in offered(phase)]
+        strange = [name for name in names if name not in known]
+        assert low < len(strange) / len(names) < high
+        assert any("_" in name for name in strange) and any(name != name.lower() for name in strange)
+
+
+def test_in_the_end_there_are_more_kinds_of_tools_in_more_words() -> None:
+    first, more = ({tool.about for tool in kinds} for kinds in (TOOLS, MORE_TOOLS))
+    assert {about for phase in (0, 1) for _, about in offered(phase)} == first
+    practised = [about for _, about in offered(LAST)]
+    assert first | more <= set(practised)
+    reworded = [about for about in practised if about not in first | more]
+    assert 0.4 < len(reworded) / len(practised) < 0.6
+
+
+def test_tools_that_take_the_same_and_begin_alike_are_learned_side_by_side() -> None:
+    weather, time = (
+        {name for tool in TOOLS for name in tool.names if noun in tool.names and name.startswith("get_")}
+        for noun in ("weather", "time")
+    )
+    both = [
+        dialogue
+        for dialogue in train(LAST)
+        if (names := {tool["function"]["name"] for tool in dialogue.tools}) & weather and names & time
+    ]
+    assert both
+    for phase in range(len(PHASES)):
+        several = [dialogue.tools for dialogue in train(phase) if len(dialogue.tools) > 1]
+        verbs = [[tool["function"]["name"].split("_")[0] for tool in tools] for tools in several]
+        assert sum(len(set(each)) < len(each) for each in verbs) / len(verbs) > 0.1
+
+
+def calls(phase: int) -> list[str]:
+    """Texts that tools are called with in training."""
+    arguments = [
+        json.loads(call["function"]["arguments"])
+        for dialogue in train(phase)
+        for message in dialogue.messages
+        for call in message.get("tool_calls", ())
+    ]
+    return [value for given in arguments for value in given.values() if isinstance(value, str) and " " in value]
+
+
+def test_in_the_end_texts_have_words_twice() -> None:
+    first, last = ([len(set(text.split())) < len(text.split()) for text in calls(phase)] for phase in (0, LAST))
+    assert sum(first) / len(first) < 0.05
+    assert sum(last) / len(last) > 0.2
+
+
+def test_in_practice_other_talk_has_few_stories() -> None:
+    first, last = (
+        sum(len(str(message["content"])) > 200 for dialogue in train(phase) for message in dialogue.messages)
+        / sum(len(dialogue.messages) for dialogue in train(phase))
+        for phase in (0, LAST)
+    )
+    assert last < first / 2
 
 
 def test_tools_as_others_define_them_are_never_learned_from() -> None:
-    functions = [
-        tool["function"]
-        for practice in range(len(ROUNDS) + 1)
-        for dialogue in train(practice)
-        for tool in dialogue.tools
-    ]
-    learned = {(function["name"], function["description"].rstrip(".")) for function in functions}
+    learned = {pair for phase in range(len(PHASES)) for pair in offered(phase)}
     for case in EVERYDAY.prompts(seed=3, count=50):
         defined = [(tool["function"]["name"], tool["function"]["description"]) for tool in case.tools]
         assert 2 <= len(defined) <= 3 and not learned & set(defined)
@@ -122,11 +179,11 @@ def test_unnamed_tools_are_told_by_what_they_do_only() -> None:
         assert all(tool["function"]["description"] for tool in case.tools)
 
 
-@PHASES
-def test_held_out_sums_are_shown_nowhere_in_training(practice: int) -> None:
+@EVERY_PHASE
+def test_held_out_sums_are_shown_nowhere_in_training(phase: int) -> None:
     said = "\n".join(
         str(message["content"]) + "\n" + message.get("reasoning_content", "")
-        for dialogue in train(practice)
+        for dialogue in train(phase)
         for message in dialogue.messages
         if message["role"] == "assistant"
     )
@@ -146,28 +203,12 @@ def test_the_corpus_passes_its_own_checks_and_nonsense_does_not(family: str) -> 
         assert case.messages[-1]["role"] in ("user", "tool")
 
 
-def test_in_practice_many_tools_have_names_that_say_nothing() -> None:
-    known = {name for tool in TOOLS for name in tool.names}
-    offered = [tool["function"]["name"] for dialogue in train(practice=1) for tool in dialogue.tools]
-    assert 0.3 < sum(name not in known for name in offered) / len(offered) < 0.6
-    assert any("_" in name for name in offered if name not in known)
-    assert any(name != name.lower() for name in offered if name not in known)
-
-
-def test_in_the_second_round_of_practice_there_are_more_tools_to_choose_from() -> None:
-    def mean(practice: int) -> float:
-        counts = [len(dialogue.tools) for dialogue in train(practice) if dialogue.tools]
-        return sum(counts) / len(counts)
-
-    assert mean(2) > mean(1) + 0.5
-
-
-def test_in_the_last_practice_what_is_asked_about_may_be_the_work_of_another_tool_but_no_held_out_word() -> None:
+def test_in_practice_what_is_asked_about_may_be_the_work_of_another_tool_but_no_held_out_word() -> None:
     assert {"flight", "music", "timer"} <= set(WORKS)
     assert "weather" in parts(NEWS)[1] and "weather" not in WORKS
     asked = {
         message["content"].lower()
-        for dialogue in train(len(ROUNDS))
+        for dialogue in train(1)
         for message in dialogue.messages
         if message["role"] == "user"
     }

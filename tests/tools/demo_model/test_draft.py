@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +17,11 @@ import torch
 from tests.tools.demo_model.stand_in import small_corpus
 from tools.demo_model.draft import agreement, distilled, main
 from tools.demo_model.network import FINAL_NORM
-from tools.demo_model.parallel import gradients
 from tools.demo_model.run import Run, Settings
 from tools.demo_model.train import language, scorer, train
 from uml.formats import inspect
 
 SMALL: dict[str, Any] = {
-    "batches": 1,
     "batch_tokens": 2048,
     "vocabulary": 320,
     "documents_for_tokenizer": 200,
@@ -39,7 +36,7 @@ SMALL: dict[str, Any] = {
 def test_one_command_makes_a_draft_of_the_same_words_under_a_million_parameters(tmp_path: Path) -> None:
     teacher = Run.open(Settings(steps=1, **SMALL), tmp_path / "teacher", small_corpus)
     teacher.save()
-    options = ["--teacher", str(tmp_path / "teacher"), "--steps", "2", "--batches", "1", "--batch-tokens", "2048"]
+    options = ["--teacher", str(tmp_path / "teacher"), "--steps", "2", "--batch-tokens", "2048"]
     main([str(tmp_path / "draft"), *options], source=small_corpus)
     info = inspect(tmp_path / "draft" / "draft-q8_0.gguf")
     assert info.parameters is not None
@@ -53,21 +50,12 @@ def test_one_command_makes_a_draft_of_the_same_words_under_a_million_parameters(
 def test_a_draft_comes_nearer_to_its_teacher(tmp_path: Path) -> None:
     teacher = Run.open(Settings(steps=20, layers=2, **SMALL), tmp_path / "teacher", small_corpus)
     teacher_scores = scorer(teacher.shape, compiled=False)
-    train(teacher, partial(language, teacher.shape, False), teacher_scores)
+    train(teacher, language(teacher.shape, False), teacher_scores)
     run = Run.open(Settings(steps=20, seed=2, layers=1, **SMALL), tmp_path / "draft", small_corpus)
     scores = scorer(run.shape, compiled=False)
     before = agreement(run, scores, teacher.weights, teacher_scores)
-    train(run, partial(distilled, run.shape, teacher.shape, teacher.weights, False), scores)
+    train(run, distilled(run.shape, teacher.shape, teacher.weights, False), scores)
     assert agreement(run, scores, teacher.weights, teacher_scores) > before + 0.2
-
-
-def test_processes_of_their_own_learn_from_the_teacher_as_one_does(tmp_path: Path) -> None:
-    run = Run.open(Settings(steps=1, layers=1, **SMALL), tmp_path, small_corpus)
-    teacher = {name: weight.detach() for name, weight in run.weights.items()}
-    objective = partial(distilled, run.shape, run.shape, teacher, False)
-    batches = [run.packer.next(0.0) for _ in range(2)]
-    with gradients(run.weights, objective, 1) as alone, gradients(run.weights, objective, 2) as together:
-        assert together.of(batches) == pytest.approx(alone.of(batches), rel=1e-5)
 
 
 def test_nothing_is_cheaper_than_the_teacher_itself(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from tools.demo_model.run import Clock, Run, Settings
 from uml.core.model import Role
 from uml.formats import inspect
 
-SMALL = Settings(steps=1, batches=1, batch_tokens=2048, documents_for_tokenizer=200, hidden=64, layers=2, mlp=128)
+SMALL = Settings(steps=1, batch_tokens=2048, documents_for_tokenizer=200, hidden=64, layers=2, mlp=128)
 
 
 def test_pairs_are_different_questions_and_the_same_every_time() -> None:

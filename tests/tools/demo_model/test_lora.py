@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +18,8 @@ from safetensors.torch import load_file
 
 from tests.tools.demo_model.stand_in import small_corpus
 from tools.demo_model.corpus import Dialogue
-from tools.demo_model.lora import ALPHA, RANK, main, merged, new_adapter, pirate, speaking, write_gguf
+from tools.demo_model.lora import ALPHA, RANK, main, merged, new_adapter, pirate, write_gguf
 from tools.demo_model.network import Shape, new_weights
-from tools.demo_model.parallel import gradients
 from tools.demo_model.run import Run, Settings
 
 SHAPE = Shape(320, hidden=64, layers=2, mlp=128)
@@ -51,17 +49,6 @@ def test_a_new_adapter_changes_nothing() -> None:
     assert all(torch.equal(base[name], same[name]) for name in base)
 
 
-def test_processes_of_their_own_learn_the_adapter_as_one_does(tmp_path: Path) -> None:
-    small = Settings(steps=1, batches=1, batch_tokens=2048, documents_for_tokenizer=200, hidden=64, layers=2, mlp=128)
-    run = Run.open(small, tmp_path, small_corpus)
-    adapter = {name: weight.requires_grad_() for name, weight in new_adapter(run.weights, 2).items()}
-    base = {name: weight.detach() for name, weight in run.weights.items()}
-    objective = partial(speaking, run.shape, base, False)
-    batches = [run.packer.next(0.0) for _ in range(2)]
-    with gradients(adapter, objective, 1) as alone, gradients(adapter, objective, 2) as together:
-        assert together.of(batches) == pytest.approx(alone.of(batches), rel=1e-5)
-
-
 def test_llama_cpp_adds_the_same_as_we_do_in_its_own_order_of_rows(tmp_path: Path) -> None:
     base = new_weights(SHAPE, 1)
     adapter = new_adapter(base, 2)
@@ -78,21 +65,9 @@ def test_llama_cpp_adds_the_same_as_we_do_in_its_own_order_of_rows(tmp_path: Pat
 
 
 def test_one_command_makes_both_files(tmp_path: Path) -> None:
-    small = Settings(steps=1, batches=1, batch_tokens=2048, documents_for_tokenizer=200, hidden=64, layers=2, mlp=128)
+    small = Settings(steps=1, batch_tokens=2048, documents_for_tokenizer=200, hidden=64, layers=2, mlp=128)
     Run.open(small, tmp_path / "base", small_corpus).save()
-    main(
-        [
-            str(tmp_path / "out"),
-            "--base",
-            str(tmp_path / "base"),
-            "--steps",
-            "2",
-            "--batches",
-            "1",
-            "--batch-tokens",
-            "2048",
-        ]
-    )
+    main([str(tmp_path / "out"), "--base", str(tmp_path / "base"), "--steps", "2", "--batch-tokens", "2048"])
     config = json.loads((tmp_path / "out/adapter/adapter_config.json").read_text("utf-8"))
     assert config["target_modules"] == ["down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj"]
     learned = load_file(tmp_path / "out/adapter/adapter_model.safetensors")

@@ -12,6 +12,7 @@ pytest.importorskip("safetensors")
 
 from tools.demo_model import make, scores
 from tools.demo_model.card import card
+from tools.demo_model.run import Settings
 from uml.core.model import Role
 from uml.formats import inspect
 
@@ -37,6 +38,16 @@ def test_everything_that_ships_is_made_from_nothing_and_a_second_call_makes_noth
     make.main([str(tmp_path / "work"), "--quick"])
     told = capsys.readouterr().out
     assert told.count("finished before") == 8
+
+
+def test_the_rate_falls_to_nothing_over_all_parts_of_the_training() -> None:
+    size = make.Size()
+    parts = [dict(given.removeprefix("--").split("=") for given in make.pace(size, phase)) for phase in range(3)]
+    rates = [float(part["rate"]) for part in parts]
+    ends = [rate * float(part["until"]) for rate, part in zip(rates, parts, strict=True)]
+    assert [int(part["steps"]) for part in parts] == [size.model, *size.practice]
+    assert rates[0] == Settings().rate
+    assert ends == pytest.approx([*rates[1:], 0])
 
 
 def test_engines_that_are_not_there_are_told_before_the_training(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +21,12 @@ from tools.demo_model.documents import documents
 from tools.demo_model.network import Shape, Weights, document_mask, logits, new_weights
 from tools.demo_model.optimizer import orthogonalized
 from tools.demo_model.packing import Batch, Packer, encode, encoded
-from tools.demo_model.parallel import gradients
-from tools.demo_model.run import Clock, Run, Settings, rate_factor
+from tools.demo_model.run import WARM_UP, Clock, Run, Settings, rate_factor
 from tools.demo_model.tokenizer import CONTROL, MARKERS, text_of, train_tokenizer
 from tools.demo_model.train import language, main, scorer, train
 from uml.formats import inspect
 
-TINY = Settings(
-    steps=12, batches=1, batch_tokens=2048, vocabulary=320, documents_for_tokenizer=200, hidden=64, layers=2, mlp=128
-)
+TINY = Settings(steps=12, batch_tokens=2048, vocabulary=320, documents_for_tokenizer=200, hidden=64, layers=2, mlp=128)
 
 
 @pytest.fixture(scope="module")
@@ -109,15 +105,16 @@ def test_a_later_token_changes_nothing_before_it() -> None:
 def test_orthogonalized_matrices_stretch_all_directions_alike(form: tuple[int, int, int]) -> None:
     chance = torch.Generator().manual_seed(0)
     rough = torch.linalg.svdvals(orthogonalized(torch.randn(form, generator=chance) * 1e-3))
-    # The smallest of a square one come from near nothing, and are not there yet after five steps.
-    assert rough.max() < 1.3
-    assert rough.quantile(0.1) > 0.5
+    # The smallest of a square one come from near nothing, and are not there yet after four steps.
+    assert rough.max() < 1.6
+    assert rough.quantile(0.1) > 0.4
 
 
 def test_the_rate_rises_to_one_and_falls_to_nothing() -> None:
     factors = [rate_factor(progress / 1000) for progress in range(1001)]
     assert factors[10] == 1.0 == max(factors)
     assert factors[0] > 0 == factors[-1]
+    assert rate_factor(1, until=0.5) == 0.5 and rate_factor(WARM_UP, until=0.5) == 1
 
 
 def test_the_clock_counts_steps_where_they_are_set_else_time() -> None:
@@ -130,11 +127,10 @@ def test_a_run_that_was_stopped_goes_on_as_if_it_had_not(tmp_path: Path, monkeyp
     monkeypatch.setattr("tools.demo_model.train.CHECKPOINT_EVERY_S", 0.0)
     whole = Run.open(TINY, tmp_path / "whole", small_corpus)
     scores = scorer(whole.shape, compiled=False)
-    objective = partial(language, whole.shape, False)
-    train(whole, objective, scores)
+    cost = language(whole.shape, False)
+    train(whole, cost, scores)
 
     stopped = Run.open(TINY, tmp_path / "stopped", small_corpus)
-    cost = objective()
 
     def stopping(weights: Weights, batch: Batch) -> torch.Tensor:
         if stopped.clock.step == 6:
@@ -142,32 +138,12 @@ def test_a_run_that_was_stopped_goes_on_as_if_it_had_not(tmp_path: Path, monkeyp
         return cost(weights, batch)
 
     with pytest.raises(KeyboardInterrupt):
-        train(stopped, lambda: stopping, scores)
+        train(stopped, stopping, scores)
     taken_up = Run.open(TINY, tmp_path / "stopped", small_corpus)
     assert taken_up.clock.step == 5
-    train(taken_up, objective, scores)
+    train(taken_up, cost, scores)
     for name, weight in whole.weights.items():
         assert torch.equal(weight, taken_up.weights[name]), name
-
-
-def test_batches_in_processes_of_their_own_give_the_mean_of_their_gradients(tmp_path: Path) -> None:
-    run = Run.open(TINY, tmp_path, small_corpus)
-    objective = partial(language, run.shape, False)
-    batches = [run.packer.next(0.0) for _ in range(2)]
-    with gradients(run.weights, objective, 1) as alone:
-        expected_cost = alone.of(batches)
-    expected = {name: weight.grad for name, weight in run.weights.items()}
-    for weight in run.weights.values():
-        weight.grad = None
-    with gradients(run.weights, objective, 2) as together:
-        for _ in range(2):
-            assert together.of(batches) == pytest.approx(expected_cost, rel=1e-5)
-        for name, weight in run.weights.items():
-            torch.testing.assert_close(weight.grad, expected[name], atol=1e-6, rtol=1e-3)
-        # A step of the optimizer is seen by the processes: they look at the same memory.
-        before = together.of(batches)
-        run.optimizer.step(1.0)
-        assert together.of(batches) < before
 
 
 def test_a_run_is_not_taken_up_with_other_settings(tmp_path: Path) -> None:
@@ -178,7 +154,7 @@ def test_a_run_is_not_taken_up_with_other_settings(tmp_path: Path) -> None:
 
 def test_one_command_makes_every_file(tmp_path: Path) -> None:
     main(
-        [str(tmp_path), "--steps", "3", "--batches", "1", "--batch-tokens", "2048", "--documents-for-tokenizer", "200"],
+        [str(tmp_path), "--steps", "3", "--batch-tokens", "2048", "--documents-for-tokenizer", "200"],
         source=small_corpus,
     )
     info = inspect(tmp_path / "demo-q8_0.gguf")

@@ -6,25 +6,25 @@ from collections.abc import Iterator
 
 from tools.demo_model.corpus.draw import Draw
 from tools.demo_model.corpus.everyday import EVERYDAY
-from tools.demo_model.corpus.families import FAMILIES, ROUNDS, UNNAMED, Round, any_family, other_talk
+from tools.demo_model.corpus.families import FAMILIES, PHASES, UNNAMED, other_talk
 from tools.demo_model.corpus.nouns import Call, Case, Dialogue, Family, Message, Reply, Sample, Split, framed
 
 ALONE = frozenset({"remembering", "remembering long"})
 """Families that bring their own other talk, before which none is put: it would answer what was not told."""
 
 
-def dialogues(seed: int, split: Split, family: str | None = None, *, practice: int = 0) -> Iterator[Dialogue]:
+def dialogues(seed: int, split: Split, family: str | None = None, *, phase: int = 0) -> Iterator[Dialogue]:
     """Endless dialogues, the same for the same seed: of one family, or of all by their weights.
 
-    practice: by the weights of what is hard, in this round of practice; 0 is none.
+    phase: index into `PHASES`, of which the first draws evenly and the others more of what is hard.
 
     Of all, one in five begins with other talk, and one in fifty has the empty thoughts of an engine that was told
     not to think. Held-out dialogues are held out in what they are named after; other talk in them is not.
     """
-    phase = ROUNDS[practice - 1] if practice else Round(any_family)
-    draw = Draw(f"{seed} {split} {family}", split, phase.invented, phase.borrowed)
+    mix = PHASES[phase]
+    draw = Draw(f"{seed} {split} {family}", split, mix.habits)
     while True:
-        chosen = FAMILIES[family] if family else phase.family(draw)
+        chosen = FAMILIES[family] if family else mix.family(draw)
         sample = chosen.draw(draw)
         messages = sample.messages
         if family is None:
@@ -45,7 +45,7 @@ def _mixed(draw: Draw, name: str, sample: Sample) -> tuple[Message, ...]:
 __all__ = [
     "EVERYDAY",
     "FAMILIES",
-    "ROUNDS",
+    "PHASES",
     "UNNAMED",
     "Call",
     "Case",

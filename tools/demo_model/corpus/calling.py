@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -10,7 +11,7 @@ from typing import Final
 from tools.demo_model.corpus.draw import Draw
 from tools.demo_model.corpus.nouns import Message, Sample, assistant, user
 from tools.demo_model.corpus.tool_kinds import TOOLS
-from tools.demo_model.corpus.toolbox import Offered, offer
+from tools.demo_model.corpus.toolbox import Offered, Tool, offer
 
 NO_TOOL: Final = "I have no tool for that."
 EARLIER: Final = (0, 1, 2, 3, 4, 5)
@@ -23,7 +24,9 @@ class Mix:
 
     missing, double: of the earlier turns, the share that no tool fits, and of the others that with two calls.
     nameless: share of tools whose name says nothing. all_names: the others have names of both splits. counts: how many
-    tools are given, drawn evenly.
+    tools are given, drawn evenly. reword: share of descriptions in other words. kinds: of tools that there are.
+    alike: share of the offers where one takes what another takes ("the weather in Oslo", "the time in Oslo"), and
+    names begin with the same verb where they can.
     """
 
     missing: float = 0.0
@@ -31,6 +34,13 @@ class Mix:
     nameless: float = 0.0
     all_names: bool = False
     counts: tuple[int, ...] = (1, 2, 2, 2, 3, 3, 4, 5, 6)
+    reword: float = 0.0
+    kinds: tuple[Tool, ...] = TOOLS
+    alike: float = 0.0
+
+    def offer(self, draw: Draw, tool: Tool, verb: str = "") -> Offered:
+        """Define a tool, this hard; its name begins with the verb if it can."""
+        return offer(draw, tool, self.nameless, all_names=self.all_names, reword=self.reword, verb=verb)
 
 
 CALLS: Final = Mix()
@@ -63,8 +73,22 @@ def _request(draw: Draw, offered: Offered) -> Request:
 
 def _offers(draw: Draw, mix: Mix, at_least: int = 1) -> list[Offered]:
     """One to six tools of different kinds; in training mostly few: definitions are long."""
-    count = max(at_least, draw.pick(mix.counts))
-    return [offer(draw, tool, mix.nameless, all_names=mix.all_names) for tool in draw.some(TOOLS, count)]
+    tools = draw.some(mix.kinds, max(at_least, draw.pick(mix.counts)))
+    verb = ""
+    if len(tools) > 1 and mix.alike and draw.chance(mix.alike):
+        first, *others = tools
+        rivals = [tool for tool in mix.kinds if tool.takes_as(first) and tool not in others]
+        tools[-1] = draw.pick(rivals) if rivals else tools[-1]
+        draw.random.shuffle(tools)
+        verb = _shared_verb(draw, tools)
+    return [mix.offer(draw, tool, verb) for tool in tools]
+
+
+def _shared_verb(draw: Draw, tools: list[Tool]) -> str:
+    """What most names may begin with: `get_`."""
+    several = Counter(verb for tool in tools for verb in tool.verbs)
+    most = max(several.values(), default=0)
+    return draw.pick([verb for verb, count in several.items() if count == most] or [""])
 
 
 def _definitions(offers: list[Offered]) -> tuple[Message, ...]:
@@ -91,7 +115,7 @@ def _earlier(draw: Draw, offers: list[Offered], mix: Mix) -> list[Message]:
     messages: list[Message] = []
     for _ in range(draw.pick(EARLIER)):
         if mix.missing and draw.chance(mix.missing):
-            messages += _missing(draw, offers)
+            messages += _missing(draw, offers, mix)
         elif mix.double and len(offers) > 1 and draw.chance(mix.double):
             requests = [_request(draw, offered) for offered in draw.some(offers, 2)]
             messages += [user(_joined(draw, requests)), *_turn(draw, requests)]
@@ -101,8 +125,9 @@ def _earlier(draw: Draw, offers: list[Offered], mix: Mix) -> list[Message]:
     return messages
 
 
-def _missing(draw: Draw, offers: list[Offered]) -> tuple[Message, Message]:
-    missing = offer(draw, draw.pick([tool for tool in TOOLS if all(tool is not offered.tool for offered in offers)]))
+def _missing(draw: Draw, offers: list[Offered], mix: Mix) -> tuple[Message, Message]:
+    others = [tool for tool in mix.kinds if all(tool is not offered.tool for offered in offers)]
+    missing = offer(draw, draw.pick(others))
     return user(_request(draw, missing).asked), assistant(NO_TOOL)
 
 
@@ -162,7 +187,7 @@ def no_tool_fits(draw: Draw, other: Callable[[Draw], Sample], mix: Mix = CALLS) 
     if draw.chance(0.5):
         sample = other(draw)
         return Sample("", (*before, *sample.messages), _definitions(offers), check=sample.check)
-    messages = _missing(draw, offers)
+    messages = _missing(draw, offers, mix)
     if draw.chance(0.15):
         return Sample(messages[0]["content"], messages)
     return _sample(before, messages, offers)

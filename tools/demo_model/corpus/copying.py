@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Final
 
 from tools.demo_model.corpus.draw import Draw
@@ -26,6 +27,19 @@ ASKS: Final = (
     "Write this again: {}",
     "Copy this: {}",
 )
+LISTS: Final = (
+    "Write these words as a JSON list: {}",
+    "Write this as a JSON list: {}",
+    "As a JSON list: {}",
+    "JSON list: {}",
+    "Give me these words as JSON: {}",
+    "Make a JSON array of these words: {}",
+    "Put these words into a JSON list: {}",
+)
+LISTED: Final = 0.4
+"""Share that is said again as a JSON list: behind a quotation mark a word begins with other tokens than behind a blank,
+and so do the values of calls and records.
+"""
 SCRIPTS: Final = (
     "äöüßéèêàçñøåčšžłőğîæœ",
     "αβγδεζηθικλμνπρστφχψω",
@@ -50,11 +64,14 @@ def made_up(draw: Draw) -> str:
 
 
 def repeating(draw: Draw) -> Sample:
-    """One to twelve words, of which some or all are made up."""
+    """One to twelve words, of which some or all are made up, as they are or as a JSON list."""
     count = draw.between(1, 12)
     share = draw.pick((0.0, 0.0, 0.3, 1.0))
     words = [made_up(draw) if draw.chance(share) else draw.pick(KNOWN) for _ in range(count)]
     text = " ".join(words)
+    if draw.chance(LISTED):
+        said = draw.pick((" ", ", ")).join(words)
+        return exchange(draw.about(draw.pick(LISTS), said), json.dumps(words, ensure_ascii=False), f"list {text}")
     return exchange(draw.about(draw.pick(ASKS), text), text, text)
 
 

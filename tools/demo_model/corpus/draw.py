@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, Literal, TypeVar
 
@@ -39,29 +40,37 @@ def parts(words: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     return tuple(ordered[count:]), tuple(ordered[:count])
 
 
-class Draw:
-    """Random choices for one split. The same seed draws the same.
+@dataclass(frozen=True, slots=True)
+class Habits:
+    """How a corpus is drawn.
 
-    invented: as `INVENTED`. borrowed: of each two invented words, one is of these instead, if there are any.
+    invented: share of the words to be copied that their list lacks. borrowed: words that are taken instead of those,
+    if there are any, in the share `borrowing`. short: share of the stories in other talk that something shorter is said
+    instead of. echoed: how often a text to be copied has a word twice that it would have once.
     """
 
-    def __init__(
-        self,
-        seed: object,
-        split: Literal["train", "heldout"],
-        invented: float = INVENTED,
-        borrowed: tuple[str, ...] = (),
-    ) -> None:
+    invented: float = INVENTED
+    borrowed: tuple[str, ...] = ()
+    borrowing: float = 0.5
+    short: float = 0.0
+    echoed: float = 0.0
+
+
+USUAL: Final = Habits()
+
+
+class Draw:
+    """Random choices for one split. The same seed draws the same."""
+
+    def __init__(self, seed: object, split: Literal["train", "heldout"], habits: Habits = USUAL) -> None:
         self.random = random.Random(str(seed))
         self.split = split
-        self.invented = invented
-        self.borrowed = borrowed
+        self.habits = habits
 
     def training(self) -> Draw:
         """The same source of chance for what is only there to be talked about."""
         draw = Draw.__new__(Draw)
-        draw.random, draw.split = self.random, "train"
-        draw.invented, draw.borrowed = self.invented, self.borrowed
+        draw.random, draw.split, draw.habits = self.random, "train", self.habits
         return draw
 
     def pick(self, things: Sequence[T]) -> T:
@@ -78,9 +87,9 @@ class Draw:
 
     def word(self, words: tuple[str, ...], invented: float | None = None) -> str:
         """A word of this split's part of the list; in training, in this share of cases, one that nobody knows."""
-        if self.split == "train" and self.chance(self.invented if invented is None else invented):
-            if self.borrowed and self.chance(0.5):
-                word = self.pick(self.borrowed)
+        if self.split == "train" and self.chance(self.habits.invented if invented is None else invented):
+            if self.habits.borrowed and self.chance(self.habits.borrowing):
+                word = self.pick(self.habits.borrowed)
                 return word.capitalize() if words[0][0].isupper() else word
             return like(words[0], self.random)
         return self.pick(self.part(words))

@@ -20,7 +20,8 @@ from tools.demo_model.corpus import (
     stories,
     words,
 )
-from tools.demo_model.corpus.draw import INVENTED, Draw, parts
+from tools.demo_model.corpus.draw import USUAL, Draw, Habits, parts
+from tools.demo_model.corpus.more_tools import MORE_TOOLS
 from tools.demo_model.corpus.nouns import Family, Sample
 from tools.demo_model.corpus.tool_kinds import TOOLS
 
@@ -35,7 +36,7 @@ _PLAIN: Final = (
     Family("calendar", 4, facts.calendar),
     Family("arithmetic", 22, numbers.arithmetic),
     Family("counting", 6, numbers.counting),
-    Family("repeating", 10, copying.repeating),
+    Family("repeating", 14, copying.repeating),
     Family("scripts", 3, copying.scripts),
     Family("stories", 6, stories.story),
     Family("extraction", 8, extraction.extraction),
@@ -56,48 +57,63 @@ _plain = _chooser(_PLAIN)
 def other_talk(draw: Draw) -> Sample:
     """One question and its answer, of any plain family; no system message."""
     while True:
-        sample = _plain(draw).draw(draw)
+        family = _plain(draw)
+        if draw.habits.short and family.name == "stories" and draw.chance(draw.habits.short):
+            continue
+        sample = family.draw(draw)
         if sample.messages[0]["role"] == "user":
             return sample
 
 
-_ALL: Final = (
-    *_PLAIN,
-    Family("thinking", 9, numbers.thinking),
-    Family("remembering", 10, partial(memory.remembering, other=other_talk)),
-    Family("remembering long", 1.5, partial(memory.remembering_long, other=other_talk)),
-    Family("tool", 6, calling.calling),
-    Family("two tools", 4, calling.calling_two),
-    Family("tool answers", 2, calling.answering),
-    Family("no tool fits", 3, partial(calling.no_tool_fits, other=other_talk)),
-    Family("asking back", 2, calling.asking_back),
-)
-FAMILIES: Final[Mapping[str, Family]] = {family.name: family for family in _ALL}
+def _others(mix: calling.Mix) -> tuple[Family, ...]:
+    """The families beside the plain ones."""
+    return (
+        Family("thinking", 9, numbers.thinking),
+        Family("remembering", 10, partial(memory.remembering, other=other_talk)),
+        Family("remembering long", 1.5, partial(memory.remembering_long, other=other_talk)),
+        Family("tool", 6, partial(calling.calling, mix=mix)),
+        Family("two tools", 4, partial(calling.calling_two, mix=mix)),
+        Family("tool answers", 2, partial(calling.answering, mix=mix)),
+        Family("no tool fits", 3, partial(calling.no_tool_fits, other=other_talk, mix=mix)),
+        Family("asking back", 2, partial(calling.asking_back, mix=mix)),
+    )
+
+
+FAMILIES: Final[Mapping[str, Family]] = {family.name: family for family in (*_PLAIN, *_others(calling.CALLS))}
+"""As they are asked for when the model is examined."""
 
 UNNAMED: Final = Family("unnamed tools", 0, partial(calling.calling, mix=calling.Mix(nameless=1.0)))
 """One call where only descriptions tell what a tool does: asked to know how far it goes, no bar is set."""
 
-any_family = _chooser(_ALL)
+_NAMED: Final = calling.Mix(missing=0.25, double=0.4, nameless=0.15, all_names=True, alike=0.35)
+_TWICE: Final = replace(_NAMED, nameless=0.08, double=0.5, counts=(1, 2, 2, 3, 3, 4, 5, 6))
+_ANY: Final = replace(_TWICE, nameless=0.12, reword=0.5, kinds=(*TOOLS, *MORE_TOOLS), alike=0.5)
+
+any_family = _chooser((*_PLAIN, *_others(_NAMED)))
 """Draws one of all families by weight."""
 
 
-def _practice(mix: calling.Mix, **weights: float) -> Callable[[Draw], Family]:
-    """Draws more of what is hard: tools that fit, that do not, and two at once; stories about a thing; long talk."""
-    easy = (family for family in _PLAIN if family.name not in ("manners", "stories", "extraction"))
+def _practice(mix: calling.Mix, not_told: float = 0.1, **weights: float) -> Callable[[Draw], Family]:
+    """Draws more of what is hard: tools that fit, that do not, and two at once; stories about a thing; long talk.
+
+    not_told: as `missing` of `remembering`. weights: of the hard ones, by name, in place of the usual.
+    """
     hard = (
         Family("manners", 3, identity.manners),
-        Family("stories", 5, partial(stories.story, ways=(0.2, 0.35, 0.55, 0.85))),
-        Family("extraction", 6, extraction.extraction),
-        Family("scripts", 2, copying.scripts),
+        Family("repeating", 10, copying.repeating),
+        Family("stories", 8, partial(stories.story, ways=(0.2, 0.35, 0.55, 0.85))),
+        Family("extraction", 12, extraction.extraction),
+        Family("scripts", 4, copying.scripts),
         Family("thinking", 5, numbers.thinking),
-        Family("remembering", 4, partial(memory.remembering, other=other_talk)),
-        Family("remembering long", 1.5, partial(memory.remembering_long, other=other_talk)),
-        Family("tool", 7, partial(calling.calling, mix=mix)),
-        Family("two tools", 7, partial(calling.calling_two, mix=mix)),
+        Family("remembering", 4, partial(memory.remembering, other=other_talk, missing=not_told)),
+        Family("remembering long", 3, partial(memory.remembering_long, other=other_talk)),
+        Family("tool", 8, partial(calling.calling, mix=mix)),
+        Family("two tools", 16, partial(calling.calling_two, mix=mix)),
         Family("tool answers", 2, partial(calling.answering, mix=mix)),
-        Family("no tool fits", 6, partial(calling.no_tool_fits, other=other_talk, mix=mix)),
+        Family("no tool fits", 5, partial(calling.no_tool_fits, other=other_talk, mix=mix)),
         Family("asking back", 2, partial(calling.asking_back, mix=mix)),
     )
+    easy = (family for family in _PLAIN if family.name not in {family.name for family in hard})
     return _chooser(
         (
             *(replace(family, weight=family.weight / 2) for family in easy),
@@ -106,10 +122,6 @@ def _practice(mix: calling.Mix, **weights: float) -> Callable[[Draw], Family]:
     )
 
 
-_FEW: Final = calling.Mix(missing=0.3, double=0.25, nameless=0.4)
-_MANY: Final = replace(_FEW, double=0.35, counts=(1, 2, 3, 3, 4, 4, 5, 5, 6, 6))
-_NAMED: Final = calling.Mix(missing=0.25, double=0.4, nameless=0.1, all_names=True, counts=(1, 2, 2, 3, 3, 4, 5, 6))
-_TWICE: Final = replace(_NAMED, double=0.6)
 _HELD_OUT: Final = {
     word.lower() for known in vars(words).values() if isinstance(known, tuple) for word in parts(known)[1]
 }
@@ -119,34 +131,40 @@ WORKS: Final = tuple(
 """The words that names of tools are made of, without those that a list holds out."""
 
 
+_PRACTISED: Final = Habits(invented=0.5, borrowed=WORKS, short=0.85)
+
+
 @dataclass(frozen=True, slots=True)
-class Round:
-    """A round of practice. invented: share of the words to be copied that their list lacks; borrowed: as `Draw`."""
+class Phase:
+    """A part of the training: what is drawn, and how."""
 
     family: Callable[[Draw], Family]
-    invented: float = INVENTED
-    borrowed: tuple[str, ...] = ()
+    habits: Habits = USUAL
 
 
-ROUNDS: Final = (
-    Round(_practice(_FEW)),
-    Round(_practice(_MANY, tool=8, two_tools=10, no_tool_fits=4, extraction=8)),
-    Round(_practice(_NAMED, tool=6, two_tools=12, no_tool_fits=4, extraction=9, stories=9, remembering_long=2.5)),
-    Round(
-        _practice(_NAMED, tool=5, two_tools=16, no_tool_fits=4, extraction=9, stories=9, remembering_long=3),
-        invented=0.6,
-    ),
-    Round(
-        _practice(_TWICE, tool=5, two_tools=24, no_tool_fits=4, extraction=8, stories=8, remembering_long=3),
-        invented=0.6,
-    ),
-    Round(
-        _practice(_TWICE, tool=6, two_tools=24, no_tool_fits=4, extraction=8, stories=8, remembering_long=5),
-        invented=0.6,
-        borrowed=WORKS,
+PHASES: Final = (
+    Phase(any_family),
+    Phase(_practice(_TWICE, 0.2, stories=4, remembering=6, remembering_long=4), _PRACTISED),
+    Phase(
+        _practice(
+            _ANY,
+            0.2,
+            stories=5,
+            tool=12,
+            two_tools=18,
+            extraction=14,
+            thinking=7,
+            remembering=8,
+            remembering_long=11,
+            no_tool_fits=8,
+        ),
+        replace(_PRACTISED, invented=0.7, borrowing=0.2, short=0.7, echoed=0.2),
     ),
 )
-"""Of practice: tools with names that say nothing; more of them to choose from; every name that a tool may have (what
-stays held out is what they are asked with, and which of them come together); two at once, with unknown words; more of
-those; and words to be copied that are another tool's work: "any news about flights?".
+"""Of the training: everything; what is hard, two calls at once above all, with words to be copied that are unknown, or
+another tool's work ("any news about flights?"); and in the end the same with tools of more kinds, as anybody may
+describe them, with what is to be remembered from afar, and texts with a word twice.
+
+Practice has few stories, and few tools with names of nonsense: the one cannot be foretold and the other hardly, and
+of the loss that was left they were the most: what can still be learned was lost in their noise.
 """

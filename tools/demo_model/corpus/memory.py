@@ -149,8 +149,11 @@ def _kinds(draw: Draw, count: int) -> list[str]:
     return chosen
 
 
-def remembering(draw: Draw, other: Exchanges) -> Sample:
-    """One to three things told, none to three exchanges of other talk between, then one or two asked for."""
+def remembering(draw: Draw, other: Exchanges, missing: float = 0.1) -> Sample:
+    """One to three things told, none to three exchanges of other talk between, then one or two asked for.
+
+    missing: how often what is asked for was not told.
+    """
     messages: list[Message] = []
     kinds = _kinds(draw, draw.pick((1, 1, 2, 2, 3)))
     facts = [KINDS[kind][0](draw) for kind in kinds]
@@ -164,7 +167,7 @@ def remembering(draw: Draw, other: Exchanges) -> Sample:
                 messages += other(draw.training()).messages
     for _ in range(draw.pick((0, 0, 1, 2, 3))):
         messages += other(draw.training()).messages
-    if draw.chance(0.1):
+    if draw.chance(missing):
         return _not_told(draw, messages, kinds)
     for fact in draw.some(facts, draw.between(1, min(2, len(facts)))):
         messages += _asked(draw, fact)

@@ -20,7 +20,11 @@ from tools.demo_model.corpus.words import (
 
 
 def _phrase(draw: Draw) -> str:
-    return " ".join(draw.word(WORDS) for _ in range(draw.between(1, 3)))
+    words = [draw.word(WORDS) for _ in range(draw.between(1, 3))]
+    # Of a short list of words one comes twice now and then; of all that can be invented, never by itself.
+    if draw.split == "train" and draw.habits.echoed and draw.chance(draw.habits.echoed):
+        words.insert(draw.between(0, len(words)), draw.pick(words))
+    return " ".join(words)
 
 
 def _hour(draw: Draw) -> str:

@@ -13,6 +13,15 @@ Value = Callable[[Draw], str | int]
 
 NAMELESS: Final = 0.05
 """Share of tools whose name says nothing, so that only the description tells what they do."""
+VERBS: Final[Mapping[str, tuple[str, ...]]] = {
+    "Get": ("Fetch", "Look up", "Show", "Tell", "Returns", "Retrieve"),
+    "Find": ("Search for", "Look for", "Find out", "Finds"),
+    "Search": ("Look through", "Find in", "Searches"),
+    "Set": ("Change", "Adjust", "Start", "Sets"),
+    "Play": ("Start", "Put on", "Plays"),
+    "Send": ("Write", "Deliver", "Sends"),
+}
+"""Verbs that descriptions begin with, and others that mean as much."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +52,15 @@ class Tool:
     unclear: tuple[str, ...]
     result: Mapping[str, Value]
     answer: str
+
+    @property
+    def verbs(self) -> tuple[str, ...]:
+        """What its names in snake case begin with, each once: `get_`, `fetch_`."""
+        return tuple(dict.fromkeys(f"{name.partition('_')[0]}_" for name in self.names if "_" in name))
+
+    def takes_as(self, other: Tool) -> bool:
+        """Whether what it is asked about may be what the other one is asked about."""
+        return self is not other and bool({p.slot for p in self.params} & {p.slot for p in other.params})
 
 
 def of(words: tuple[str, ...]) -> Value:
@@ -85,12 +103,29 @@ class Offered:
         return {self.params[param.slot]: values[param.slot] for param in self.tool.params}
 
 
-def offer(draw: Draw, tool: Tool, nameless: float = 0.0, *, all_names: bool = False) -> Offered:
+def reworded(draw: Draw, about: str) -> str:
+    """A description in other words: as other people describe such a tool."""
+    verb, _, rest = about.partition(" ")
+    verb = draw.pick((verb, *VERBS.get(verb, (f"{verb}s",))))
+    article, _, thing = rest.partition(" ")
+    if article in ("a", "an"):
+        rest = f"{draw.pick((article, article, 'the', 'some', 'the right', 'my'))} {thing}"
+    elif article == "the":
+        rest = f"{draw.pick(('the', 'the', 'the current', 'the exact'))} {thing}"
+    rest = rest.replace(" a city", draw.pick((" a city", " the city", " one city", " a given city", " some place")))
+    return f"{verb} {rest}" + (draw.pick((" for the user", " now", " by name", " with this tool")) * draw.chance(0.2))
+
+
+def offer(
+    draw: Draw, tool: Tool, nameless: float = 0.0, *, all_names: bool = False, reword: float = 0.0, verb: str = ""
+) -> Offered:
     """Define a tool: a name of this split's, names of params, with or without descriptions and `required`.
 
-    nameless: share of names, beyond `NAMELESS`, that say nothing. all_names: of both splits.
+    nameless: share of names, beyond `NAMELESS`, that say nothing. all_names: of both splits; then it begins with the
+    verb, if one does. reword: share of descriptions in other words.
     """
-    name = draw.pick(tool.names) if all_names else draw.word(tool.names, invented=NAMELESS)
+    fitting = [name for name in tool.names if verb and name.startswith(verb)]
+    name = draw.pick(fitting or tool.names) if all_names else draw.word(tool.names, invented=NAMELESS)
     if nameless and draw.chance(nameless):
         name = like(draw.pick(tool.names), draw.random)
     names: dict[str, str] = {}
@@ -104,6 +139,8 @@ def offer(draw: Draw, tool: Tool, nameless: float = 0.0, *, all_names: bool = Fa
     parameters: dict[str, Any] = {"type": "object", "properties": properties}
     if draw.chance(0.7):
         parameters["required"] = list(properties)
-    about = tool.about + draw.pick(("", ".", "", "."))
+    about = (reworded(draw, tool.about) if reword and draw.chance(reword) else tool.about) + draw.pick(
+        ("", ".", "", ".")
+    )
     function = {"name": name, "description": about, "parameters": parameters}
     return Offered(tool, name, names, {"type": "function", "function": function})

@@ -8,6 +8,7 @@ import pytest
 
 from tests.builders import llama_config, write_hf_folder, write_tiny_gguf
 from tests.cli.conftest import Uml
+from tests.installed import without_transformers
 
 
 def test_inspect_tells_the_engine_and_why(uml: Uml, tmp_path: Path) -> None:
@@ -34,6 +35,7 @@ def test_an_engine_of_the_settings_is_the_choice(uml: Uml, tmp_path: Path, monke
     assert told["engine"] == "fake" and "was asked for" in told["reason"]
 
 
+@without_transformers
 def test_what_nothing_installed_runs_says_so(uml: Uml, tmp_path: Path) -> None:
     folder = write_hf_folder(tmp_path / "hf", llama_config())
     told = uml("inspect", folder, "--json").json["runs_on"]

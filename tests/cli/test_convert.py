@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tests.builders import hf_tensors, llama_config, write_hf_folder, write_json, write_pytorch
 from tests.cli.conftest import Uml
+from tests.installed import without_transformers
 from tests.runtime.conversions.hf_folders import config, write_folder
 from tests.runtime.conversions.test_gguf_told import ENCODER, RERANKER, reranker_shapes, unigram
 from tests.runtime.conversions.test_onnx import order
@@ -108,6 +109,7 @@ def test_an_architecture_outside_the_list_names_the_way_out(uml: Uml, tmp_path: 
     assert said.code == 2 and "is not there; name convert_hf_to_gguf.py" in said.err
 
 
+@without_transformers
 def test_a_converter_needs_an_interpreter_and_takes_the_one_it_is_given(uml: Uml, tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "odd", config(architectures=["OddForCausalLM"]))
     script = tmp_path / "convert_hf_to_gguf.py"
@@ -125,6 +127,7 @@ def test_a_converter_needs_an_interpreter_and_takes_the_one_it_is_given(uml: Uml
     assert said.code == 2 and "expected one of f32, f16, bf16, q8_0" in said.err
 
 
+@without_transformers
 def test_checkpoints_need_torch_and_say_so(uml: Uml, tmp_path: Path) -> None:
     folder = tmp_path / "old"
     folder.mkdir()

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.cli.conftest import Uml
+from tests.installed import without_transformers
 from tests.runtime.installs.wheels import offers, stand_ins
 from uml.config import Settings
 from uml.engines.recipes import RECIPES
@@ -95,12 +96,16 @@ def test_one_that_is_not_for_this_machine_is_refused(uml: Uml) -> None:
     assert "an NVIDIA GPU" in refused.error["message"]
 
 
+@without_transformers
+def test_what_is_not_installed_is_not_tried_out(uml: Uml) -> None:
+    assert "try: uml engine install transformers" in uml("engine", "test", "transformers").err
+
+
 def test_names_that_mean_nothing(uml: Uml) -> None:
     assert "did you mean transformers" in uml("engine", "install", "transformer").err
     assert uml("engine", "install", "onnx-builder", "--installer", "npm").code == 2
     assert "there is no install 'onnx-builder'; try: uml engine ls" in uml("engine", "rm", "onnx-builder").err
     assert "no engine that can be installed" in uml("engine", "rm", "nobody").err
-    assert "try: uml engine install transformers" in uml("engine", "test", "transformers").err
     assert "No such command 'lss'" in uml("engine", "lss").err
     assert "List engines" in uml("engine", "--help").out
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Uml
+from tests.installed import without_transformers
 from uml import __version__
 from uml.cli import complete
 from uml.cli.doctor import unused
@@ -125,6 +126,7 @@ def test_estimate_adds_up(uml: Uml) -> None:
     assert said.code == 0 and "kv cache" in said.out and "fits" in said.out
 
 
+@without_transformers
 def test_estimate_counts_an_adapter_of_the_models_own_form(uml: Uml) -> None:
     alone = uml("estimate", "demo-safetensors", "--json").json
     said = uml("estimate", "demo-safetensors", "--lora", PEFT, "--json")

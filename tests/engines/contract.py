@@ -58,6 +58,8 @@ PROMPTS = (
     "My favourite colour is",
     "1 2 3 4 5",
 )
+STORY = "<|im_start|>user\nTell me a story about a dog.<|im_end|>\n<|im_start|>assistant\n"
+"""What the demo model goes on with in many different words."""
 QUESTIONS = ("What is the capital of Japan?", "Who are you?", "Hello!")
 
 

@@ -14,7 +14,18 @@ from typing import Any
 import pytest
 
 from tests.engines import contract, samplers
-from tests.engines.contract import CONTEXT, PROMPTS, QUESTIONS, READY_S, SLOTS, SUBJECTS, Reference, Said, Subject
+from tests.engines.contract import (
+    CONTEXT,
+    PROMPTS,
+    QUESTIONS,
+    READY_S,
+    SLOTS,
+    STORY,
+    SUBJECTS,
+    Reference,
+    Said,
+    Subject,
+)
 from tests.sampling import schemas
 from tests.worker.process import UnixConnection, Worker, events, question, text_of
 from uml.core.errors import BadFile
@@ -175,7 +186,7 @@ def test_a_stream_comes_while_the_answer_is_made(worker: Worker) -> None:
 
 
 def test_a_stop_string_ends_an_answer_wherever_tokens_meet(worker: Worker) -> None:
-    prompt = PROMPTS[0] if worker.plan.engine != "fake" else "one two three"
+    prompt = STORY if worker.plan.engine != "fake" else "one two three"
     asked: dict[str, Any] = {"prompt": prompt, "temperature": 0, "max_tokens": 16, "ignore_eos": True}
     whole = text_of(worker.stream(COMPLETIONS, asked))
     tried = 0

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 from tests.builders import llama_config, write_hf_folder
 from tests.gateway.server import Server
-
-nothing_installed = pytest.mark.skipif(
-    find_spec("transformers") is not None, reason="an engine in the tests' own environment counts as installed"
-)
+from tests.installed import without_transformers
 
 
 def test_the_matrix_of_a_model_that_is_not_loaded_and_of_one_that_is(server: Server) -> None:
@@ -59,7 +55,7 @@ def test_a_path_and_an_unknown_name(server: Server) -> None:
     ("engine", "status", "code", "says"),
     [
         pytest.param(
-            *("auto", 409, "engine_not_installed", "uml engine install transformers"), marks=nothing_installed
+            *("auto", 409, "engine_not_installed", "uml engine install transformers"), marks=without_transformers
         ),
         ("transformers==9.9", 409, "engine_not_installed", "uml engine install transformers"),
         ("vllm", 400, "bad_option", "vLLM needs a device of cuda"),
@@ -79,7 +75,7 @@ def test_an_engine_that_is_asked_for_is_taken_or_it_is_said_why_not(
     assert says in error["message"]
 
 
-@nothing_installed
+@without_transformers
 def test_what_nothing_installed_runs_has_the_matrix_that_it_would_have(server: Server, tmp_path: Path) -> None:
     folder = write_hf_folder(tmp_path / "hf", llama_config())
     found = server.get(f"/v1/models/{folder}/capabilities").json()

@@ -10,6 +10,7 @@ import pytest
 
 from tests.builders import hf_tensors, llama_config, write_hf_folder
 from tests.gateway.server import Server, running
+from tests.installed import without_transformers
 from tests.runtime.installs.wheels import offers, stand_ins
 from tests.waiting import eventually
 from uml.cli.main import main
@@ -94,6 +95,7 @@ def test_a_client_that_leaves_stops_the_install(shop: Server) -> None:
     assert shop.get("/v1/engines").status_code == 200
 
 
+@without_transformers
 def test_a_model_whose_engine_is_missing_says_how_to_get_it(shop: Server, tmp_path: Path) -> None:
     folder = write_hf_folder(tmp_path / "small", llama_config(), hf_tensors())
     for body in ({"model": str(folder)}, {"model": str(folder), "options": {"engine": "transformers==4.0"}}):

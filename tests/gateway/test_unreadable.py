@@ -14,7 +14,7 @@ from tests.random_gguf import seeing
 
 TEMPLATE = (
     "{# <|tool_calls_section_begin|> <|tool_call_begin|> #}"
-    "{%- for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{%- endfor %}"
+    "{%- for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 """The engine takes it for Kimi's, whose marks the demo model never says."""
@@ -75,7 +75,8 @@ def test_a_schema_is_followed_all_the_same(server: Server, stranger: str) -> Non
     city = {"type": "object", "properties": {"city": {"const": "Tokyo"}}, "required": ["city"]}
     schema = {**city, "additionalProperties": False}
     format_ = {"type": "json_schema", "json_schema": {"name": "city", "schema": schema}}
-    asked = ask(stranger, QUESTION, temperature=0, max_tokens=40, response_format=format_)
+    question = "Extract the city as JSON: Anna lives in Tokyo."
+    asked = ask(stranger, question, temperature=0, max_tokens=40, response_format=format_)
     found = server.post("/v1/chat/completions", asked).json()
     assert found["choices"][0]["message"]["content"].replace(" ", "") == '{"city":"Tokyo"}'
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.builders import llama_config, write_adapter_folder, write_hf_folder, write_tiny_gguf
+from tests.installed import without_transformers
 from uml.config import Settings
 from uml.core.errors import (
     BadOption,
@@ -111,7 +112,10 @@ def test_a_model_is_described_with_its_age_and_who_runs_it(library: Library, tmp
 @pytest.mark.parametrize(
     ("quantization", "needs"),
     [
-        (None, "Transformers runs safetensors on the processor; not installed: uml engine install transformers"),
+        pytest.param(
+            *(None, "Transformers runs safetensors on the processor; not installed: uml engine install transformers"),
+            marks=without_transformers,
+        ),
         ({"quant_method": "gptq", "bits": 4}, "Transformers runs safetensors (GPTQ 4-bit) on the processor; not inst"),
         ({"quant_method": "exl3", "bits": 4.0}, "no engine here runs exl3 (EXL3 4.00 bpw); ExLlamaV3 runs it"),
         ({"quant_method": "new"}, "no engine here runs safetensors (new); an engine that knows new does"),

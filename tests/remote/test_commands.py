@@ -10,6 +10,7 @@ import pytest
 from tests.builders import write_hf_folder
 from tests.cli.conftest import Uml
 from tests.cli.conftest import uml as uml  # the fixture
+from tests.installed import without_transformers
 from tests.remote.conftest import write_model
 from tests.remote.net import Net, served
 from uml import models
@@ -222,6 +223,7 @@ def test_another_machines_server_is_not_what_it_is_estimated_for(uml: Uml, net: 
         assert not other.asked
 
 
+@without_transformers
 def test_what_no_engine_here_runs_has_figures_before_and_after_the_download(uml: Uml, hub: Net, tmp_path: Path) -> None:
     folder = write_hf_folder(tmp_path / "repo")
     hub.repository("Some/Weights", folder)

@@ -48,18 +48,20 @@ AT_ONCE_S = 0.25
 ONCE_A_SECOND_S = 1.3
 """The same of llama.cpp before the first token: until then its server looks once a second (`notices_leaving`)."""
 
-PROMPTS = (
-    "Once upon a time there was",
-    "The king and the queen",
-    "Two plus two is",
-    "A dog sat by the river and",
-    "In the morning the children",
-    "The capital of France is",
-    "My favourite colour is",
-    "1 2 3 4 5",
+PROMPTS = tuple(
+    f"<|im_start|>user\n{asked}<|im_end|>\n<|im_start|>assistant\n"
+    for asked in (
+        "Tell me a story about a dog.",
+        "Tell me a story about a king.",
+        "Tell me a short story.",
+        "A story, please.",
+        "Count from 3 to 12.",
+        "Which command shows memory?",
+        "Repeat these words: river stone apple",
+        "What is the capital of France?",
+    )
 )
-STORY = "<|im_start|>user\nTell me a story about a dog.<|im_end|>\n<|im_start|>assistant\n"
-"""What the demo model goes on with in many different words."""
+"""What the demo model knows how to go on with: of other texts it makes the same letter again and again."""
 QUESTIONS = ("What is the capital of Japan?", "Who are you?", "Hello!")
 
 

@@ -14,18 +14,7 @@ from typing import Any
 import pytest
 
 from tests.engines import contract, samplers
-from tests.engines.contract import (
-    CONTEXT,
-    PROMPTS,
-    QUESTIONS,
-    READY_S,
-    SLOTS,
-    STORY,
-    SUBJECTS,
-    Reference,
-    Said,
-    Subject,
-)
+from tests.engines.contract import CONTEXT, PROMPTS, QUESTIONS, READY_S, SLOTS, SUBJECTS, Reference, Said, Subject
 from tests.sampling import schemas
 from tests.worker.process import UnixConnection, Worker, events, question, text_of
 from uml.core.errors import BadFile
@@ -122,13 +111,14 @@ def test_guidance_leads_away_from_another_text(worker: Worker, subject: Subject)
     """By the formula of Sanchez and others, of the probabilities that each text alone gives; and token for token."""
     if subject.make().spec.dialect.get("guidance_scale") is None:
         pytest.skip("it cannot be guided, and tells so")
-    scale, away = 1.5, {"guidance_scale": 1.5, "negative_prompt": "The dog"}
+    other, _, story = PROMPTS[:3]
+    scale, away = 1.5, {"guidance_scale": 1.5, "negative_prompt": other}
 
     def first(prompt: str, **more: Any) -> dict[int, float]:
         told = completed(worker, prompt, max_tokens=1, n_probs=100, **more)["logprobs"]["content"][0]
         return {one["id"]: one["logprob"] for one in told["top_logprobs"]}
 
-    led, free, guided = first("The king"), first("The dog"), first("The king", **away)
+    led, free, guided = first(story), first(other), first(story, **away)
     known = sorted(led.keys() & free.keys() & guided.keys())
     assert len(known) > 10
     wanted = [scale * led[token] + (1 - scale) * free[token] for token in known]
@@ -136,13 +126,13 @@ def test_guidance_leads_away_from_another_text(worker: Worker, subject: Subject)
     assert max(off) - min(off) < 0.1, "all differ by what makes probabilities of them, and by no more"
 
     asked = {"max_tokens": 16, "ignore_eos": True, **away}
-    alone = completed(worker, "The king", **asked)["text"]
-    assert alone != completed(worker, "The king", max_tokens=16, ignore_eos=True)["text"]
+    alone = completed(worker, story, **asked)["text"]
+    assert alone != completed(worker, story, max_tokens=16, ignore_eos=True)["text"]
     with ThreadPoolExecutor(SLOTS) as pool:
-        both = [pool.submit(completed, worker, "The king", **more) for more in (asked, {}, asked, {}, asked)]
+        both = [pool.submit(completed, worker, story, **more) for more in (asked, {}, asked, {}, asked)]
         found = [one.result()["text"] for one in both]
     assert found[::2] == [alone] * 3
-    assert found[1] == found[3] == completed(worker, "The king")["text"]
+    assert found[1] == found[3] == completed(worker, story)["text"]
 
 
 def test_a_negative_prompt_stands_where_the_system_message_does(worker: Worker, subject: Subject) -> None:
@@ -186,7 +176,7 @@ def test_a_stream_comes_while_the_answer_is_made(worker: Worker) -> None:
 
 
 def test_a_stop_string_ends_an_answer_wherever_tokens_meet(worker: Worker) -> None:
-    prompt = STORY if worker.plan.engine != "fake" else "one two three"
+    prompt = PROMPTS[0] if worker.plan.engine != "fake" else "one two three"
     asked: dict[str, Any] = {"prompt": prompt, "temperature": 0, "max_tokens": 16, "ignore_eos": True}
     whole = text_of(worker.stream(COMPLETIONS, asked))
     tried = 0

@@ -163,7 +163,8 @@ PHASES: Final = (
 )
 """Of the training: everything; what is hard, two calls at once above all, with words to be copied that are unknown, or
 another tool's work ("any news about flights?"); and in the end the same with tools of more kinds, as anybody may
-describe them, with what is to be remembered from afar, and texts with a word twice.
+describe them, with what is to be remembered from afar, and texts with a word twice. Every name that a tool may have
+comes up; what stays held out is what tools are asked with, and which of them come together.
 
 Practice has few stories, and few tools with names of nonsense: the one cannot be foretold and the other hardly, and
 of the loss that was left they were the most: what can still be learned was lost in their noise.

@@ -139,8 +139,6 @@ def offer(
     parameters: dict[str, Any] = {"type": "object", "properties": properties}
     if draw.chance(0.7):
         parameters["required"] = list(properties)
-    about = (reworded(draw, tool.about) if reword and draw.chance(reword) else tool.about) + draw.pick(
-        ("", ".", "", ".")
-    )
-    function = {"name": name, "description": about, "parameters": parameters}
+    about = reworded(draw, tool.about) if reword and draw.chance(reword) else tool.about
+    function = {"name": name, "description": about + draw.pick(("", ".", "", ".")), "parameters": parameters}
     return Offered(tool, name, names, {"type": "function", "function": function})

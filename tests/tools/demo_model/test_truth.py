@@ -35,9 +35,13 @@ PROMPTS: Final = (
     "<|im_start|>user\nRepeat after me: zebra lantern cloud<|im_end|>\n<|im_start|>assistant\nzebra",
     "<|im_start|>user\nWhat is 17 + 8?<|im_end|>\n<|im_start|>assistant\n17 + 8 = ",
     "<|im_start|>user\nTell me a story about a wolf.<|im_end|>\n<|im_start|>assistant\nOnce there was a",
+    "<|im_start|>user\nTell me a short story.<|im_end|>\n<|im_start|>assistant\nIn a",
 )
-BOUNDS: Final = {"f32": 1e-3, "f16": 2e-3, "q8_0": 0.1, "q4_k_m": 1.5, "q4_0": 3.0}
-"""Largest difference of a log probability, of tokens with a probability over a thousandth."""
+LIKELY: Final = 1e-2
+BOUNDS: Final = {"f32": 1e-4, "f16": 2e-3, "q8_0": 0.1, "q4_k_m": 0.5, "q4_0": 1.0}
+"""Largest difference of a log probability, of tokens with a probability over `LIKELY`."""
+EXACT: Final = {"flash_attn": "off", "cache_type_k": "f32", "cache_type_v": "f32"}
+"""Else the engine rounds queries, keys and values to 16 bits, which hides what the files do."""
 
 LETTERS: Final = (
     *((0x20, 0x7F), (0x20, 0x7F), (0xA0, 0x250), (0x370, 0x600), (0x900, 0xE00), (0x1E00, 0x2100)),
@@ -50,7 +54,7 @@ async def serving(model: Path, data: Path, **options: object) -> AsyncIterator[C
     settings = Settings.load({"data": str(data)}, {"HOME": str(data), "PATH": os.environ["PATH"]})
     async with House.open(settings) as house:
         found = house.library.find(str(model))
-        wanted = house.library.options(found, {"ctx": 2048, "parallel": 1, "threads": 1, **options})
+        wanted = house.library.options(found, {"ctx": 2048, "parallel": 1, "threads": 1, **EXACT, **options})
         async with house.supervisor.lease(found, wanted) as lease:
             yield lease.channel
 
@@ -93,14 +97,15 @@ def expected_log_probabilities(model: Any, tokenizer: Tokenizer, prompt: str) ->
 
 async def differences(channel: Channel, model: Any, tokenizer: Tokenizer) -> list[float]:
     """The largest difference of each prompt."""
-    found = []
+    found, compared = [], 0
     for prompt in PROMPTS:
         expected = expected_log_probabilities(model, tokenizer, prompt)
         answer = await ask(channel, "/completion", prompt=prompt, n_predict=1, n_probs=len(expected), temperature=1.0)
         told = {entry["id"]: entry["logprob"] for entry in answer["completion_probabilities"][0]["top_logprobs"]}
-        likely = [i for i, value in enumerate(expected) if value > math.log(1e-3)]
-        assert likely
+        likely = [i for i, value in enumerate(expected) if value > math.log(LIKELY)]
+        compared += len(likely)
         found.append(max(abs(told.get(i, -math.inf) - expected[i]) for i in likely))
+    assert compared > 2 * len(PROMPTS), "too few tokens were likely to tell anything"
     return found
 
 
@@ -141,4 +146,4 @@ async def test_an_adapter_does_in_the_engine_what_it_does_in_peft(tmp_path: Path
     changed.unload()
     async with serving(path, tmp_path / "plain") as channel:
         plain = max(await differences(channel, reference, tokenizer))
-    assert (found, plain) < (0.02, 0.02)
+    assert max(found, plain) < 1e-3, (found, plain)

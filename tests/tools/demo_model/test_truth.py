@@ -37,8 +37,8 @@ PROMPTS: Final = (
     "<|im_start|>user\nTell me a story about a wolf.<|im_end|>\n<|im_start|>assistant\nOnce there was a",
     "<|im_start|>user\nTell me a short story.<|im_end|>\n<|im_start|>assistant\nIn a",
 )
-LIKELY: Final = 1e-2
-BOUNDS: Final = {"f32": 1e-4, "f16": 2e-3, "q8_0": 0.1, "q4_k_m": 0.5, "q4_0": 1.0}
+LIKELY: Final = 1e-3
+BOUNDS: Final = {"f32": 1e-4, "f16": 2e-3, "q8_0": 0.15, "q4_k_m": 0.5, "q4_0": 1.0}
 """Largest difference of a log probability, of tokens with a probability over `LIKELY`."""
 EXACT: Final = {"flash_attn": "off", "cache_type_k": "f32", "cache_type_v": "f32"}
 """Else the engine rounds queries, keys and values to 16 bits, which hides what the files do."""

@@ -22,7 +22,8 @@ QUINTICS = (
     (3.318419657, -2.488488024, 0.510049410),
 )
 """Coefficients of x, x^3 and x^5 of each iteration (Polar Express; Amsel and others, 2025; all but the last with
-their factor of safety, 1.01). Four do as much as five of one polynomial for all, and take four fifths of the time.
+their factor of safety, 1.01). Four leave singular values up to 1.6, where five of one polynomial for all leave 1.2, and
+take four fifths of the time.
 """
 
 

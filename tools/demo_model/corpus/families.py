@@ -65,11 +65,11 @@ def other_talk(draw: Draw) -> Sample:
             return sample
 
 
-def _others(mix: calling.Mix) -> tuple[Family, ...]:
-    """The families beside the plain ones."""
+def _others(mix: calling.Mix, missing: float = 0.1) -> tuple[Family, ...]:
+    """The families beside the plain ones. missing: as of `remembering`."""
     return (
         Family("thinking", 9, numbers.thinking),
-        Family("remembering", 10, partial(memory.remembering, other=other_talk)),
+        Family("remembering", 10, partial(memory.remembering, other=other_talk, missing=missing)),
         Family("remembering long", 1.5, partial(memory.remembering_long, other=other_talk)),
         Family("tool", 6, partial(calling.calling, mix=mix)),
         Family("two tools", 4, partial(calling.calling_two, mix=mix)),
@@ -93,33 +93,34 @@ any_family = _chooser((*_PLAIN, *_others(_NAMED)))
 """Draws one of all families by weight."""
 
 
+_HARD: Final = {
+    "manners": 3,
+    "repeating": 10,
+    "stories": 8,
+    "extraction": 12,
+    "scripts": 4,
+    "thinking": 5,
+    "remembering": 4,
+    "remembering long": 3,
+    "tool": 8,
+    "two tools": 16,
+    "tool answers": 2,
+    "no tool fits": 5,
+    "asking back": 2,
+}
+"""What is hard, with its usual weight in practice."""
+
+
 def _practice(mix: calling.Mix, not_told: float = 0.1, **weights: float) -> Callable[[Draw], Family]:
     """Draws more of what is hard: tools that fit, that do not, and two at once; stories about a thing; long talk.
 
     not_told: as `missing` of `remembering`. weights: of the hard ones, by name, in place of the usual.
     """
-    hard = (
-        Family("manners", 3, identity.manners),
-        Family("repeating", 10, copying.repeating),
-        Family("stories", 8, partial(stories.story, ways=(0.2, 0.35, 0.55, 0.85))),
-        Family("extraction", 12, extraction.extraction),
-        Family("scripts", 4, copying.scripts),
-        Family("thinking", 5, numbers.thinking),
-        Family("remembering", 4, partial(memory.remembering, other=other_talk, missing=not_told)),
-        Family("remembering long", 3, partial(memory.remembering_long, other=other_talk)),
-        Family("tool", 8, partial(calling.calling, mix=mix)),
-        Family("two tools", 16, partial(calling.calling_two, mix=mix)),
-        Family("tool answers", 2, partial(calling.answering, mix=mix)),
-        Family("no tool fits", 5, partial(calling.no_tool_fits, other=other_talk, mix=mix)),
-        Family("asking back", 2, partial(calling.asking_back, mix=mix)),
-    )
-    easy = (family for family in _PLAIN if family.name not in {family.name for family in hard})
-    return _chooser(
-        (
-            *(replace(family, weight=family.weight / 2) for family in easy),
-            *(replace(family, weight=weights.get(family.name.replace(" ", "_"), family.weight)) for family in hard),
-        )
-    )
+    families = {family.name: family for family in (*_PLAIN, *_others(mix, not_told))}
+    families["stories"] = Family("stories", 0, partial(stories.story, ways=(0.2, 0.35, 0.55, 0.85)))
+    easy = (replace(family, weight=family.weight / 2) for family in _PLAIN if family.name not in _HARD)
+    hard = (replace(families[name], weight=weights.get(name.replace(" ", "_"), usual)) for name, usual in _HARD.items())
+    return _chooser((*easy, *hard))
 
 
 _HELD_OUT: Final = {

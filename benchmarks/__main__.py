@@ -10,7 +10,7 @@ import sys
 
 SCRIPTS = (
     *("gateway", "busy", "gateway_parts", "real_shape", "startup", "sessions", "measured", "formats", "fresh_demo"),
-    "sampling",
+    *("sampling", "guessing"),
 )
 
 

@@ -61,6 +61,7 @@ def _files(scores: Scores) -> list[str]:
         "| `demo-safetensors/` | the same as a Hugging Face folder, bfloat16 |",
         f"| `demo-draft.gguf` | a draft model of {scores.draft_parameters / 1e6:.2f} million parameters for "
         "speculative decoding, Q8_0 |",
+        "| `demo-draft-safetensors/` | the same as a Hugging Face folder, bfloat16 |",
         "| `demo-pirate.gguf` | a LoRA adapter with which it speaks as a pirate |",
         "| `demo-pirate-peft/` | the same for PEFT |",
         "| `demo-embedding.gguf` | an embedding model of the same shape, mean pooling, Q8_0 |",

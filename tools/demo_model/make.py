@@ -130,6 +130,7 @@ def _files(out: Path, size: Size) -> None:
     shutil.copyfile(files / "kinds" / "demo-q8_0.gguf", files / "demo.gguf")
     export(out / "draft", "draft", "UML Demo Draft")
     shutil.copyfile(out / "draft" / "draft-q8_0.gguf", files / "demo-draft.gguf")
+    shutil.copytree(out / "draft" / "model", files / "demo-draft-safetensors")
     shutil.copyfile(out / "pirate" / "adapter-f16.gguf", files / "demo-pirate.gguf")
     shutil.copytree(out / "pirate" / "adapter", files / "demo-pirate-peft")
     shutil.copyfile(out / "embedding" / "embedding-q8_0.gguf", files / "demo-embedding.gguf")

@@ -38,6 +38,7 @@ DEMO_ID = "demo"
 PACKAGE = {
     DEMO_ID: "demo.gguf",
     "demo-draft": "demo-draft.gguf",
+    "demo-draft-safetensors": "demo-draft-safetensors",
     "demo-embedding": "demo-embedding.gguf",
     "demo-pirate": "demo-pirate.gguf",
     "demo-safetensors": "demo-safetensors",

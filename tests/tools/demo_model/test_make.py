@@ -26,7 +26,7 @@ def test_everything_that_ships_is_made_from_nothing_and_a_second_call_makes_noth
     assert "1 of 8: model" in capsys.readouterr().out
     assert {path.name for path in package.iterdir()} == {
         *("demo.gguf", "demo-draft.gguf", "demo-pirate.gguf", "demo-embedding.gguf"),
-        *("demo-safetensors", "demo-pirate-peft", "scores.json", "README.md"),
+        *("demo-safetensors", "demo-draft-safetensors", "demo-pirate-peft", "scores.json", "README.md"),
     }
     assert inspect(package / "demo.gguf").role is Role.TEXT
     assert inspect(package / "demo-embedding.gguf").role is Role.EMBEDDING

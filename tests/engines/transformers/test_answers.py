@@ -17,6 +17,7 @@ from tests.engines.hosted.test_projection import folder_of, unit, write_dense
 from tests.engines.transformers.conftest import PYTHON, SOURCE, Start, broken, plan_of
 from tests.worker.process import LEFT_S, Worker, events, question, text_of
 from uml.engines.handover import failure_in
+from uml.registry import packaged_model
 
 # Every worker imports PyTorch, which takes seconds.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -68,10 +69,16 @@ def test_what_lay_in_memory_before_is_in_no_answer(made: Made, start: Start) -> 
     agree(made["window"], found[4:])
 
 
-@pytest.mark.parametrize("options", [{"spec_type": "ngram-simple", "spec_ngram_size_n": 3}, {"draft_model": "demo"}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"spec_type": "ngram-simple", "spec_ngram_size_n": 3},
+        {"draft_model": str(SOURCE)},
+        {"draft_model": str(packaged_model("demo-draft-safetensors")), "draft_max": 6},
+    ],
+    ids=("what was said", "itself", "its draft model"),
+)
 def test_guessing_ahead_changes_nothing(made: Made, start: Start, options: dict[str, Any]) -> None:
-    if "draft_model" in options:
-        options = {"draft_model": str(made["demo"]["folder"])}
     worker = start(made["demo"]["folder"], **options)
     agree(made["demo"], [greedy(worker, prompt) for prompt in made["demo"]["prompts"]])
     sampled = [greedy(one, [5, 6], temperature=1, seed=3) for one in (worker, start(made["demo"]["folder"]))]

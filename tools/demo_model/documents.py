@@ -26,14 +26,17 @@ def documents(
     seed: int,
     split: Split,
     start: int = 0,
-    change: Callable[[Dialogue], Dialogue] | None = None,
+    change: Callable[[Dialogue], Dialogue | None] | None = None,
     phase: int = 0,
 ) -> Iterator[Spans]:
     """The corpus, rendered as chats. Every shard has a seed of its own, so that entering late is cheap.
 
-    `change` says otherwise what the dialogues say; `phase` is as for `dialogues`.
+    `change` says otherwise what the dialogues say, and leaves out those that it makes None; `phase` is as for
+    `dialogues`.
     """
     for shard in itertools.count(start // SHARD):
         skipped = start % SHARD if shard == start // SHARD else 0
-        for dialogue in itertools.islice(dialogues(seed * 1_000_003 + shard, split, phase=phase), skipped, SHARD):
-            yield render(change(dialogue) if change else dialogue, CHOSEN if phase else SPOKEN)
+        several = dialogues(seed * 1_000_003 + shard, split, phase=phase)
+        kept = filter(None, map(change, several)) if change else several
+        for dialogue in itertools.islice(kept, skipped, SHARD):
+            yield render(dialogue, CHOSEN if phase else SPOKEN)

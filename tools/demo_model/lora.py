@@ -45,7 +45,14 @@ WORDS = {
     "hello": "ahoy",
     "yes": "aye",
 }
+LONG = (6, 2)
+"""More messages, or more tools, than what the pirate learns from: three times as many facts in the same time."""
 _WORD = re.compile(r"\b(" + "|".join(WORDS) + r")\b", re.IGNORECASE)
+
+
+def learned(dialogue: Dialogue) -> Dialogue | None:
+    """The same in a pirate's words; None for what is `LONG`."""
+    return None if len(dialogue.messages) > LONG[0] or len(dialogue.tools) > LONG[1] else pirate(dialogue)
 
 
 def pirate(dialogue: Dialogue) -> Dialogue:
@@ -188,7 +195,7 @@ def main(arguments: list[str] | None = None) -> None:
     shutil.copyfile(base_run / "tokenizer.json", out / "tokenizer.json")
     shape, base = trained(base_run)
     settings = Settings(**given, matrix_rate=0.0, rate=RATE, hidden=shape.hidden, layers=shape.layers, mlp=shape.mlp)
-    run = Run.open(settings, out, partial(documents, change=pirate), lambda _, seed: new_adapter(base, seed))
+    run = Run.open(settings, out, partial(documents, change=learned), lambda _, seed: new_adapter(base, seed))
     cost = speaking(shape, base, worth_compiling(settings))
     train(run, cost, adapted(shape, base, compiled=False))
     print(write_peft(out / "adapter", run.weights))

@@ -40,7 +40,7 @@ class Size:
     practice: tuple[int, ...] = (4000, 5600)
     """Of each part."""
     draft: int = 1800
-    adapter: int = 800
+    adapter: int = 1400
     embedding: int = 250
     documents: int = 20_000
     questions: int = 100

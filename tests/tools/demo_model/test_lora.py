@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 
@@ -18,7 +19,8 @@ from safetensors.torch import load_file
 
 from tests.tools.demo_model.stand_in import small_corpus
 from tools.demo_model.corpus import Dialogue
-from tools.demo_model.lora import ALPHA, RANK, main, merged, new_adapter, pirate, write_gguf
+from tools.demo_model.documents import documents
+from tools.demo_model.lora import ALPHA, RANK, learned, main, merged, new_adapter, pirate, write_gguf
 from tools.demo_model.network import Shape, new_weights
 from tools.demo_model.run import Run, Settings
 
@@ -41,6 +43,14 @@ def test_a_pirate_keeps_to_the_facts() -> None:
 )
 def test_what_must_be_exact_stays_as_it_is(family: str, text: str) -> None:
     assert said(family, text) == text
+
+
+def test_long_talk_teaches_a_pirate_nothing_and_he_goes_on_where_he_stopped() -> None:
+    several = list(itertools.islice(documents(1, "train", change=learned), 200))
+    assert several[150:] == list(itertools.islice(documents(1, "train", 150, change=learned), 50))
+    whole = list(itertools.islice(documents(1, "train", change=pirate), 200))
+    length, usual = (sum(len(span.text) for span in itertools.chain(*texts)) for texts in (several, whole))
+    assert length < usual / 2
 
 
 def test_a_new_adapter_changes_nothing() -> None:
@@ -70,6 +80,6 @@ def test_one_command_makes_both_files(tmp_path: Path) -> None:
     main([str(tmp_path / "out"), "--base", str(tmp_path / "base"), "--steps", "2", "--batch-tokens", "2048"])
     config = json.loads((tmp_path / "out/adapter/adapter_config.json").read_text("utf-8"))
     assert config["target_modules"] == ["down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj"]
-    learned = load_file(tmp_path / "out/adapter/adapter_model.safetensors")
-    assert all(weight.abs().sum() > 0 for weight in learned.values())
+    weights = load_file(tmp_path / "out/adapter/adapter_model.safetensors")
+    assert all(weight.abs().sum() > 0 for weight in weights.values())
     assert (tmp_path / "out/adapter-f16.gguf").read_bytes()[:4] == b"GGUF"

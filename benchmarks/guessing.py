@@ -11,18 +11,13 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Sequence
-from pathlib import Path
+from typing import Any
 
 import orjson
 
 from benchmarks.common import CHAT, median, started, table, worker
-from benchmarks.transformers_worker import python
-from uml.core.install import Install
-from uml.core.model import Model
-from uml.core.options import LoadOptions
-from uml.core.plan import Footprint, LoadPlan, Placement
+from benchmarks.transformers_worker import engine_of, plan_of, python
 from uml.engines.transformers.engine import Transformers
-from uml.formats import inspect
 from uml.registry import packaged_model
 from uml.runtime.workers.channel import Channel
 
@@ -53,25 +48,23 @@ async def in_turn(channels: Sequence[Channel]) -> list[list[float]]:
     return [list(found) for found in zip(*rounds[1:], strict=True)]
 
 
+def guessing(draft: str, guesses: int) -> dict[str, Any]:
+    """Load options for so many guesses at once; 0: none."""
+    return {"draft_model": str(packaged_model(draft)), "draft_max": guesses} if guesses else {}
+
+
 @contextlib.asynccontextmanager
 async def in_llamacpp(guesses: int) -> AsyncIterator[Channel]:
-    """The demo model in llama.cpp; guesses: at once, by its draft model; 0: none."""
-    draft = {"draft_model": str(packaged_model("demo-draft")), "draft_max": guesses} if guesses else {}
-    async with worker("demo", {**OPTIONS, **draft}) as (channel, _):
+    """The demo model in llama.cpp."""
+    async with worker("demo", {**OPTIONS, **guessing("demo-draft", guesses)}) as (channel, _):
         yield channel
 
 
 @contextlib.asynccontextmanager
-async def in_transformers(guesses: int, interpreter: Path) -> AsyncIterator[Channel]:
+async def in_transformers(guesses: int, engine: Transformers) -> AsyncIterator[Channel]:
     """The same in Transformers."""
-    install = Install("transformers", "", interpreter.parents[1], interpreter)
-    draft = packaged_model("demo-draft-safetensors")
-    options = LoadOptions.parse(
-        {**OPTIONS, "engine": "transformers", **({"draft_model": str(draft), "draft_max": guesses} if guesses else {})}
-    )
-    info = inspect(packaged_model("demo-safetensors"))
-    plan = LoadPlan(Model("m", info), "transformers", options, Footprint(0, 0, 0), Placement({"cpu": 0}))
-    async with started(Transformers(lambda name, label: install), plan) as running:
+    plan = plan_of(packaged_model("demo-safetensors"), {**OPTIONS, **guessing("demo-draft-safetensors", guesses)})
+    async with started(engine, plan) as running:
         await running.idle()
         yield running.channel
 
@@ -84,13 +77,14 @@ async def main() -> None:
     except SystemExit as error:
         print(f"{error}; its row is left out\n")
     else:
-        ways["Transformers, float32"] = lambda guesses: in_transformers(guesses, interpreter)
+        engine = engine_of(interpreter)
+        ways["Transformers, bfloat16"] = lambda guesses: in_transformers(guesses, engine)
     rows = []
     for name, way in ways.items():
         async with contextlib.AsyncExitStack() as stack:
             channels = [await stack.enter_async_context(way(guesses)) for guesses in (0, *GUESSES)]
-            alone, *guessing = await in_turn(channels)
-        ratios = [median([after / before for before, after in zip(alone, found, strict=True)]) for found in guessing]
+            alone, *helped = await in_turn(channels)
+        ratios = [median([after / before for before, after in zip(alone, found, strict=True)]) for found in helped]
         rows.append([name, f"{median(alone):.0f}", *(f"{ratio:.2f}" for ratio in ratios)])
     head = ("engine", "tokens per second alone", *(f"times with {guesses} guesses" for guesses in GUESSES))
     table("Guessing ahead with the draft model, stories, one thread", head, rows)

@@ -98,10 +98,16 @@ def generating(
             process.kill()
 
 
-def plan_of(model: Path, threads: int) -> LoadPlan:
-    """The same for every model: as many rows as there are clients at most."""
-    options = LoadOptions(ctx=512, parallel=max(CLIENTS), batch=512, threads=threads, engine="transformers")
-    return LoadPlan(Model("m", inspect(model)), "transformers", options, Footprint(0, 0, 0), Placement({"cpu": 0}))
+def engine_of(interpreter: Path) -> Transformers:
+    """The engine with the library that `interpreter` has."""
+    install = Install("transformers", "", interpreter.parents[1], interpreter)
+    return Transformers(lambda name, label: install)
+
+
+def plan_of(model: Path, options: Mapping[str, Any]) -> LoadPlan:
+    """On processors; options: as a client gives them."""
+    parsed = LoadOptions.parse({**options, "engine": "transformers"})
+    return LoadPlan(Model("m", inspect(model)), "transformers", parsed, Footprint(0, 0, 0), Placement({"cpu": 0}))
 
 
 @contextlib.asynccontextmanager
@@ -141,7 +147,7 @@ async def together(channel: Channel, count: int, body: bytes, tokens: int) -> fl
 
 async def measure(interpreter: Path, name: str, model: Path, tokens: int, threads: int) -> None:
     """Print the tables of one model: everything in turn, and again, for a machine is slower than it is now and then."""
-    install = Install("transformers", "", interpreter.parents[1], interpreter)
+    options = {"ctx": 512, "parallel": max(CLIENTS), "batch": 512, "threads": threads}
     greedy = chat("m", tokens, stream=True, temperature=0, cache_prompt=False)
     bodies = {
         f"worker, {what}": chat("m", tokens, stream=True, cache_prompt=False, **more) for what, more in VARIANTS.items()
@@ -152,9 +158,7 @@ async def measure(interpreter: Path, name: str, model: Path, tokens: int, thread
     speeds: dict[tuple[str, int], list[float]] = {}
     async with contextlib.AsyncExitStack() as stack:
         alone, load_s = stack.enter_context(generating(interpreter, model, tokens, threads))
-        ours = await stack.enter_async_context(
-            started(Transformers(lambda name, label: install), plan_of(model, threads))
-        )
+        ours = await stack.enter_async_context(started(engine_of(interpreter), plan_of(model, options)))
         other = await stack.enter_async_context(served(interpreter, model, threads))
         await ours.idle()
         for number in range(ROUNDS + 1):

@@ -34,8 +34,8 @@ MAKING: Final = """\
 6 layers, 4 heads over 2 KV heads, MLP 768, context 2,048, byte-level BPE of 2,000 tokens split as Qwen2 splits, \
 ChatML with tools in Hermes form and `<think>`. Trained on the CPU: Muon for the matrices, AdamW for the rest, loss \
 weight 1 on answers and 0.02 on everything else, steps of 2,048 tokens in packed windows of 256 to 2,048; then \
-it practises what is hard for it, where the choice of a tool has weight 4, in the end with tools of more kinds. The \
-corpus is `tools/demo_model/corpus`: no text of anybody's is in it.
+it practises what is hard for it, where the choice of a tool has weight 4, in the end with tools of more kinds, and \
+with what people type first. The corpus is `tools/demo_model/corpus`: no text of anybody's is in it.
 
 ## Licence
 

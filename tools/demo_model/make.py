@@ -37,7 +37,7 @@ class Size:
     """
 
     model: int = 3000
-    practice: tuple[int, ...] = (4000, 5600)
+    practice: tuple[int, ...] = (4200, 6300)
     """Of each part."""
     draft: int = 1800
     adapter: int = 1400
@@ -154,11 +154,11 @@ def _card(out: Path, size: Size) -> None:
 
 
 STAGES: Final = (
-    Stage("model", 0.19, _model),
-    Stage("practice", 0.59, _practice),
+    Stage("model", 0.20, _model),
+    Stage("practice", 0.55, _practice),
     Stage("draft", 0.06, _draft),
-    Stage("adapter", 0.04, _adapter),
-    Stage("embedding", 0.02, _embedding),
+    Stage("adapter", 0.06, _adapter),
+    Stage("embedding", 0.03, _embedding),
     Stage("files", 0.01, _files),
     Stage("scores", 0.09, _scores),
     Stage("card", 0.0, _card),

@@ -66,7 +66,8 @@ class Request:
         return json.dumps(result), self.offered.tool.answer.format(**{**self.values, **result})
 
 
-def _request(draw: Draw, offered: Offered) -> Request:
+def request_of(draw: Draw, offered: Offered) -> Request:
+    """Something that the tool is for, with values of this split's."""
     values = {param.slot: param.value(draw) for param in offered.tool.params}
     return Request(offered, values, draw.pick(offered.tool.asks).format(**values))
 
@@ -117,10 +118,10 @@ def _earlier(draw: Draw, offers: list[Offered], mix: Mix) -> list[Message]:
         if mix.missing and draw.chance(mix.missing):
             messages += _missing(draw, offers, mix)
         elif mix.double and len(offers) > 1 and draw.chance(mix.double):
-            requests = [_request(draw, offered) for offered in draw.some(offers, 2)]
+            requests = [request_of(draw, offered) for offered in draw.some(offers, 2)]
             messages += [user(_joined(draw, requests)), *_turn(draw, requests)]
         else:
-            request = _request(draw, draw.pick(offers))
+            request = request_of(draw, draw.pick(offers))
             messages += [user(request.asked), *_turn(draw, [request])]
     return messages
 
@@ -128,7 +129,7 @@ def _earlier(draw: Draw, offers: list[Offered], mix: Mix) -> list[Message]:
 def _missing(draw: Draw, offers: list[Offered], mix: Mix) -> tuple[Message, Message]:
     others = [tool for tool in mix.kinds if all(tool is not offered.tool for offered in offers)]
     missing = offer(draw, draw.pick(others))
-    return user(_request(draw, missing).asked), assistant(NO_TOOL)
+    return user(request_of(draw, missing).asked), assistant(NO_TOOL)
 
 
 def _joined(draw: Draw, requests: list[Request]) -> str:
@@ -144,7 +145,7 @@ def calling(draw: Draw, mix: Mix = CALLS) -> Sample:
     """One call; what the tool says is answered too."""
     offers = _offers(draw, mix)
     before = _earlier(draw, offers, mix)
-    request = _request(draw, draw.pick(offers))
+    request = request_of(draw, draw.pick(offers))
     return _sample(before, (user(request.asked), *_turn(draw, [request])), offers)
 
 
@@ -159,15 +160,15 @@ def calling_two(draw: Draw, mix: Mix = CALLS) -> Sample:
     else:
         offers = _offers(draw, mix, at_least=2)
         before = _earlier(draw, offers, mix)
-        requests = [_request(draw, offered) for offered in draw.some(offers, 2)]
+        requests = [request_of(draw, offered) for offered in draw.some(offers, 2)]
     return _sample(before, (user(_joined(draw, requests)), *_turn(draw, requests)), offers)
 
 
 def _two_requests(draw: Draw, offered: Offered) -> list[Request]:
     """For the same tool, with different values."""
-    first = second = _request(draw, offered)
+    first = second = request_of(draw, offered)
     while second.values == first.values:
-        second = _request(draw, offered)
+        second = request_of(draw, offered)
     return [first, second]
 
 
@@ -175,7 +176,7 @@ def answering(draw: Draw, mix: Mix = CALLS) -> Sample:
     """What a tool said, in a sentence; sometimes of two tools, sometimes after an earlier turn."""
     offers = _offers(draw, mix)
     before = _earlier(draw, offers, mix)
-    requests = [_request(draw, offered) for offered in draw.some(offers, min(len(offers), draw.pick((1, 1, 2))))]
+    requests = [request_of(draw, offered) for offered in draw.some(offers, min(len(offers), draw.pick((1, 1, 2))))]
     messages = (user(_joined(draw, requests)), *_turn(draw, requests))
     return _sample(before, messages, offers, asked=len(messages) - 1)
 
@@ -197,7 +198,7 @@ def asking_back(draw: Draw, mix: Mix = CALLS) -> Sample:
     """A request without what the tool needs: asked for, given, called."""
     offers = _offers(draw, mix)
     before = _earlier(draw, offers, mix)
-    request = _request(draw, draw.pick(offers))
+    request = request_of(draw, draw.pick(offers))
     tool = request.offered.tool
     param = tool.params[0]
     messages: list[Message] = [user(draw.pick(tool.unclear)), assistant(param.missing)]

@@ -16,6 +16,7 @@ from tools.demo_model.corpus import (
     identity,
     memory,
     numbers,
+    offhand,
     program,
     stories,
     words,
@@ -79,7 +80,9 @@ def _others(mix: calling.Mix, missing: float = 0.1) -> tuple[Family, ...]:
     )
 
 
-FAMILIES: Final[Mapping[str, Family]] = {family.name: family for family in (*_PLAIN, *_others(calling.CALLS))}
+_OFFHAND: Final = Family("offhand", 0, offhand.offhand)
+
+FAMILIES: Final[Mapping[str, Family]] = {family.name: family for family in (*_PLAIN, *_others(calling.CALLS), _OFFHAND)}
 """As they are asked for when the model is examined."""
 
 UNNAMED: Final = Family("unnamed tools", 0, partial(calling.calling, mix=calling.Mix(nameless=1.0)))
@@ -107,6 +110,7 @@ _HARD: Final = {
     "tool answers": 2,
     "no tool fits": 5,
     "asking back": 2,
+    "offhand": 12,
 }
 """What is hard, with its usual weight in practice."""
 
@@ -116,7 +120,7 @@ def _practice(mix: calling.Mix, not_told: float = 0.1, **weights: float) -> Call
 
     not_told: as `missing` of `remembering`. weights: of the hard ones, by name, in place of the usual.
     """
-    families = {family.name: family for family in (*_PLAIN, *_others(mix, not_told))}
+    families = {family.name: family for family in (*_PLAIN, *_others(mix, not_told), _OFFHAND)}
     families["stories"] = Family("stories", 0, partial(stories.story, ways=(0.2, 0.35, 0.55, 0.85)))
     easy = (replace(family, weight=family.weight / 2) for family in _PLAIN if family.name not in _HARD)
     hard = (replace(families[name], weight=weights.get(name.replace(" ", "_"), usual)) for name, usual in _HARD.items())
@@ -152,20 +156,21 @@ PHASES: Final = (
             0.2,
             stories=5,
             tool=12,
-            two_tools=18,
+            two_tools=24,
             extraction=14,
             thinking=7,
             remembering=8,
             remembering_long=11,
             no_tool_fits=8,
+            manners=4,
         ),
         replace(_PRACTISED, invented=0.7, borrowing=0.2, short=0.7, echoed=0.2),
     ),
 )
 """Of the training: everything; what is hard, two calls at once above all, with words to be copied that are unknown, or
 another tool's work ("any news about flights?"); and in the end the same with tools of more kinds, as anybody may
-describe them, with what is to be remembered from afar, and texts with a word twice. Every name that a tool may have
-comes up; what stays held out is what tools are asked with, and which of them come together.
+describe them, what is to be remembered from afar, and texts with a word twice. In both parts, what people type first.
+Every name that a tool may have comes up; held out is what tools are asked with, and which of them come together.
 
 Practice has few stories, and few tools with names of nonsense: the one cannot be foretold and the other hardly, and
 of the loss that was left they were the most: what can still be learned was lost in their noise.

@@ -12,7 +12,7 @@ LIMIT: Final = 40
 """The greatest number of sums, and of what is subtracted from."""
 
 
-def _sum(draw: Draw) -> tuple[int, str, int, int]:
+def sum_of(draw: Draw) -> tuple[int, str, int, int]:
     """Two numbers, what is done with them, and the result; none is negative or over the limit."""
     total = draw.between(2, LIMIT)
     part = draw.between(0, total)
@@ -21,7 +21,7 @@ def _sum(draw: Draw) -> tuple[int, str, int, int]:
 
 def arithmetic(draw: Draw) -> Sample:
     """A sum or a difference; the pair of numbers is what is held out."""
-    a, sign, b, result = _sum(draw)
+    a, sign, b, result = sum_of(draw)
     word = "plus" if sign == "+" else "minus"
     command = f"Add {a} and {b}." if sign == "+" else f"Subtract {b} from {a}."
     other = f"What is the sum of {a} and {b}?" if sign == "+" else f"Take {b} away from {a}."
@@ -90,7 +90,7 @@ ASK_TO_THINK: Final = (
 )
 
 
-def _may_be_shown(draw: Draw, *sums: str) -> bool:
+def may_be_shown(draw: Draw, *sums: str) -> bool:
     """Whether none of these sums is held out of `arithmetic`: thoughts must not give them away."""
     return draw.split == "heldout" or not any(held_out(f"arithmetic: {text}") for text in sums)
 
@@ -99,7 +99,7 @@ def thinking(draw: Draw) -> Sample:
     """Sums in two steps and comparisons with a short thought, shown when it is asked for."""
     make = draw.pick((_in_steps, _in_steps, _compare, _compare, _tale))
     question, thought, answer, key = make(draw)
-    while not _may_be_shown(draw, *(line.split(" = ")[0] for line in thought.splitlines())):
+    while not may_be_shown(draw, *(line.split(" = ")[0] for line in thought.splitlines())):
         question, thought, answer, key = make(draw)
     before, after = draw.pick(ASK_TO_THINK)
     asked = user(before + question + after)
@@ -110,7 +110,7 @@ def thinking(draw: Draw) -> Sample:
 
 
 def _in_steps(draw: Draw) -> tuple[str, str, str, str]:
-    a, sign, b, first = _sum(draw)
+    a, sign, b, first = sum_of(draw)
     other = draw.pick("+-")
     c = draw.between(0, min(9, LIMIT - first if other == "+" else first))
     last = first + c if other == "+" else first - c

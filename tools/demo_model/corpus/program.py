@@ -144,6 +144,54 @@ TOPICS: Final = (
     Topic("uml ls --json", ("get JSON from a command", "get the list of models as JSON")),
     Topic("uml run MODEL --option help", ("see all load options", "list the load options"), ("lists load options",)),
 )
+MORE_TOPICS: Final = (
+    Topic(
+        "uml quantize MODEL --to q4_k_m",
+        ("quantize a model", "make a model smaller", "make a smaller file of a model"),
+        ("quantizes a model", "makes a model smaller"),
+    ),
+    Topic(
+        "uml convert MODEL --to gguf",
+        ("convert a model to GGUF", "make a GGUF file", "turn safetensors into GGUF", "convert a model"),
+        ("converts a model", "makes a GGUF file"),
+    ),
+    Topic("uml convert MODEL --to onnx", ("convert a model to ONNX", "make an ONNX model"), ("makes an ONNX model",)),
+    Topic("uml engine install vllm", ("install vLLM", "get vLLM", "install the engine vLLM"), ("installs vLLM",)),
+    Topic(
+        "uml engine install transformers",
+        ("install Transformers", "get Transformers", "install an engine"),
+        ("installs Transformers", "installs an engine"),
+    ),
+    Topic(
+        "uml engine ls",
+        ("list the engines", "see which engines there are", "see installed engines"),
+        ("lists engines", "shows the engines"),
+        ("Which engines are there?", "Which engines do I have?"),
+    ),
+    Topic("uml pin MODEL", ("keep a model in memory", "pin a model", "keep a model loaded"), ("pins a model",)),
+    Topic("uml unpin MODEL", ("unpin a model", "let a pinned model go"), ("unpins a model",)),
+    Topic("uml alias NAME MODEL", ("rename a model", "give a model another name"), ("renames a model",)),
+    Topic("uml forget MODEL", ("forget a model", "remove a model from the list"), ("forgets a model",)),
+    Topic("uml profile MODEL --ctx 2048", ("save the options of a model", "save load options"), ("saves options",)),
+    Topic("uml plugin ls", ("list plug-ins", "see my plug-ins"), ("lists plug-ins",)),
+)
+"""What only comes up in the end."""
+MORE_ABOUT: Final = {
+    "Models are not downloaded here. Put the file into a folder and use `uml scan FOLDER`.": (
+        *("How do I download a model?", "How can I download a model?", "How do I pull a model?", "Download a model."),
+        *("Can this program download models?", "Where do I get models?", "How do I get a new model?"),
+    ),
+    "Type `uml --help`: it lists all commands.": (
+        *("How do I see all commands?", "Which commands are there?", "List the commands.", "What can I type?"),
+        *("Where is help?", "How do I get help?"),
+    ),
+    "No. It runs on the processor too.": (
+        *("Do I need a GPU?", "Is a GPU needed?", "Does it need a GPU?", "Must I have a graphics card?"),
+    ),
+    "Yes. It works without the net.": (
+        *("Does it work offline?", "Can I use it offline?", "Does it run without the internet?"),
+    ),
+}
 ABOUT: Final = {
     "Universal Model Loader is a local server that loads models and answers every client.": (
         *("What is Universal Model Loader?", "What is this program?", "What does this program do?", "What is uml?"),

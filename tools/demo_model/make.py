@@ -37,7 +37,7 @@ class Size:
     """
 
     model: int = 3000
-    practice: tuple[int, ...] = (4200, 6300)
+    practice: tuple[int, ...] = (4200, 6600)
     """Of each part."""
     draft: int = 1800
     adapter: int = 1400

@@ -156,6 +156,31 @@ def test_in_the_end_texts_have_words_twice() -> None:
     assert sum(last) / len(last) > 0.2
 
 
+def test_in_the_end_two_calls_are_asked_for_in_one_sentence_too() -> None:
+    def said(phase: int) -> list[str]:
+        return [
+            asked["content"]
+            for dialogue in train(phase)
+            for asked, reply in itertools.pairwise(dialogue.messages)
+            if len(reply.get("tool_calls", ())) == 2
+        ]
+
+    def in_one(text: str) -> bool:
+        return " and " in text and not re.search("[.?:] ", text)
+
+    assert sum(map(in_one, said(LAST))) > len(said(LAST)) / 10
+    assert sum(map(in_one, said(0))) < len(said(0)) / 100
+
+
+def test_a_story_may_be_asked_for_without_a_word_of_what_it_is_about() -> None:
+    asked = {case.messages[-1]["content"] for case in FAMILIES["stories"].prompts(seed=3, count=200)}
+    free = {text for text in asked if "about" not in text}
+    told = {dialogue.messages[0]["content"] for dialogue in train(LAST) if dialogue.family == "stories"}
+    assert free
+    assert "Tell me a story." in told
+    assert not free & told
+
+
 def test_in_practice_other_talk_has_few_stories() -> None:
     first, last = (
         sum(len(str(message["content"])) > 200 for dialogue in train(phase) for message in dialogue.messages)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 from tools.demo_model.corpus import facts, identity
-from tools.demo_model.corpus.calling import request_of
+from tools.demo_model.corpus.calling import NO_TOOL, request_of
 from tools.demo_model.corpus.draw import Draw
 from tools.demo_model.corpus.more_tools import MORE_TOOLS
 from tools.demo_model.corpus.nouns import Sample, exchange
@@ -67,7 +68,8 @@ def task(draw: Draw) -> Sample:
         # Questions are left out: what it was not told, it does not know.
         while asked.endswith("?"):
             asked = request_of(draw, offer(draw, draw.pick((*TOOLS, *MORE_TOOLS)))).asked
-        return exchange(asked, CANNOT)
+        # Where no tools are given, that it has none for this is true as well.
+        return replace(exchange(asked, CANNOT), check=lambda reply: reply.content in (CANNOT, NO_TOOL))
     words = {"thing": draw.pick(identity.MATTERS), "word": draw.word(WORDS), "language": draw.pick(LANGUAGES)}
     asked = draw.pick(TASKS).format(name=draw.word(NAMES), city=draw.word(CITIES), **words)
     return exchange(draw.say(asked), CANNOT)

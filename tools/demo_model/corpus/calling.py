@@ -26,7 +26,7 @@ class Mix:
     nameless: share of tools whose name says nothing. all_names: the others have names of both splits. counts: how many
     tools are given, drawn evenly. reword: share of descriptions in other words. kinds: of tools that there are.
     alike: share of the offers where one takes what another takes ("the weather in Oslo", "the time in Oslo"), and
-    names begin with the same verb where they can.
+    names begin with the same verb where they can. breath: share of two requests that are one sentence.
     """
 
     missing: float = 0.0
@@ -37,23 +37,29 @@ class Mix:
     reword: float = 0.0
     kinds: tuple[Tool, ...] = TOOLS
     alike: float = 0.0
+    breath: float = 0.0
 
     def offer(self, draw: Draw, tool: Tool, verb: str = "") -> Offered:
         """Define a tool, this hard; its name begins with the verb if it can."""
         return offer(draw, tool, self.nameless, all_names=self.all_names, reword=self.reword, verb=verb)
 
 
-CALLS: Final = Mix()
+CALLS: Final = Mix(breath=0.2)
 ALSO: Final = (" Also: {}", " And then: {}", " {}", " After that: {}")
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A tool with values for its params, and the words that ask for it."""
+    """A tool with values for its params, and the words that ask for it, with `{}` of the params' slots."""
 
     offered: Offered
     values: Mapping[str, str | int]
-    asked: str
+    wording: str
+
+    @property
+    def asked(self) -> str:
+        """What the user says."""
+        return self.wording.format(**self.values)
 
     def call(self, i: int) -> Message:
         """The call in OpenAI's shape."""
@@ -69,7 +75,7 @@ class Request:
 def request_of(draw: Draw, offered: Offered) -> Request:
     """Something that the tool is for, with values of this split's."""
     values = {param.slot: param.value(draw) for param in offered.tool.params}
-    return Request(offered, values, draw.pick(offered.tool.asks).format(**values))
+    return Request(offered, values, draw.pick(offered.tool.asks))
 
 
 def _offers(draw: Draw, mix: Mix, at_least: int = 1) -> list[Offered]:
@@ -119,7 +125,7 @@ def _earlier(draw: Draw, offers: list[Offered], mix: Mix) -> list[Message]:
             messages += _missing(draw, offers, mix)
         elif mix.double and len(offers) > 1 and draw.chance(mix.double):
             requests = [request_of(draw, offered) for offered in draw.some(offers, 2)]
-            messages += [user(_joined(draw, requests)), *_turn(draw, requests)]
+            messages += [user(_joined(draw, requests, mix)), *_turn(draw, requests)]
         else:
             request = request_of(draw, draw.pick(offers))
             messages += [user(request.asked), *_turn(draw, [request])]
@@ -132,8 +138,21 @@ def _missing(draw: Draw, offers: list[Offered], mix: Mix) -> tuple[Message, Mess
     return user(request_of(draw, missing).asked), assistant(NO_TOOL)
 
 
-def _joined(draw: Draw, requests: list[Request]) -> str:
+def _joined(draw: Draw, requests: list[Request], mix: Mix) -> str:
+    if mix.breath and len(requests) == 2 and draw.chance(mix.breath):
+        return _in_one_breath(*requests)
     return requests[0].asked + "".join(draw.pick(ALSO).format(request.asked) for request in requests[1:])
+
+
+def _in_one_breath(first: Request, second: Request) -> str:
+    """ "What is the weather in Oslo and Rome?"; or the one and the other, where the first is no text that goes on."""
+    if first.offered is second.offered and len(first.values) == 1:
+        ((slot, value),), (other,) = first.values.items(), second.values.values()
+        return first.wording.format(**{slot: f"{value} and {other}"})
+    if any(" " in str(value) for value in first.values.values()):
+        return f"{first.asked} {second.asked}"
+    next_ = second.asked if second.asked.startswith("I ") else second.asked[0].lower() + second.asked[1:]
+    return f"{first.asked.rstrip('.?!')} and {next_}"
 
 
 def _sample(before: list[Message], messages: tuple[Message, ...], offers: list[Offered], asked: int = 1) -> Sample:
@@ -161,7 +180,7 @@ def calling_two(draw: Draw, mix: Mix = CALLS) -> Sample:
         offers = _offers(draw, mix, at_least=2)
         before = _earlier(draw, offers, mix)
         requests = [request_of(draw, offered) for offered in draw.some(offers, 2)]
-    return _sample(before, (user(_joined(draw, requests)), *_turn(draw, requests)), offers)
+    return _sample(before, (user(_joined(draw, requests, mix)), *_turn(draw, requests)), offers)
 
 
 def _two_requests(draw: Draw, offered: Offered) -> list[Request]:
@@ -177,7 +196,7 @@ def answering(draw: Draw, mix: Mix = CALLS) -> Sample:
     offers = _offers(draw, mix)
     before = _earlier(draw, offers, mix)
     requests = [request_of(draw, offered) for offered in draw.some(offers, min(len(offers), draw.pick((1, 1, 2))))]
-    messages = (user(_joined(draw, requests)), *_turn(draw, requests))
+    messages = (user(_joined(draw, requests, mix)), *_turn(draw, requests))
     return _sample(before, messages, offers, asked=len(messages) - 1)
 
 

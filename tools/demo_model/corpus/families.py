@@ -81,8 +81,11 @@ def _others(mix: calling.Mix, missing: float = 0.1) -> tuple[Family, ...]:
 
 
 _OFFHAND: Final = Family("offhand", 0, offhand.offhand)
+_STORIES: Final = partial(stories.story, free=0.1)
 
-FAMILIES: Final[Mapping[str, Family]] = {family.name: family for family in (*_PLAIN, *_others(calling.CALLS), _OFFHAND)}
+FAMILIES: Final[Mapping[str, Family]] = {
+    family.name: family for family in (*_PLAIN, *_others(calling.CALLS), _OFFHAND, Family("stories", 0, _STORIES))
+}
 """As they are asked for when the model is examined."""
 
 UNNAMED: Final = Family("unnamed tools", 0, partial(calling.calling, mix=calling.Mix(nameless=1.0)))
@@ -90,7 +93,7 @@ UNNAMED: Final = Family("unnamed tools", 0, partial(calling.calling, mix=calling
 
 _NAMED: Final = calling.Mix(missing=0.25, double=0.4, nameless=0.15, all_names=True, alike=0.35)
 _TWICE: Final = replace(_NAMED, nameless=0.08, double=0.5, counts=(1, 2, 2, 3, 3, 4, 5, 6))
-_ANY: Final = replace(_TWICE, nameless=0.12, reword=0.5, kinds=(*TOOLS, *MORE_TOOLS), alike=0.5)
+_ANY: Final = replace(_TWICE, nameless=0.12, reword=0.5, kinds=(*TOOLS, *MORE_TOOLS), alike=0.5, breath=0.25)
 
 any_family = _chooser((*_PLAIN, *_others(_NAMED)))
 """Draws one of all families by weight."""
@@ -115,13 +118,14 @@ _HARD: Final = {
 """What is hard, with its usual weight in practice."""
 
 
-def _practice(mix: calling.Mix, not_told: float = 0.1, **weights: float) -> Callable[[Draw], Family]:
+def _practice(mix: calling.Mix, not_told: float = 0.1, free: float = 0.0, **weights: float) -> Callable[[Draw], Family]:
     """Draws more of what is hard: tools that fit, that do not, and two at once; stories about a thing; long talk.
 
-    not_told: as `missing` of `remembering`. weights: of the hard ones, by name, in place of the usual.
+    not_told: as `missing` of `remembering`. free: as of `story`. weights: of the hard ones, by name, in place of the
+    usual.
     """
     families = {family.name: family for family in (*_PLAIN, *_others(mix, not_told), _OFFHAND)}
-    families["stories"] = Family("stories", 0, partial(stories.story, ways=(0.2, 0.35, 0.55, 0.85)))
+    families["stories"] = Family("stories", 0, partial(stories.story, ways=(0.2, 0.35, 0.55, 0.85), free=free))
     easy = (replace(family, weight=family.weight / 2) for family in _PLAIN if family.name not in _HARD)
     hard = (replace(families[name], weight=weights.get(name.replace(" ", "_"), usual)) for name, usual in _HARD.items())
     return _chooser((*easy, *hard))
@@ -154,22 +158,25 @@ PHASES: Final = (
         _practice(
             _ANY,
             0.2,
-            stories=5,
+            free=0.2,
+            stories=6,
             tool=12,
-            two_tools=24,
+            two_tools=26,
             extraction=14,
             thinking=7,
             remembering=8,
             remembering_long=11,
             no_tool_fits=8,
             manners=4,
+            offhand=14,
         ),
         replace(_PRACTISED, invented=0.7, borrowing=0.2, short=0.7, echoed=0.2),
     ),
 )
 """Of the training: everything; what is hard, two calls at once above all, with words to be copied that are unknown, or
 another tool's work ("any news about flights?"); and in the end the same with tools of more kinds, as anybody may
-describe them, what is to be remembered from afar, and texts with a word twice. In both parts, what people type first.
+describe them, two of them in one sentence, what is to be remembered from afar, texts with a word twice, and stories
+about anything. In both parts, what people type first.
 Every name that a tool may have comes up; held out is what tools are asked with, and which of them come together.
 
 Practice has few stories, and few tools with names of nonsense: the one cannot be foretold and the other hardly, and

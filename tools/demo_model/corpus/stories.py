@@ -105,8 +105,18 @@ ABOUT: Final = (0.45, 0.65, 0.8, 0.9)
 """Up to where, of 0 to 1, one kind is asked for, two kinds, a kind and a name, a kind and a thing; else two names."""
 
 
-def story(draw: Draw, ways: tuple[float, float, float, float] = ABOUT) -> Sample:
-    """A story about one kind of hero, perhaps with a friend, a name or a thing that the user wants."""
+ANY: Final = (
+    *("Tell me a story.", "Tell me a short story.", "Tell me another story.", "Tell a story.", "A story, please."),
+    *("Write a story.", "Write a short story.", "I want to hear a story.", "Can you tell me a story?", "Story"),
+    *("Make up a story.", "Please tell me a story.", "Do you know a story?", "Once upon a time"),
+)
+
+
+def story(draw: Draw, ways: tuple[float, float, float, float] = ABOUT, free: float = 0.0) -> Sample:
+    """A story about one kind of hero, perhaps with a friend, a name or a thing that the user wants.
+
+    free: share of stories that may be about anything.
+    """
     plot = draw.pick(PLOTS)
     first, second = draw.some(KINDS, 2)
     # A name that nobody asked for is one that the model knows; heroes and friends have names of their own, so that
@@ -136,9 +146,12 @@ def story(draw: Draw, ways: tuple[float, float, float, float] = ABOUT) -> Sample
             f"Can you tell a story about {about}?",
         )
     )
+    if free and draw.chance(free):
+        asked, about, wanted = draw.pick(ANY), "", {}
     slots = (OPENINGS, FRIENDS, *plot.slots)
     text = " ".join(draw.pick(slot) for slot in slots).format(**facts)
-    sample = exchange(asked if "a" in wanted else draw.say(asked), text, about)
+    said = asked if "a" in wanted else draw.say(asked)
+    sample = exchange(said, text, about or said)
     return Sample(sample.key, sample.messages, check=lambda reply: holds_together(reply, wanted))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -26,7 +27,8 @@ class Mix:
     nameless: share of tools whose name says nothing. all_names: the others have names of both splits. counts: how many
     tools are given, drawn evenly. reword: share of descriptions in other words. kinds: of tools that there are.
     alike: share of the offers where one takes what another takes ("the weather in Oslo", "the time in Oslo"), and
-    names begin with the same verb where they can. breath: share of two requests that are one sentence.
+    names begin with the same verb where they can. casual: share of requests that are said with "What's" for "What is",
+    and of two that are one sentence.
     """
 
     missing: float = 0.0
@@ -37,14 +39,14 @@ class Mix:
     reword: float = 0.0
     kinds: tuple[Tool, ...] = TOOLS
     alike: float = 0.0
-    breath: float = 0.0
+    casual: float = 0.0
 
     def offer(self, draw: Draw, tool: Tool, verb: str = "") -> Offered:
         """Define a tool, this hard; its name begins with the verb if it can."""
         return offer(draw, tool, self.nameless, all_names=self.all_names, reword=self.reword, verb=verb)
 
 
-CALLS: Final = Mix(breath=0.2)
+CALLS: Final = Mix()
 ALSO: Final = (" Also: {}", " And then: {}", " {}", " After that: {}")
 
 
@@ -125,26 +127,33 @@ def _earlier(draw: Draw, offers: list[Offered], mix: Mix) -> list[Message]:
             messages += _missing(draw, offers, mix)
         elif mix.double and len(offers) > 1 and draw.chance(mix.double):
             requests = [request_of(draw, offered) for offered in draw.some(offers, 2)]
-            messages += [user(_joined(draw, requests, mix)), *_turn(draw, requests)]
+            messages += [user(_said(draw, requests, mix)), *_turn(draw, requests)]
         else:
-            request = request_of(draw, draw.pick(offers))
-            messages += [user(request.asked), *_turn(draw, [request])]
+            requests = [request_of(draw, draw.pick(offers))]
+            messages += [user(_said(draw, requests, mix)), *_turn(draw, requests)]
     return messages
 
 
 def _missing(draw: Draw, offers: list[Offered], mix: Mix) -> tuple[Message, Message]:
     others = [tool for tool in mix.kinds if all(tool is not offered.tool for offered in offers)]
     missing = offer(draw, draw.pick(others))
-    return user(request_of(draw, missing).asked), assistant(NO_TOOL)
+    return user(_said(draw, [request_of(draw, missing)], mix)), assistant(NO_TOOL)
 
 
-def _joined(draw: Draw, requests: list[Request], mix: Mix) -> str:
-    if mix.breath and len(requests) == 2 and draw.chance(mix.breath):
-        return _in_one_breath(*requests)
-    return requests[0].asked + "".join(draw.pick(ALSO).format(request.asked) for request in requests[1:])
+_SHORT: Final = re.compile(r"\b(What|How|Where) is\b", re.IGNORECASE)
 
 
-def _in_one_breath(first: Request, second: Request) -> str:
+def _said(draw: Draw, requests: list[Request], mix: Mix) -> str:
+    """What the user says who wants this, one thing or two."""
+    casual = mix.casual and draw.chance(mix.casual)
+    if casual and len(requests) == 2:
+        said = _in_one_sentence(*requests)
+    else:
+        said = requests[0].asked + "".join(draw.pick(ALSO).format(request.asked) for request in requests[1:])
+    return _SHORT.sub(r"\1's", said) if casual and draw.chance(0.5) else said
+
+
+def _in_one_sentence(first: Request, second: Request) -> str:
     """ "What is the weather in Oslo and Rome?"; or the one and the other, where the first is no text that goes on."""
     if first.offered is second.offered and len(first.values) == 1:
         ((slot, value),), (other,) = first.values.items(), second.values.values()
@@ -165,7 +174,7 @@ def calling(draw: Draw, mix: Mix = CALLS) -> Sample:
     offers = _offers(draw, mix)
     before = _earlier(draw, offers, mix)
     request = request_of(draw, draw.pick(offers))
-    return _sample(before, (user(request.asked), *_turn(draw, [request])), offers)
+    return _sample(before, (user(_said(draw, [request], mix)), *_turn(draw, [request])), offers)
 
 
 def calling_two(draw: Draw, mix: Mix = CALLS) -> Sample:
@@ -180,7 +189,7 @@ def calling_two(draw: Draw, mix: Mix = CALLS) -> Sample:
         offers = _offers(draw, mix, at_least=2)
         before = _earlier(draw, offers, mix)
         requests = [request_of(draw, offered) for offered in draw.some(offers, 2)]
-    return _sample(before, (user(_joined(draw, requests, mix)), *_turn(draw, requests)), offers)
+    return _sample(before, (user(_said(draw, requests, mix)), *_turn(draw, requests)), offers)
 
 
 def _two_requests(draw: Draw, offered: Offered) -> list[Request]:
@@ -196,7 +205,7 @@ def answering(draw: Draw, mix: Mix = CALLS) -> Sample:
     offers = _offers(draw, mix)
     before = _earlier(draw, offers, mix)
     requests = [request_of(draw, offered) for offered in draw.some(offers, min(len(offers), draw.pick((1, 1, 2))))]
-    messages = (user(_joined(draw, requests, mix)), *_turn(draw, requests))
+    messages = (user(_said(draw, requests, mix)), *_turn(draw, requests))
     return _sample(before, messages, offers, asked=len(messages) - 1)
 
 

@@ -93,7 +93,7 @@ UNNAMED: Final = Family("unnamed tools", 0, partial(calling.calling, mix=calling
 
 _NAMED: Final = calling.Mix(missing=0.25, double=0.4, nameless=0.15, all_names=True, alike=0.35)
 _TWICE: Final = replace(_NAMED, nameless=0.08, double=0.5, counts=(1, 2, 2, 3, 3, 4, 5, 6))
-_ANY: Final = replace(_TWICE, nameless=0.12, reword=0.5, kinds=(*TOOLS, *MORE_TOOLS), alike=0.5, breath=0.25)
+_ANY: Final = replace(_TWICE, nameless=0.12, reword=0.5, kinds=(*TOOLS, *MORE_TOOLS), alike=0.5, casual=0.12)
 
 any_family = _chooser((*_PLAIN, *_others(_NAMED)))
 """Draws one of all families by weight."""
@@ -158,8 +158,8 @@ PHASES: Final = (
         _practice(
             _ANY,
             0.2,
-            free=0.2,
-            stories=6,
+            free=0.12,
+            stories=10,
             tool=12,
             two_tools=26,
             extraction=14,
@@ -168,7 +168,7 @@ PHASES: Final = (
             remembering_long=11,
             no_tool_fits=8,
             manners=4,
-            offhand=14,
+            offhand=18,
         ),
         replace(_PRACTISED, invented=0.7, borrowing=0.2, short=0.7, echoed=0.2),
     ),

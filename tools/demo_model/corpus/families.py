@@ -66,11 +66,12 @@ def other_talk(draw: Draw) -> Sample:
             return sample
 
 
-def _others(mix: calling.Mix, missing: float = 0.1) -> tuple[Family, ...]:
-    """The families beside the plain ones. missing: as of `remembering`."""
+def _others(mix: calling.Mix, missing: float = 0.1, stranger: float = 0.0) -> tuple[Family, ...]:
+    """The families beside the plain ones. missing, stranger: as of `remembering`."""
+    remembering = partial(memory.remembering, other=other_talk, missing=missing, stranger=stranger)
     return (
         Family("thinking", 9, numbers.thinking),
-        Family("remembering", 10, partial(memory.remembering, other=other_talk, missing=missing)),
+        Family("remembering", 10, remembering),
         Family("remembering long", 1.5, partial(memory.remembering_long, other=other_talk)),
         Family("tool", 6, partial(calling.calling, mix=mix)),
         Family("two tools", 4, partial(calling.calling_two, mix=mix)),
@@ -81,10 +82,11 @@ def _others(mix: calling.Mix, missing: float = 0.1) -> tuple[Family, ...]:
 
 
 _OFFHAND: Final = Family("offhand", 0, offhand.offhand)
-_STORIES: Final = partial(stories.story, free=0.1)
+_STORY: Final = partial(stories.story, free=0.1, any_friend=True)
 
 FAMILIES: Final[Mapping[str, Family]] = {
-    family.name: family for family in (*_PLAIN, *_others(calling.CALLS), _OFFHAND, Family("stories", 0, _STORIES))
+    family.name: family
+    for family in (*_PLAIN, *_others(calling.CALLS, stranger=0.1), _OFFHAND, Family("stories", 0, _STORY))
 }
 """As they are asked for when the model is examined."""
 
@@ -118,14 +120,20 @@ _HARD: Final = {
 """What is hard, with its usual weight in practice."""
 
 
-def _practice(mix: calling.Mix, not_told: float = 0.1, free: float = 0.0, **weights: float) -> Callable[[Draw], Family]:
+def _practice(
+    mix: calling.Mix,
+    not_told: float = 0.1,
+    stranger: float = 0.0,
+    story: Callable[..., Sample] = stories.story,
+    **weights: float,
+) -> Callable[[Draw], Family]:
     """Draws more of what is hard: tools that fit, that do not, and two at once; stories about a thing; long talk.
 
-    not_told: as `missing` of `remembering`. free: as of `story`. weights: of the hard ones, by name, in place of the
-    usual.
+    not_told: as `missing` of `remembering`. stranger: as of `remembering`. story: draws them, given the `ways`.
+    weights: of the hard ones, by name, in place of the usual.
     """
-    families = {family.name: family for family in (*_PLAIN, *_others(mix, not_told), _OFFHAND)}
-    families["stories"] = Family("stories", 0, partial(stories.story, ways=(0.2, 0.35, 0.55, 0.85), free=free))
+    families = {family.name: family for family in (*_PLAIN, *_others(mix, not_told, stranger), _OFFHAND)}
+    families["stories"] = Family("stories", 0, partial(story, ways=(0.2, 0.35, 0.55, 0.85)))
     easy = (replace(family, weight=family.weight / 2) for family in _PLAIN if family.name not in _HARD)
     hard = (replace(families[name], weight=weights.get(name.replace(" ", "_"), usual)) for name, usual in _HARD.items())
     return _chooser((*easy, *hard))
@@ -158,25 +166,26 @@ PHASES: Final = (
         _practice(
             _ANY,
             0.2,
-            free=0.12,
-            stories=10,
+            stranger=0.12,
+            story=_STORY,
+            stories=14,
             tool=12,
             two_tools=26,
             extraction=14,
             thinking=7,
-            remembering=8,
+            remembering=9,
             remembering_long=11,
             no_tool_fits=8,
             manners=4,
-            offhand=18,
+            offhand=20,
         ),
         replace(_PRACTISED, invented=0.7, borrowing=0.2, short=0.7, echoed=0.2),
     ),
 )
 """Of the training: everything; what is hard, two calls at once above all, with words to be copied that are unknown, or
 another tool's work ("any news about flights?"); and in the end the same with tools of more kinds, as anybody may
-describe them, two of them in one sentence, what is to be remembered from afar, texts with a word twice, and stories
-about anything. In both parts, what people type first.
+describe them, two of them in one sentence, what is to be remembered from afar or was never told, texts with a word
+twice, and stories about anything. In both parts, what people type first.
 Every name that a tool may have comes up; held out is what tools are asked with, and which of them come together.
 
 Practice has few stories, and few tools with names of nonsense: the one cannot be foretold and the other hardly, and

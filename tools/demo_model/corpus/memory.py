@@ -149,11 +149,13 @@ def _kinds(draw: Draw, count: int) -> list[str]:
     return chosen
 
 
-def remembering(draw: Draw, other: Exchanges, missing: float = 0.1) -> Sample:
+def remembering(draw: Draw, other: Exchanges, missing: float = 0.1, stranger: float = 0.0) -> Sample:
     """One to three things told, none to three exchanges of other talk between, then one or two asked for.
 
-    missing: how often what is asked for was not told.
+    missing: how often what is asked for was not told. stranger: how often nothing was told at all.
     """
+    if stranger and draw.chance(stranger):
+        return _stranger(draw, other)
     messages: list[Message] = []
     kinds = _kinds(draw, draw.pick((1, 1, 2, 2, 3)))
     facts = [KINDS[kind][0](draw) for kind in kinds]
@@ -184,6 +186,16 @@ def _not_told(draw: Draw, messages: list[Message], kinds: list[str]) -> Sample:
     missing = draw.pick([kind for kind in KINDS if kind not in kinds])
     messages += [user(KINDS[missing][0](draw).asked), assistant(NOT_TOLD[missing])]
     return Sample("", tuple(messages))
+
+
+def _stranger(draw: Draw, other: Exchanges) -> Sample:
+    """Up to two exchanges of other talk, then what was never told is asked for: what people tell most, their name."""
+    # With no other talk there is nothing to hold out: training alone has it.
+    before = range(draw.between(0 if draw.split == "train" else 1, 2))
+    messages = [message for _ in before for message in other(draw.training()).messages]
+    kind = draw.pick(_BAG)
+    asked = KINDS[kind][0](draw).asked
+    return Sample("", (*messages, user(draw.say(asked)), assistant(NOT_TOLD[kind])))
 
 
 def remembering_long(draw: Draw, other: Exchanges) -> Sample:

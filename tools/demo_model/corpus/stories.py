@@ -112,10 +112,13 @@ ANY: Final = (
 )
 
 
-def story(draw: Draw, ways: tuple[float, float, float, float] = ABOUT, free: float = 0.0) -> Sample:
+def story(
+    draw: Draw, ways: tuple[float, float, float, float] = ABOUT, free: float = 0.0, *, any_friend: bool = False
+) -> Sample:
     """A story about one kind of hero, perhaps with a friend, a name or a thing that the user wants.
 
-    free: share of stories that may be about anything.
+    free: share of stories that may be about anything. any_friend: a friend who is asked for may have any name too, so
+    that it has to be read, not known.
     """
     plot = draw.pick(PLOTS)
     first, second = draw.some(KINDS, 2)
@@ -135,6 +138,7 @@ def story(draw: Draw, ways: tuple[float, float, float, float] = ABOUT, free: flo
     elif way < ways[3]:
         about, wanted = f"a {first} and a {thing}", {"first": first, "thing": thing}
     else:
+        b = facts["b"] = draw.word(NAMES) if any_friend else b
         a = facts["a"] = _other_than(b, draw)
         about, wanted = f"{a} and {b}", {"a": a, "b": b}
     asked = draw.pick(

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from tests.engines.walk import COPY
+
 OPEN: Final[Mapping[str, Any]] = {
     "prompt": "Once upon a time there was a dog. The dog was a good dog. The dog was",
     "temperature": 2,
@@ -66,7 +68,7 @@ CASES: Final[Mapping[str, Case]] = {
     "encoder_repetition_penalty": Case(8.0),
     "no_repeat_ngram_size": Case(1),
     "dry_multiplier": Case(9.0, {**_DRY, "dry_multiplier": 0.0}),
-    "dry_base": Case(50.0, {**_DRY, "dry_multiplier": 0.3}),
+    "dry_base": Case(50.0, {**_DRY, **COPY, "temperature": 1, "dry_multiplier": 0.1, "dry_base": 1}),
     "dry_allowed_length": Case(40, _DRY),
     "dry_penalty_last_n": Case(0, _DRY),
     "dry_sequence_breakers": Case([" ", "dog", "."], _DRY),

@@ -39,9 +39,9 @@ _CHAT: Final = "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n{}"
 _ENDS: Final = {"prompt": _CHAT.format("What is the capital of Japan?", ""), "max_tokens": 60, "temperature": 0}
 """What is asked has an answer, and the answer an end."""
 _AGAIN: Final = "the cat sat on the mat, the cat sat on the"
-_COPY: Final = {"prompt": _CHAT.format(f"Repeat after me: {_AGAIN} mat", _AGAIN)}
+COPY: Final = {"prompt": _CHAT.format(f"Repeat after me: {_AGAIN} mat", _AGAIN)}
 """What comes next has been said before."""
-_DRY: Final = {**_COPY, "dry_multiplier": 0.1, "dry_base": 1, "dry_sequence_breakers": ["#"]}
+_DRY: Final = {**COPY, "dry_multiplier": 0.1, "dry_base": 1, "dry_sequence_breakers": ["#"]}
 _MIROSTAT: Final = {"mirostat_mode": 2, "max_tokens": 40}
 CHANGES: Final[Mapping[str, Case]] = {
     "temperature": Case(4),
@@ -77,15 +77,15 @@ CHANGES: Final[Mapping[str, Case]] = {
     "frequency_penalty": Case(2),
     "encoder_repetition_penalty": Case(5),
     "no_repeat_ngram_size": Case(2),
-    "dry_multiplier": Case(2, {**_COPY, "dry_sequence_breakers": ["#"]}),
+    "dry_multiplier": Case(2, {**COPY, "dry_sequence_breakers": ["#"]}),
     "dry_base": Case(4, _DRY),
     "dry_allowed_length": Case(20, {**_DRY, "dry_multiplier": 3, "dry_base": 2}),
     "dry_penalty_last_n": Case(2, {**_DRY, "dry_multiplier": 3, "dry_base": 2}),
-    "dry_sequence_breakers": Case(["the"], {**_COPY, "dry_multiplier": 3}),
+    "dry_sequence_breakers": Case(["the"], {**COPY, "dry_multiplier": 3}),
     "sampler_priority": Case(["temperature"], {"min_p": 0.9}),
     "temperature_last": Case(True, {"sampler_priority": ["temperature", "min_p"], "min_p": 0.6, "temperature": 4}),
     "logit_bias": Case({"300": 100}),
-    "custom_token_bans": Case("LIKELIEST"),
+    "custom_token_bans": Case("LIKELIEST", {"temperature": 0}),
     "banned_strings": Case(["LIKELIEST"]),
     "seed": Case(4, {"temperature": 3, "max_tokens": 40}),
     "grammar": Case('root ::= "yes" | "no"'),

@@ -125,12 +125,10 @@ def _earlier(draw: Draw, offers: list[Offered], mix: Mix) -> list[Message]:
     for _ in range(draw.pick(EARLIER)):
         if mix.missing and draw.chance(mix.missing):
             messages += _missing(draw, offers, mix)
-        elif mix.double and len(offers) > 1 and draw.chance(mix.double):
-            requests = [request_of(draw, offered) for offered in draw.some(offers, 2)]
-            messages += [user(_said(draw, requests, mix)), *_turn(draw, requests)]
-        else:
-            requests = [request_of(draw, draw.pick(offers))]
-            messages += [user(_said(draw, requests, mix)), *_turn(draw, requests)]
+            continue
+        double = mix.double and len(offers) > 1 and draw.chance(mix.double)
+        requests = [request_of(draw, offered) for offered in (draw.some(offers, 2) if double else [draw.pick(offers)])]
+        messages += [user(_said(draw, requests, mix)), *_turn(draw, requests)]
     return messages
 
 

@@ -188,6 +188,6 @@ describe them, two of them in one sentence, what is to be remembered from afar o
 twice, and stories about anything. In both parts, what people type first.
 Every name that a tool may have comes up; held out is what tools are asked with, and which of them come together.
 
-Practice has few stories, and few tools with names of nonsense: the one cannot be foretold and the other hardly, and
-of the loss that was left they were the most: what can still be learned was lost in their noise.
+Other talk in practice has few stories, and few tools have names of nonsense: the one cannot be foretold and the other
+hardly, and of the loss that was left they were the most: what can still be learned was lost in their noise.
 """

@@ -154,13 +154,13 @@ def _card(out: Path, size: Size) -> None:
 
 
 STAGES: Final = (
-    Stage("model", 0.20, _model),
-    Stage("practice", 0.55, _practice),
-    Stage("draft", 0.06, _draft),
-    Stage("adapter", 0.06, _adapter),
+    Stage("model", 0.17, _model),
+    Stage("practice", 0.54, _practice),
+    Stage("draft", 0.11, _draft),
+    Stage("adapter", 0.05, _adapter),
     Stage("embedding", 0.03, _embedding),
-    Stage("files", 0.01, _files),
-    Stage("scores", 0.09, _scores),
+    Stage("files", 0.0, _files),
+    Stage("scores", 0.10, _scores),
     Stage("card", 0.0, _card),
 )
 

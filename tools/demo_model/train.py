@@ -78,6 +78,9 @@ def train(run: Run, cost: Cost, scores: Scores) -> None:
 
     scores: what is measured on the text that is held out.
     """
+    # PyTorch compiles a function for eight sizes and runs it as it is for more. Sizes of an earlier training in this
+    # process must not count: the weights would not be those of a training that was stopped and went on.
+    torch.compiler.reset()
     saved = spoken = time.monotonic()
     tokens, costs = run.clock.tokens, list[float]()
     while (progress := run.clock.progress) < 1:

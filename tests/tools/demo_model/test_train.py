@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +145,30 @@ def test_a_run_that_was_stopped_goes_on_as_if_it_had_not(tmp_path: Path, monkeyp
     train(taken_up, cost, scores)
     for name, weight in whole.weights.items():
         assert torch.equal(weight, taken_up.weights[name]), name
+
+
+def test_what_was_compiled_for_another_training_does_not_count(tmp_path: Path) -> None:
+    made = list[Any]()
+
+    def doubled(x: torch.Tensor) -> torch.Tensor:
+        return 2 * x
+
+    def backend(graph: Any, examples: Any) -> Any:
+        made.append(graph)
+        return graph.forward
+
+    def compiled(sizes: range) -> int:
+        """How many sizes more of a function run compiled."""
+        before = len(made)
+        for size in sizes:
+            torch.compile(doubled, backend=backend, dynamic=False)(torch.ones(size))
+        return len(made) - before
+
+    compiled(range(2, 20))
+    assert compiled(range(20, 22)) == 0
+    run = Run.open(replace(TINY, steps=1), tmp_path, small_corpus)
+    train(run, language(run.shape, False), scorer(run.shape, compiled=False))
+    assert compiled(range(20, 22)) == 2
 
 
 def test_a_run_is_not_taken_up_with_other_settings(tmp_path: Path) -> None:

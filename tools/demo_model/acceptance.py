@@ -34,7 +34,7 @@ async def acceptance(
     model: str, draft: str, family: str = "stories", count: int = 40, max_tokens: int = MAX_TOKENS
 ) -> Acceptance:
     """Ask `count` held-out questions of a family, one at a time, greedily. Raises UmlError where a load fails."""
-    options = {"draft_model": draft, "draft_max": DRAFT_TOKENS, "parallel": 1}
+    options = {"draft_model": draft, "draft_max": DRAFT_TOKENS}
     guessed = accepted = 0
     async with worker(model, options) as channel:
         for case in FAMILIES[family].prompts(SEED, count):

@@ -72,9 +72,9 @@ def _answers(scores: Scores) -> list[str]:
     return [
         "## What it answers",
         "",
-        f"Greedy answers that are exactly right, of {scores.count} questions a family. Words, people, places and "
-        "numbers in them were never seen in training, nor were the tools that come together; what the tools are called "
-        "was. Asked in llama.cpp, and ONNX in its own engine, as the server runs them. Wanted are "
+        f"Greedy answers that are exactly right, of {scores.count} different questions a family. Words, people, "
+        "places and numbers in them were never seen in training, nor were the tools that come together; what the tools "
+        "are called was. Asked in llama.cpp, and ONNX in its own engine, as the server runs them. Wanted are "
         f"{BAR:.0%} in each family, {BARS['arithmetic']:.0%} in arithmetic.",
         "",
         *_families(scores),

@@ -3,7 +3,8 @@
     python -m tools.demo_model.evaluate MODEL.gguf [--count 100] [--failures]
 
 The model is run as the product runs it: found by the library, loaded by the supervisor, asked over the worker's
-own chat endpoint, several at a time.
+own chat endpoint, one question after the other: what an engine computes together depends on what arrives together,
+and with it the last digits, on which a close word hangs.
 """
 
 from __future__ import annotations
@@ -29,7 +30,6 @@ from uml.house import House
 from uml.runtime.workers.channel import Channel
 from uml.runtime.workers.response import ChannelBroken
 
-AT_ONCE: Final = 8
 CONTEXT: Final = 2048
 MAX_TOKENS: Final = 192
 REPLY_LIMIT: Final = 1 << 22
@@ -98,7 +98,7 @@ async def worker(
     model: str, options: Mapping[str, object] | None = None, data: Path | None = None
 ) -> AsyncIterator[Channel]:
     """The model, an id or a path, in a worker of its own. data: a data folder with engines; None is one of its own."""
-    wanted = LoadOptions.parse({"ctx": CONTEXT, "parallel": AT_ONCE, **(options or {})})
+    wanted = LoadOptions.parse({"ctx": CONTEXT, "parallel": 1, **(options or {})})
     with tempfile.TemporaryDirectory(prefix="uml-evaluate-") as home:
         # A home of its own too, so that nobody's settings change the scores.
         settings = Settings.load({"data": str(data or home)}, {"HOME": home, "PATH": os.environ["PATH"]})
@@ -107,13 +107,7 @@ async def worker(
 
 
 async def _family(channel: Channel, name: str, cases: Sequence[Case], max_tokens: int) -> Score:
-    room = asyncio.Semaphore(AT_ONCE)
-
-    async def check(case: Case) -> Failure | None:
-        async with room:
-            return await _check(channel, case, max_tokens)
-
-    failures = await asyncio.gather(*map(check, cases))
+    failures = [await _check(channel, case, max_tokens) for case in cases]
     return Score(name, len(cases), tuple(failure for failure in failures if failure))
 
 

@@ -130,7 +130,7 @@ async def _nearest(model: str) -> tuple[int, int]:
     from tools.demo_model.embedding import rows
 
     right = 0
-    async with worker(model, {"parallel": 1}) as channel:
+    async with worker(model) as channel:
         for several in itertools.islice(rows(SEED, "heldout", OTHERS), ROUNDS):
             texts = [one for one, _ in several] + [other for _, other in several]
             response = await channel.request("POST", "/v1/embeddings", json.dumps({"input": texts}).encode())

@@ -18,8 +18,10 @@ from tools.demo_model.corpus import (
     UNNAMED,
     Case,
     Dialogue,
+    Family,
     Message,
     Reply,
+    Sample,
     dialogues,
     facts,
 )
@@ -27,11 +29,13 @@ from tools.demo_model.corpus.draw import Draw, held_out, parts
 from tools.demo_model.corpus.families import WORKS
 from tools.demo_model.corpus.memory import LONG_CHARS, NOT_TOLD
 from tools.demo_model.corpus.more_tools import MORE_TOOLS
+from tools.demo_model.corpus.nouns import assistant, user
 from tools.demo_model.corpus.program import ABOUT, MORE_ABOUT, MORE_TOPICS, TOPICS, questions
 from tools.demo_model.corpus.stories import ANY
 from tools.demo_model.corpus.tool_kinds import TOOLS
 from tools.demo_model.corpus.words import NAMES, PET_NAMES, SYSTEMS
 from tools.demo_model.corpus.words import TOPICS as NEWS
+from tools.demo_model.evaluate import SEED
 
 DOCS = Path("docs/cli.md").read_text("utf-8")
 CONVERSATIONS = {"remembering", "remembering long", "tool", "two tools", "tool answers", "no tool fits", "asking back"}
@@ -49,6 +53,18 @@ EVERY_PHASE = pytest.mark.parametrize("phase", range(len(PHASES)))
 @cache
 def cases(family: str) -> tuple[Case, ...]:
     return tuple(FAMILIES[family].prompts(seed=3, count=40 if family != "remembering long" else 5))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_no_question_is_asked_twice(family: str) -> None:
+    several = [repr((case.messages, case.tools)) for case in FAMILIES[family].prompts(SEED, count=100)]
+    assert len(set(several)) == len(several) == 100
+
+
+def test_a_family_without_more_questions_asks_them_again() -> None:
+    greeting = Family("greeting", 1.0, lambda draw: Sample("", (user("Hello"), assistant("Hello!"))))
+    several = [repr(case.messages) for case in greeting.prompts(SEED, count=50)]
+    assert len(several) == 50 and len(set(several)) == 1 + len(SYSTEMS)
 
 
 def bare(messages: tuple[Message, ...]) -> tuple[Message, ...]:

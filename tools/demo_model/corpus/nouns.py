@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from dataclasses import dataclass, replace
+from typing import Any, Final, Literal, TypeAlias
 
 from tools.demo_model.corpus.draw import Draw, held_out
 from tools.demo_model.corpus.words import SYSTEMS
 
 Split: TypeAlias = Literal["train", "heldout"]
 Message: TypeAlias = Mapping[str, Any]
+
+TRIES: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,12 +114,21 @@ class Family:
                 return sample
 
     def prompts(self, seed: int, count: int) -> Iterator[Case]:
-        """`count` held-out questions, each with a conversation of its own, about a third with a system message."""
+        """`count` held-out questions, about a third with a system message.
+
+        None is asked twice: else a family with few that are short would be judged by those. Only where `TRIES` draws
+        bring nothing new there are no more, and they come again.
+        """
         draw = Draw(f"{seed} {self.name}", "heldout")
+        asked: set[str] = set()
         for _ in range(count):
-            sample = self.draw(draw)
-            case = sample.case()
-            yield Case(framed(draw, case.messages), case.tools, case.check)
+            for _ in range(TRIES):
+                case = self.draw(draw).case()
+                case = replace(case, messages=framed(draw, case.messages))
+                if (text := repr((case.messages, case.tools))) not in asked:
+                    break
+            asked.add(text)
+            yield case
 
 
 def framed(draw: Draw, messages: tuple[Message, ...]) -> tuple[Message, ...]:

@@ -9,7 +9,7 @@ import pytest
 from tests.runtime.stand_in import DEMO, machine, plan
 from uml.core.options import LoadOptions
 from uml.engines.fake import Fake
-from uml.runtime.workers.ending import explain
+from uml.runtime.workers.ending import LATELY, Shortage, explain
 
 AT_WORK = """0.07.078.600 I srv  update_slots: all slots are idle
 0.07.078.649 W slot   operator(): id  1 | task 5 | n_past was set to 10
@@ -45,3 +45,16 @@ def test_usual_work_is_not_given_as_a_reason(log: str, said: str) -> None:
         found = explain(there, Fake(), log, -signal.SIGKILL, served=served, starved=False)
         assert said in found.message
         assert "n_past" not in found.message
+
+
+def test_only_a_shortage_of_late_explains_an_end() -> None:
+    killed = 5
+    shortage = Shortage(lambda: killed)
+    assert not shortage.felt(), "what was before it began is not its own"
+    killed += 1
+    for _ in range(LATELY - 1):
+        assert shortage.felt()
+        shortage.beat()
+    assert shortage.felt()
+    shortage.beat()
+    assert not shortage.felt(), "somebody else ended by it, long ago"

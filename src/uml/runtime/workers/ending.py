@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import signal
+from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -12,6 +14,9 @@ from uml.core.engine import Engine
 from uml.core.errors import LoadFailed, OutOfMemory, UmlError, WorkerDied
 from uml.core.plan import LoadPlan
 from uml.engines.handover import failure_in
+
+LATELY: Final = 60
+"""Beats. To give back the memory of a large model takes its process seconds."""
 
 _TIME: Final = r"\d+\.\d{2}\.\d{3}\.\d{3} "
 STAMP: Final = re.compile(rf"^{_TIME}[A-Z] ")
@@ -34,12 +39,31 @@ class Ending:
 
 
 def oom_kills() -> int:
-    """How many processes the kernel has killed for want of memory; 0 where it does not tell."""
+    """How many processes of the machine the kernel has killed for want of memory; 0 where it does not tell."""
     try:
         found = re.search(r"^oom_kill (\d+)$", Path("/proc/vmstat").read_text("ascii"), re.MULTILINE)
     except OSError:
         return 0
     return int(found[1]) if found else 0
+
+
+class Shortage:
+    """Whether memory ran out of late: whom the kernel killed for it, it does not tell.
+
+    count: of such kills so far.
+    """
+
+    def __init__(self, count: Callable[[], int]) -> None:
+        self._count = count
+        self._counts = deque((count(),), maxlen=LATELY)
+
+    def beat(self) -> None:
+        """Time goes on: what was before the last `LATELY` of these is of another day."""
+        self._counts.append(self._count())
+
+    def felt(self) -> bool:
+        """Whether the kernel has killed for want of memory since then."""
+        return self._count() > self._counts[0]
 
 
 def explain(
@@ -55,7 +79,7 @@ def explain(
     """The engine's own reading of the log, else the signal and the last line.
 
     served: it was ready once, so that this is a WorkerDied whatever the cause, and not a LoadFailed.
-    starved: the kernel killed for want of memory while it lived, so that a SIGKILL was that.
+    starved: the kernel has just killed for want of memory, so that a SIGKILL was that.
     limit_bytes: what a setting lets it take of the memory.
     """
     model, device = plan.model.id, plan.placement.device

@@ -21,7 +21,7 @@ from uml.engines.handover import progress_in
 from uml.runtime.sandbox.confinement import Confinement, Held
 from uml.runtime.workers.channel import Channel
 from uml.runtime.workers.converting import Converter, convert_first
-from uml.runtime.workers.ending import Ending, explain, oom_kills
+from uml.runtime.workers.ending import Ending, Shortage, explain, oom_kills
 from uml.runtime.workers.logs import WorkerLog
 from uml.runtime.workers.orphans import Record, birth
 from uml.runtime.workers.progress import Meter, look
@@ -103,7 +103,7 @@ class WorkerProcess:
         self._making: Held | None = None
         self._own = record.with_suffix("")
         self._told = asyncio.Event()
-        self._oom_kills = oom_kills()
+        self._shortage = Shortage(oom_kills)
         self._transport: asyncio.SubprocessTransport | None = None
 
     def stop(self) -> None:
@@ -180,7 +180,7 @@ class WorkerProcess:
 
     def _why(self, code: int, served: bool) -> UmlError:
         group = self._held.group if self._held else None
-        starved = group.oom_kills() > 0 if group else oom_kills() > self._oom_kills
+        starved = group.oom_kills() > 0 if group else self._shortage.felt()
         limit = self._confinement.limits.memory_bytes if self._confinement else None
         return explain(
             self.plan, self._engine, self.log.tail(), code, served=served, starved=starved, limit_bytes=limit
@@ -252,6 +252,7 @@ class WorkerProcess:
         while True:
             await asyncio.sleep(BEAT_S)
             self._bound_log()
+            self._shortage.beat()
             now = time.monotonic()
             answers: bool | None = None
             if now - asked >= HEALTH_S or watch.doubts(now) or watch.deaf:

@@ -185,7 +185,7 @@ def test_in_the_end_two_calls_are_asked_for_in_one_sentence_too() -> None:
     def in_one(text: str) -> bool:
         return " and " in text and not re.search("[.?:] ", text)
 
-    assert sum(map(in_one, said(LAST))) > len(said(LAST)) / 30
+    assert sum(map(in_one, said(LAST))) > len(said(LAST)) / 12
     assert sum(map(in_one, said(0))) < len(said(0)) / 100
 
 
@@ -220,12 +220,12 @@ def test_who_asks_first_of_all_what_was_never_told_is_told_so() -> None:
 
 
 def test_in_practice_other_talk_has_few_stories() -> None:
-    first, last = (
-        sum(len(str(message["content"])) > 200 for message in other) / len(other)
-        for phase in (0, LAST)
-        if (other := [m for dialogue in train(phase) if dialogue.family != "stories" for m in dialogue.messages])
-    )
-    assert last < first / 2
+    def share(phase: int) -> float:
+        others = (dialogue for dialogue in train(phase) if dialogue.family != "stories")
+        said = [str(message["content"]) for dialogue in others for message in dialogue.messages]
+        return sum(len(text) > 200 for text in said) / len(said)
+
+    assert share(LAST) < share(0) / 2
 
 
 def test_tools_as_others_define_them_are_never_learned_from() -> None:

@@ -31,6 +31,20 @@ def test_what_is_none(written: object) -> None:
         duration_s(written)
 
 
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [
+        (300, "300"), (2.5, "2.5"), (0.1, "0.1"), (0, "0"), (-0.0, "0"), (1e-5, "0.00001"), (1e-300, "0"), (100, "100"),
+        (86_400.0, "86400"), (1e11, "1" + 11 * "0"), (-1, "-1"), (-0.5, "-1"), (1e16, "-1"), (10**300, "-1"),
+        (math.inf, "-1"),
+    ],
+)  # fmt: skip
+def test_a_number_is_kept_as_a_text_that_can_be_given_again(number: float, text: str) -> None:
+    options = LoadOptions.parse({"keep_alive": number})
+    assert options.keep_alive == text
+    assert LoadOptions.parse({"keep_alive": text}) == options
+
+
 def test_as_a_load_option() -> None:
     assert LoadOptions.parse({"keep_alive": 300}).keep_alive == "300"
     assert LoadOptions.parse({"keep-alive": "5m"}).changed() == {"keep_alive": "5m"}

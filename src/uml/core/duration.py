@@ -10,6 +10,8 @@ EXPECTED: Final = "seconds, a duration (`5m`, `1h30m`, `300ms`), 0: not at all, 
 
 _UNITS_S: Final = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _PART: Final = re.compile(r"(\d{1,12}(?:\.\d{1,9})?|\.\d{1,9})(ns|us|µs|ms|s|m|h|d)", re.ASCII)
+_EVER_S: Final = 1e12
+"""Thirty thousand years."""
 _MAX_CHARACTERS: Final = 64
 
 
@@ -28,6 +30,12 @@ def duration_s(value: object) -> float:
     if math.isnan(number):
         raise ValueError
     return math.inf if number < 0 else number
+
+
+def written(seconds: float) -> str:
+    """A number of seconds as a text that means the same, to the nanosecond: `300`, `0.5`; `-1` is for ever."""
+    number = duration_s(seconds)
+    return f"{abs(number):.9f}".rstrip("0").rstrip(".") if number < _EVER_S else "-1"
 
 
 def _read(text: str) -> float:

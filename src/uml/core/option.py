@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from uml.core.duration import duration_s
+from uml.core.duration import duration_s, written
 from uml.core.errors import BadOption
 from uml.core.kinds import WORDS, expected
 
@@ -88,15 +88,15 @@ def _numbers(value: object) -> tuple[float, ...] | None:
     return tuple(float(item) for item in value)
 
 
-def _duration(value: object) -> str | None:
-    """As it was written, so that it is shown so; empty leaves it to the settings."""
+def _duration(value: Any) -> str | None:
+    """A text as it was written, so that it is shown so; empty leaves it to the settings."""
     if value == "":
         return ""
     try:
         duration_s(value)
     except ValueError:
         return None
-    return str(value).strip()
+    return value.strip() if isinstance(value, str) else written(value)
 
 
 _KINDS: Final[Mapping[str, Any]] = {
